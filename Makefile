@@ -1,0 +1,46 @@
+# Every target makes .venv and installs what it needs, once; see README.md.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
+
+.PHONY: demo test test-slow lint bench readme clean
+
+demo: .venv/installed-base
+	$(BIN)/python -m toy.frozenlake --method ift
+
+test: lint
+	$(BIN)/python -m pytest -n 2
+
+test-slow: .venv/installed-dev
+	$(BIN)/python -m pytest -m slow
+
+lint: .venv/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: .venv/installed-bench
+	$(BIN)/python bench/toy.py
+
+# The picture and the table of README.md
+readme: .venv/installed-base
+	$(BIN)/python -m toy.frozenlake --method sft ift dpo orpo ppo --seeds 100 --out results/readme --overwrite
+	cp results/readme/picture.png docs/frozenlake.png
+
+clean:
+	rm -rf .venv results build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+.venv/installed-base: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "error: $(PYTHON) is older than 3.11: make PYTHON=/path/to/python3.11 ..."; exit 2; }
+	$(PYTHON) -m venv .venv
+	$(INSTALL) --editable .
+	@touch $@
+
+.venv/installed-dev: .venv/installed-base
+	$(INSTALL) --editable '.[dev,lm]'
+	@touch $@
+
+.venv/installed-bench: .venv/installed-base
+	$(INSTALL) --editable '.[bench]'
+	@touch $@

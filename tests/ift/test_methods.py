@@ -1,0 +1,25 @@
+import pytest
+
+import ift
+
+
+def test_names_are_kept_in_order_without_repeats():
+    assert ift.method_names(["dpo", "sft", "dpo"]) == ("dpo", "sft")
+    assert ift.method_names(["all"]) == tuple(ift.METHODS)
+    assert ift.method_names(["ppo", "all"])[0] == "ppo"
+
+
+@pytest.mark.parametrize(("typo", "meant"), [("itf", "ift"), ("DPO", "dpo"), ("sftt", "sft"), ("simp", "simpo")])
+def test_an_unknown_method_names_the_nearest(typo, meant):
+    with pytest.raises(ValueError, match=f"method '{typo}' is unknown: did you mean '{meant}'"):
+        ift.method_names([typo])
+
+
+def test_no_method_is_refused():
+    with pytest.raises(ValueError, match="at least one"):
+        ift.method_names([])
+
+
+def test_a_method_carries_its_loss():
+    assert all(method.loss.__name__ == f"{name}_loss" for name, method in ift.METHODS.items())
+    assert {name for name, method in ift.METHODS.items() if method.needs_reference} == {"dpo", "ipo", "kto"}

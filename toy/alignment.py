@@ -1,0 +1,177 @@
+"""The three stages of a run: start policy → optimal parameterised policy → fine-tuning by a method; runs in batches."""
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from toy.lake import Lake
+from toy.objectives import OBJECTIVES, Negatives, Rollouts, Task, draw
+from toy.planning import Plan, value_iteration
+from toy.policy import Policy, cell_log_probs, init_policy, train
+from toy.rollout import Dynamics, Episodes
+from toy.settings import Settings
+from toy.trajectories import Trajectories, Walk, given_walk, optimal_walks, stack, suboptimal_walk
+
+OPTIMUM_GAP = 0.01  # the optimal parameterised policy matches when no probability is farther than this from π*
+OPTIMUM_STEPS = 5000  # updates after which it is given up
+OPTIMUM_LR = 1e-2
+LARGEST_LAKE = 1024  # cells; the networks and their exact scores use dense tables over cells
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """A lake with its optimum and the walks that methods learn from, on the settings' device."""
+
+    lake: Lake
+    settings: Settings
+    plan: Plan
+    targets: list[Walk]  # an optimal walk from each start cell
+    suboptimal: list[Walk | None]  # a sub-optimal one, None where the lake has none
+    dynamics: Dynamics
+    optimum: Tensor  # π* `[cells, 4]`
+    live: Tensor  # where the episode goes on, `[cells]` bool
+
+    @classmethod
+    def of(cls, lake: Lake, settings: Settings) -> "Problem":
+        """Solve the lake and find its walks.
+
+        Raises:
+            ValueError: a lake too large for dense tables, a given sub-optimal walk that does not reach a goal, or
+                settings that ask for a sub-optimal walk where the lake has none.
+        """
+        if len(lake.next_cell) > LARGEST_LAKE:
+            raise ValueError(
+                f"map has {len(lake.next_cell)} cells, networks are trained on up to {LARGEST_LAKE}: take a smaller "
+                "one (toy.value_iteration solves lakes of any size)"
+            )
+        plan = value_iteration(lake, settings.discount)
+        starts = lake.starts.tolist()
+        suboptimal: list[Walk | None] = [suboptimal_walk(lake, plan, start) for start in starts]
+        if settings.suboptimal is not None:
+            suboptimal = [given_walk(lake, settings.suboptimal, start, "suboptimal") for start in starts]
+        if None in suboptimal and (settings.start == "both" or settings.negatives == "suboptimal"):
+            raise ValueError("suboptimal must be given: this map has no second way to a goal that could be found")
+        device, dtype = torch.device(settings.device), getattr(torch, settings.dtype)
+        return cls(
+            lake=lake,
+            settings=settings,
+            plan=plan,
+            targets=[next(optimal_walks(lake, plan, start)) for start in starts],
+            suboptimal=suboptimal,
+            dynamics=Dynamics.of(lake, dtype, device),
+            optimum=torch.as_tensor(plan.policy, dtype=dtype, device=device),
+            live=torch.as_tensor(~lake.terminal, device=device),
+        )
+
+    @property
+    def suboptimal_walks(self) -> Trajectories | None:
+        """The sub-optimal walks `[starts, steps]`, if every start cell has one."""
+        known = [walk for walk in self.suboptimal if walk is not None]
+        return stack(known).to(self.live.device) if len(known) == len(self.targets) else None
+
+
+def start_policies(problem: Problem, seeds: Sequence[int]) -> Policy:
+    """Each seed's network before fine-tuning: as initialised, or trained as `settings.start` says."""
+    settings, optimum = problem.settings, problem.optimum
+    policy = init_policy(len(optimum), settings.width, seeds, optimum.dtype, optimum.device)
+    if settings.start == "random":
+        return policy
+    if settings.start == "noisy":
+        aim = settings.start_optimal_share * optimum + (1 - settings.start_optimal_share) / 4
+    else:
+        fixed = problem.suboptimal_walks
+        assert fixed is not None
+        counts = _action_counts(stack(problem.targets).to(optimum.device), optimum) + _action_counts(fixed, optimum)
+        aim = counts / counts.sum() * problem.live.sum()
+    loss = _cross_entropy(aim, problem.live)
+    return train(policy, loss, settings.start_steps, optimizer="adam", lr=settings.start_lr)[0]
+
+
+def optimal_policies(problem: Problem, start: Policy, seeds: Sequence[int]) -> Policy:
+    """The optimal parameterised policies: each seed's network, from its start, trained on π* until it matches.
+
+    A network is kept as it is at its first match, whatever the others beside it still need. One that does not match
+    within `OPTIMUM_STEPS` updates is kept as it is then, with a warning.
+    """
+    matched = Policy(*(p.clone() for p in start))
+    done = torch.zeros(len(seeds), dtype=torch.bool, device=problem.live.device)
+
+    def keep_matches(policy: Policy, step: int) -> bool:
+        gap = (cell_log_probs(policy).detach().exp() - problem.optimum)[:, problem.live].abs().amax((1, 2))
+        matches = gap <= OPTIMUM_GAP
+        new = ~done & (matches | (step == OPTIMUM_STEPS))
+        for kept, p in zip(matched, policy, strict=True):
+            kept[new] = p.detach()[new]
+        done.logical_or_(matches)
+        return bool(done.all())
+
+    loss = _cross_entropy(problem.optimum, problem.live)
+    train(start, loss, OPTIMUM_STEPS, optimizer="adam", lr=OPTIMUM_LR, on_step=keep_matches)
+    if not done.all():
+        missed = [seed for seed, ok in zip(seeds, done.tolist(), strict=True) if not ok]
+        warnings.warn(
+            f"the optimal parameterised policy of seeds {missed} is still farther than {OPTIMUM_GAP} from the optimum "
+            f"after {OPTIMUM_STEPS} updates, so their MSE of parameters says little: a larger width may help",
+            stacklevel=2,
+        )
+    return matched
+
+
+@dataclass(frozen=True, eq=False)
+class FineTuned:
+    """Policies after fine-tuning, and per run: the update at which it was stopped or −1, and the steps it sampled."""
+
+    policy: Policy
+    stopped_at_step: Tensor
+    sampled_steps: Tensor
+
+
+def fine_tune(
+    problem: Problem,
+    method: str,
+    start: Policy,
+    seeds: Sequence[int],
+    on_step: Callable[[int], None] = lambda step: None,
+) -> FineTuned:
+    """Train the start policies by a method; each seed has a stream of random numbers of its own, the same for all."""
+    settings = problem.settings
+    targets = stack(problem.targets).to(problem.live.device)
+    task = Task(
+        settings=settings,
+        dynamics=problem.dynamics,
+        targets=targets,
+        suboptimal=problem.suboptimal_walks,
+        start_log_probs=cell_log_probs(start),
+        generators=[np.random.default_rng([seed, 1]) for seed in seeds],
+        horizon=settings.horizon or 4 * targets.cells.shape[-1],
+    )
+    updates_per_draw = settings.epochs if method == "ppo" else 1
+    sampled_steps = torch.zeros(len(seeds), dtype=torch.long, device=problem.live.device)
+    drawn: Negatives | Rollouts | None = None
+
+    def loss(policy: Policy, step: int) -> Tensor:
+        nonlocal drawn
+        on_step(step)
+        if step % updates_per_draw == 0:
+            drawn = draw(method, policy, task)
+            if drawn is not None and isinstance(drawn.walks, Episodes):
+                sampled_steps.add_(drawn.walks.mask.sum((1, 2)))
+        return OBJECTIVES[method](policy, task, drawn)
+
+    policy, stopped_at = train(start, loss, settings.steps, optimizer=settings.optimizer, lr=settings.lr)
+    return FineTuned(policy, stopped_at, sampled_steps)
+
+
+def _action_counts(walks: Trajectories, like: Tensor) -> Tensor:
+    """How often each action is taken in each cell, `[cells, 4]`."""
+    return torch.zeros_like(like).index_put_((walks.cells, walks.actions), walks.mask.to(like.dtype), accumulate=True)
+
+
+def _cross_entropy(aim: Tensor, live: Tensor) -> Callable[[Policy, int], Tensor]:
+    """−Σ_a aim(a | s) log π(a | s), mean over live cells s, one value per run."""
+    weight = aim * live[:, None] / live.sum()
+    return lambda policy, step: -(cell_log_probs(policy) * weight).sum((1, 2))

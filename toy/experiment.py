@@ -1,0 +1,128 @@
+"""The experiment: every seed through the three stages and every method, and how close each came to the optimum."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+
+from ift import method_names
+from toy import metrics
+from toy.alignment import FineTuned, Problem, fine_tune, optimal_policies, start_policies
+from toy.lake import Lake
+from toy.planning import Plan, visit_probability
+from toy.policy import Policy, cell_log_probs, parameter_mse
+from toy.settings import Settings
+from toy.trajectories import Walk
+
+BLOCK = 256  # runs trained as one set of tensors: enough to hide what an operation costs, few enough for the cache
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What an experiment found.
+
+    Attributes:
+        runs: a row per method and seed: `method`, `seed`, the columns of `metrics.METRICS`, `stopped_at_step` (−1: ran
+            to its end) and `sampled_steps` (steps of the lake that the method had to sample).
+        start: the same columns for the start policy of each seed.
+        policies: the mean policy over seeds of `start`, each method and `optimum`, `[cells, 4]`.
+        visits: probability that an episode of those policies enters a cell, mean over seeds, `[cells]`.
+        first_policies: each method's policy of the first seed, `[cells, 4]`.
+        targets, suboptimal: the walks that methods learned from, one per start cell (None: the lake has none).
+        plan: the optimum.
+        optimum: every metric but `parameter_mse` for the optimal policy itself.
+    """
+
+    runs: pd.DataFrame
+    start: pd.DataFrame
+    policies: dict[str, np.ndarray]
+    visits: dict[str, np.ndarray]
+    first_policies: dict[str, np.ndarray]
+    targets: list[Walk]
+    suboptimal: list[Walk | None]
+    plan: Plan
+    optimum: dict[str, float]
+
+
+def align(
+    lake: Lake,
+    methods: Iterable[str] = ("ift",),
+    settings: Settings | None = None,
+    progress: Callable[[str, float], None] = lambda doing, share_done: None,
+) -> Result:
+    """Fine-tune `settings.seeds` start policies by each method and score them against the optimum of the lake.
+
+    All methods share a seed's start policy, its optimal parameterised policy and its stream of random numbers; a run's
+    numbers do not depend on the runs beside it.
+
+    Raises:
+        ValueError: an unknown method, a lake of more than 1024 cells, or settings that ask for a sub-optimal walk on a
+            lake that has none.
+    """
+    names = ("start", *method_names(methods))
+    settings = settings or Settings()
+    problem = Problem.of(lake, settings)
+    seeds = range(settings.seed, settings.seed + settings.seeds)
+    frames: dict[str, list[pd.DataFrame]] = {name: [] for name in names}
+    tables: dict[str, list[np.ndarray]] = {name: [] for name in names}
+    stages = -(-len(seeds) // BLOCK) * (len(names) + 1)  # per block: starts, optima, each method
+    stage = 0
+    for first in range(0, len(seeds), BLOCK):
+        block = seeds[first : first + BLOCK]
+        progress("start policies", stage / stages)
+        start = start_policies(problem, block)
+        progress("optimal parameterised policies", (stage + 1) / stages)
+        optimum = optimal_policies(problem, start, block)
+        stage += 2
+        for name in names:
+            if name == "start":
+                nothing = torch.zeros(len(block), dtype=torch.long)
+                tuned = FineTuned(start, stopped_at_step=nothing - 1, sampled_steps=nothing)
+            else:
+
+                def tell(step: int, name: str = name, stage: int = stage) -> None:
+                    progress(name, (stage + step / settings.steps) / stages)
+
+                tuned = fine_tune(problem, name, start, block, tell)
+                stage += 1
+            table = cell_log_probs(tuned.policy).exp().double().cpu().numpy()
+            frames[name].append(_scored(problem, name, block, table, tuned, optimum))
+            tables[name].append(table)
+    progress("done", 1.0)
+    return _result(problem, {n: pd.concat(f, ignore_index=True) for n, f in frames.items()}, tables)
+
+
+def _scored(
+    problem: Problem, name: str, seeds: range, table: np.ndarray, tuned: FineTuned, optimum: Policy
+) -> pd.DataFrame:
+    columns = {
+        "parameter_mse": parameter_mse(tuned.policy, optimum).double().cpu().numpy(),
+        **metrics.score(problem.lake, problem.plan, table, problem.settings.discount),
+        "stopped_at_step": tuned.stopped_at_step.cpu().numpy(),
+        "sampled_steps": tuned.sampled_steps.cpu().numpy(),
+    }
+    return pd.DataFrame({"method": name, "seed": list(seeds), **columns})
+
+
+def _result(problem: Problem, frames: dict[str, pd.DataFrame], tables: dict[str, list[np.ndarray]]) -> Result:
+    lake, plan = problem.lake, problem.plan
+    policies, visits = {}, {}
+    for name, parts in {**tables, "optimum": [plan.policy[None]]}.items():
+        table = np.concatenate(parts)
+        finite = table[np.isfinite(table).all((1, 2))]
+        policies[name] = finite.mean(0) if len(finite) else np.full(plan.policy.shape, np.nan)
+        visits[name] = visit_probability(lake, finite).mean(0) if len(finite) else np.full(len(plan.policy), np.nan)
+    scores = metrics.score(lake, plan, plan.policy[None], problem.settings.discount)
+    return Result(
+        runs=pd.concat([frame for name, frame in frames.items() if name != "start"], ignore_index=True),
+        start=frames["start"],
+        policies=policies,
+        visits=visits,
+        first_policies={name: parts[0][0] for name, parts in tables.items() if name != "start"},
+        targets=problem.targets,
+        suboptimal=problem.suboptimal,
+        plan=plan,
+        optimum={metric: float(values[0]) for metric, values in scores.items()},
+    )

@@ -1,0 +1,193 @@
+"""Fine-tune policies on Frozen Lake and measure how close each method comes to the policy known to be optimal.
+
+Examples:
+  python -m toy.frozenlake --method ift
+  python -m toy.frozenlake --method sft ift dpo orpo --seeds 100 --lam 0.3
+  python -m toy.frozenlake --method all --map 8x8 --slippery --out results/slippery
+"""
+
+import sys
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tyro
+from rich import box
+from rich.columns import Columns
+from rich.console import Console
+from rich.panel import Panel
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from ift import method_names
+from toy import results
+from toy.experiment import Result, align
+from toy.lake import Lake
+from toy.picture import lake_text
+from toy.settings import (
+    IFTOptions,
+    PairOptions,
+    PPOOptions,
+    RunOptions,
+    Settings,
+    StartOptions,
+    TrainingOptions,
+)
+
+_ZERO = {"mean": 0.0}
+
+
+@dataclass(frozen=True)
+class Output:
+    """What to run and where the results go."""
+
+    method: tuple[str, ...] = ("ift",)
+    """One or more of sft, ift, dft, dpo, ipo, orpo, kto, simpo, ppo; or all."""
+    out: Path | None = None
+    """Folder for config.json, runs.parquet, summary.json, picture.png; results/MAP-METHODS-DIGEST if not given."""
+    overwrite: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Write into a folder that holds other results."""
+    render: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Also play each trained policy (first seed) in Gymnasium's renderer, as play-METHOD.gif."""
+
+
+@dataclass(frozen=True)
+class LakeOptions:
+    """The lake."""
+
+    map: str = "ring"
+    """4x4, 8x8, ring, random:SIZE:SEED, a text file, or rows such as SFFF/FHFH/FFFH/HFFG."""
+    slippery: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Moves may slip a quarter turn to either side."""
+    success_rate: float = 1 / 3
+    """Probability of the intended move on slippery ice."""
+    rewards: tuple[float, float, float] = (1.0, 0.0, 0.0)
+    """Reward for entering a goal, a hole, any other cell."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """Options by group; `Settings` holds those that `toy.align` takes."""
+
+    output: Output
+    lake: LakeOptions
+    runs: RunOptions
+    start: StartOptions
+    training: TrainingOptions
+    ift: IFTOptions
+    pairs: PairOptions
+    ppo: PPOOptions
+
+    def settings(self) -> Settings:
+        groups = (self.runs, self.start, self.training, self.ift, self.pairs, self.ppo)
+        return Settings(**{name: value for group in groups for name, value in vars(group).items()})
+
+
+def run(command: Command, console: Console) -> None:
+    """The whole command: check, train with a progress bar, write the files, print what was found."""
+    methods, settings = method_names(command.output.method), command.settings()
+    lake = Lake.make(
+        command.lake.map,
+        slippery=command.lake.slippery,
+        success_rate=command.lake.success_rate,
+        reward_schedule=command.lake.rewards,
+    )
+    config = results.describe(lake, methods, settings)
+    folder = command.output.out or results.default_folder(config, command.lake.map)
+    results.check_folder(folder, config, command.output.overwrite)
+    columns = (TextColumn("{task.description:<32}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"))
+    with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as bar:
+        task = bar.add_task("", total=1.0)
+        result = align(lake, methods, settings, lambda doing, done: bar.update(task, description=doing, completed=done))
+        bar.update(task, description="writing files and picture")
+        written = results.save(result, lake, settings, folder, render=command.output.render)
+    show(result, lake, settings, console)
+    console.print(f"\nWritten to [bold]{folder}[/bold]: {', '.join(path.name for path in written)}")
+
+
+def show(result: Result, lake: Lake, settings: Settings, console: Console) -> None:
+    """Print the policies as arrows, the table of metrics, and the differences paired by seed."""
+    console.print(
+        Columns(
+            Panel(lake_text(lake, policy, result.plan.policy), title=name, expand=False)
+            for name, policy in result.policies.items()
+        )
+    )
+    console.print("[dim]greedy move of the mean policy; red: a move that the optimal policy never makes[/dim]\n")
+    found = results.summary(result)
+    console.print(f"[bold]Distance to the optimum[/bold], mean of {settings.seeds} seeds ± half the 95 % interval")
+    console.print(metrics_table(found))
+    if found["paired_differences"]:
+        console.print("[bold]First minus second[/bold], paired by seed (below 0: the first is closer; bold: clearly)")
+        console.print(differences_table(found))
+    for row in result.runs[result.runs["stopped_at_step"] >= 0].itertuples():
+        console.print(
+            f"[yellow]warning[/yellow] {row.method}, seed {row.seed}: no longer finite at step {row.stopped_at_step}, "
+            "stopped; its metrics are empty and left out of the means"
+        )
+
+
+def metrics_table(found: dict[str, Any]) -> Table:
+    """One row for the start, each method and the optimum."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("method")
+    for head in ("parameters\nMSE ×10⁻³", "policy\nMSE ×10⁻³", "KL\nnats", "\nsuccess", "value\ngap"):
+        table.add_column(head, justify="right")
+    for head in ("agree-\nment", "cells\nvisited"):
+        table.add_column(head, justify="right")
+    for name, metrics in {**found["methods"], "optimum": found["optimum"]["metrics"]}.items():
+        mean = {metric: value["mean"] for metric, value in metrics.items()}
+        table.add_row(
+            name,
+            _thousandths(metrics.get("parameter_mse", _ZERO)),
+            _thousandths(metrics["policy_mse"]),
+            *(f"{mean[metric]:.3f}" for metric in ("policy_kl", "success", "value_gap")),
+            *(f"{mean[metric]:.2f}" for metric in ("agreement", "cells_visited")),
+            style="dim" if name in ("start", "optimum") else None,
+        )
+    return table
+
+
+def differences_table(found: dict[str, Any]) -> Table:
+    """MSE differences between methods, paired by seed; those whose interval leaves out 0 in bold."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for head in ("first", "second"):
+        table.add_column(head)
+    for head in ("parameters\nMSE ×10⁻³", "policy\nMSE ×10⁻³"):
+        table.add_column(head, justify="right")
+    rows: dict[tuple[str, str], list[str]] = {}
+    for row in found["paired_differences"]:
+        shown = _thousandths(row)
+        clear = row["low"] > 0 or row["high"] < 0
+        rows.setdefault((row["first"], row["second"]), []).append(f"[bold]{shown}[/bold]" if clear else shown)
+    for names, shown_metrics in rows.items():
+        table.add_row(*names, *shown_metrics)
+    return table
+
+
+def _thousandths(interval: dict[str, float]) -> str:
+    mean, low, high = (1000 * interval.get(key, np.nan) for key in ("mean", "low", "high"))
+    return f"{mean:.2f}" if np.isnan(low) else f"{mean:.2f} ±{(high - low) / 2:.2f}"
+
+
+def main() -> None:
+    """Parse, run, and turn bad input into one line and exit code 2."""
+    command = tyro.cli(
+        Command, prog="python -m toy.frozenlake", description=__doc__, config=(tyro.conf.OmitArgPrefixes,)
+    )
+    console = Console(soft_wrap=False)
+    warnings.showwarning = lambda message, *_, **__: console.print(f"[yellow]warning[/yellow] {message}")
+    try:
+        run(command, console)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted: nothing was written", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

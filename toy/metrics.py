@@ -1,0 +1,96 @@
+"""How close a policy came to the optimum, exactly; and what many seeds together say."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from toy.lake import Lake
+from toy.planning import LEAK, Plan, evaluate, live_transitions, visit_probability
+
+METRICS = {  # column: (what it is, its unit or range, whether more is better)
+    "parameter_mse": ("MSE of parameters", "to the optimal parameterised policy", False),
+    "policy_mse": ("MSE of policy", "to the optimum, all live cells", False),
+    "policy_mse_visited": ("MSE of policy, visited", "cells weighted by the optimum's visits", False),
+    "policy_kl": ("KL of policy", "nats, KL(optimum ‖ policy), all live cells", False),
+    "policy_kl_visited": ("KL of policy, visited", "nats, weighted by the optimum's visits", False),
+    "success": ("success", "probability", True),
+    "value_gap": ("value gap", "discounted return, optimum minus policy", False),
+    "agreement": ("agreement", "share of live cells whose greedy action is optimal", True),
+    "cells_visited": ("cells visited", "expected distinct cells of an episode", True),
+}
+
+
+def score(lake: Lake, plan: Plan, policy: np.ndarray, discount: float) -> dict[str, np.ndarray]:
+    """Every metric but `parameter_mse` for policies `[runs, cells, 4]`, `[runs]` each; NaN where a policy has NaN.
+
+    All are exact: they come from the lake's tables, not from sampled episodes.
+    """
+    finite = np.isfinite(policy).all((1, 2))
+    safe = np.where(finite[:, None, None], policy, 0.25)
+    live = ~lake.terminal
+    visits = optimal_visits(lake, plan)[live]
+    error = np.square(safe - plan.policy).mean(-1)[:, live]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        terms = plan.policy * (np.log(plan.policy) - np.log(safe))
+    divergence = np.where(plan.policy > 0, terms, 0).sum(-1)[:, live]
+    worth = evaluate(lake, safe, discount)
+    greedy = np.take_along_axis(np.broadcast_to(plan.policy, safe.shape), safe.argmax(-1)[..., None], -1)[..., 0] > 0
+    scores = {
+        "policy_mse": error.mean(1),
+        "policy_mse_visited": error @ visits,
+        "policy_kl": divergence.mean(1),
+        "policy_kl_visited": divergence @ visits,
+        "success": worth.success,
+        "value_gap": plan.values[lake.starts].mean() - worth.returns,
+        "agreement": greedy[:, live].mean(1),
+        "cells_visited": visit_probability(lake, safe).sum(1),
+    }
+    return {name: np.where(finite, value, np.nan) for name, value in scores.items()}
+
+
+def optimal_visits(lake: Lake, plan: Plan) -> np.ndarray:
+    """Share of the optimal policy's steps spent in each cell, `[cells]`, sums to 1 over live cells."""
+    moves = (1 - LEAK) * live_transitions(lake, plan.policy)
+    start = np.isin(np.arange(len(moves)), lake.starts) / len(lake.starts)
+    visits = np.linalg.solve((np.eye(len(moves)) - moves).T, start)
+    return visits / visits.sum()
+
+
+def mean_interval(values: np.ndarray, seed: int = 0) -> tuple[float, float, float]:
+    """Mean and 95 % percentile bootstrap interval over seeds, NaN entries left out; no interval for fewer than two."""
+    values = np.asarray(values, float)
+    values = values[np.isfinite(values)]
+    if len(values) < 2:
+        return (float(values.mean()) if len(values) else np.nan), np.nan, np.nan
+    interval = stats.bootstrap(
+        (values,), np.mean, method="percentile", n_resamples=2000, rng=np.random.default_rng(seed)
+    ).confidence_interval
+    return float(values.mean()), float(interval.low), float(interval.high)
+
+
+def summarise(runs: pd.DataFrame) -> dict[str, dict[str, dict[str, float]]]:
+    """{method: {metric: {mean, low, high}}} over the seeds of a table of runs."""
+    return {
+        str(method): {name: _interval(group[name].to_numpy()) for name in METRICS}
+        for method, group in runs.groupby("method", sort=False)
+    }
+
+
+def paired_differences(
+    runs: pd.DataFrame, metrics: Sequence[str] = ("parameter_mse", "policy_mse")
+) -> list[dict[str, object]]:
+    """First minus second method, paired by seed, for every pair of methods: mean with 95 % interval."""
+    rows: list[dict[str, object]] = []
+    for metric in metrics:
+        by_seed = runs.pivot(index="seed", columns="method", values=metric)[list(runs["method"].unique())]
+        for i, first in enumerate(by_seed.columns):
+            for second in by_seed.columns[i + 1 :]:
+                difference = _interval((by_seed[first] - by_seed[second]).to_numpy())
+                rows.append({"metric": metric, "first": first, "second": second, **difference})
+    return rows
+
+
+def _interval(values: np.ndarray) -> dict[str, float]:
+    return dict(zip(("mean", "low", "high"), mean_interval(values), strict=True))

@@ -1,0 +1,118 @@
+"""The result as a picture: each policy on the lake, and how far it is from the optimum."""
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from PIL import Image
+
+from ift import METHODS
+from toy.lake import ARROWS, Lake
+from toy.metrics import summarise
+
+COLOURS = {
+    "start": "#8c8c8c",
+    **dict(zip(METHODS, sns.color_palette("colorblind", len(METHODS)).as_hex(), strict=True)),
+    "optimum": "#000000",
+}
+_STEPS = np.array([(-1, 0), (0, 1), (1, 0), (0, -1)])  # (right, down) of each action
+
+
+def draw_lake(axes: Axes, lake: Lake, policy: np.ndarray, visits: np.ndarray, title: str, colour: str) -> None:
+    """A policy `[cells, 4]` as arrows, as long as the action is likely, and visits `[cells]` as shades of blue."""
+    height, width = lake.shape
+    letters = lake.letters.reshape(lake.shape)
+    shade = np.where(letters == "H", np.nan, visits.reshape(lake.shape))
+    cmap = matplotlib.colormaps["Blues"].with_extremes(bad="#3b3b3b")
+    axes.imshow(shade, cmap=cmap, vmin=0, vmax=1.4)  # never darker than an arrow can be read on
+    size = 9 if max(lake.shape) <= 8 else 5
+    for letter, row, column in zip(lake.letters, *np.indices(lake.shape).reshape(2, -1), strict=True):
+        if letter in "SG":
+            place = (column, row) if letter == "G" else (column - 0.36, row - 0.34)
+            axes.text(*place, letter, ha="center", va="center", fontsize=size, fontweight="bold", color="#b3261e")
+    live = np.flatnonzero(~lake.terminal)
+    centre = np.stack([live % width, live // width], axis=1)[:, None, :]
+    length = 0.46 * policy[live][..., None] * _STEPS
+    tail = np.broadcast_to(centre, length.shape).reshape(-1, 2)
+    axes.quiver(
+        *tail.T, *length.reshape(-1, 2).T, angles="xy", scale_units="xy", scale=1, width=0.012, headwidth=3.6,
+        headlength=3.6, headaxislength=3.2, minlength=0.5, color="#1a1a1a",
+    )  # fmt: skip
+    axes.set_xticks(np.arange(width + 1) - 0.5, minor=True)
+    axes.set_yticks(np.arange(height + 1) - 0.5, minor=True)
+    axes.grid(which="minor", color="#c9d6e3", linewidth=0.6)
+    axes.tick_params(which="both", length=0, labelbottom=False, labelleft=False)
+    axes.set_title(title, fontsize=10, color=colour, fontweight="bold")
+
+
+def draw_errors(axes: Axes, summary: dict[str, Any], metric: str, label: str) -> None:
+    """Mean and 95 % interval of a metric for each policy of a summary, best at the top, the start as a dotted line."""
+    names = sorted((name for name in summary if name != "start"), key=lambda name: -summary[name][metric]["mean"])
+    for row, name in enumerate(names):
+        mean, low, high = (summary[name][metric][key] for key in ("mean", "low", "high"))
+        axes.plot([low, high], [row, row], color=COLOURS[name], linewidth=2.5, solid_capstyle="round")
+        axes.plot(mean, row, "o", color=COLOURS[name], markersize=7)
+    axes.axvline(summary["start"][metric]["mean"], color=COLOURS["start"], linestyle=":", linewidth=1.5)
+    axes.annotate(
+        "start", (summary["start"][metric]["mean"], 1), xycoords=("data", "axes fraction"), xytext=(0, 2),
+        textcoords="offset points", ha="center", fontsize=8, color=COLOURS["start"],
+    )  # fmt: skip
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(-0.6, len(names) - 0.4)
+    axes.set_xlim(left=0)
+    axes.margins(x=0.08)
+    axes.set_xlabel(label, fontsize=9)
+    axes.tick_params(labelsize=9)
+    sns.despine(ax=axes, left=True)
+    axes.grid(axis="x", color="#e3e3e3")
+
+
+def draw_result(
+    lake: Lake, runs: pd.DataFrame, start: pd.DataFrame, policies: dict[str, np.ndarray], visits: dict[str, np.ndarray]
+) -> Figure:
+    """Lakes of the start, each method and the optimum, beside the MSE of parameters and of the policy."""
+    names = ["start", *runs["method"].unique(), "optimum"]
+    columns = min(len(names), 3)
+    rows = -(-len(names) // columns)
+    height, width = lake.shape
+    panel_width = 2.6
+    panel_height = panel_width * height / width + 0.35
+    total_height = max(rows * panel_height, 3.2) + 0.7
+    figure = Figure(figsize=(columns * panel_width + 4.2, total_height), layout="constrained")
+    left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=(columns * panel_width, 4.0))[0]
+    grid = left.subplots(rows, columns, squeeze=False).ravel()
+    for axes, name in zip(grid, names, strict=False):
+        draw_lake(axes, lake, policies[name], visits[name], name, COLOURS[name])
+    for axes in grid[len(names) :]:
+        axes.axis("off")
+    seeds = runs["seed"].nunique()
+    left.supxlabel("arrow: probability of the move · blue: probability that an episode visits the cell", fontsize=8)
+    summary = summarise(pd.concat([start, runs]))
+    above, below = right.subplots(2, 1).ravel()
+    draw_errors(above, summary, "parameter_mse", "MSE of parameters to the optimal parameterised policy")
+    draw_errors(below, summary, "policy_mse", "MSE of the policy to the optimum, all live cells")
+    right.supxlabel(f"mean of {seeds} seeds with 95 % bootstrap interval", fontsize=8)
+    return figure
+
+
+def save_gif(frames: list[np.ndarray], path: Path, milliseconds: int = 300) -> None:
+    """Frames `[rows, columns, 3]` uint8 as an animation that repeats and rests on its last frame."""
+    images = [Image.fromarray(frame) for frame in frames]
+    durations = [milliseconds] * (len(images) - 1) + [5 * milliseconds]
+    images[0].save(path, save_all=True, append_images=images[1:], duration=durations, loop=0)
+
+
+def lake_text(lake: Lake, policy: np.ndarray, optimum: np.ndarray) -> str:
+    """The greedy moves of `policy [cells, 4]` as rich text, red where the `optimum [cells, 4]` never moves so."""
+    symbols = []
+    for letter, chances, best in zip(lake.letters, policy, optimum, strict=True):
+        action = int(chances.argmax())
+        arrow = ARROWS[action] if best[action] > 0 else f"[red]{ARROWS[action]}[/red]"
+        symbols.append({"H": "[dim]■[/dim]", "G": "[green]★[/green]"}.get(letter, arrow))
+    width = lake.shape[1]
+    return "\n".join(" ".join(symbols[i : i + width]) for i in range(0, len(symbols), width))

@@ -1,0 +1,210 @@
+"""The optimum and the worth of any policy, from the lake's tables: what reinforcement learning would have to find."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+from scipy.sparse import csr_array, eye_array
+from scipy.sparse.linalg import bicgstab, spsolve
+
+from toy.lake import Lake
+
+LEAK = 1e-12  # chance per step that an episode ends by itself: keeps a policy that walks in circles solvable
+
+_FIRST_WINDOW = 4096  # cells; lakes up to this size are solved whole
+_DENSE_CELLS = 1024  # up to here a policy is evaluated with dense matrices, many policies at once
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """The optimum of a lake.
+
+    Attributes:
+        values: V*(s), expected discounted return, `[cells]`.
+        q_values: Q*(s, a), `[cells, 4]`.
+        policy: π*(a | s), uniform over the optimal actions of a cell, `[cells, 4]`; uniform where the episode is over.
+        error_bound: no entry of `values` is farther from V* than this.
+        backups: Bellman backups (of a window or of all cells) that it took.
+    """
+
+    values: np.ndarray
+    q_values: np.ndarray
+    policy: np.ndarray
+    error_bound: float
+    backups: int
+
+
+def check_discount(discount: float) -> None:
+    """Raise unless 0 < discount < 1: at 1 no error bound exists, and every way to the goal is as good as any other."""
+    if not 0 < discount < 1:
+        raise ValueError(f"discount must lie strictly between 0 and 1, got {discount}")
+
+
+def value_iteration(lake: Lake, discount: float = 0.99, tolerance: float = 1e-10) -> Plan:
+    """V* to within `tolerance`, by value iteration helped along in two ways; the bound is that of value iteration.
+
+    The bound: ‖V − V*‖∞ ≤ ‖TV − V‖∞ / (1 − discount), T the Bellman backup of *all* cells (Puterman 1994, §6.3).
+    Help one, inexact policy iteration: between two backups V moves to the value of the greedy policy, roughly solved
+    by BiCGSTAB. If that did not shrink ‖TV − V‖∞, the ordinary sweep V ← TV is taken, which always does: it contracts.
+    Help two, windows: away from rewards V* sinks below the tolerance, so the solver works on the cells nearest to a
+    reward (V = 0 beyond) and widens this window until the backup of all cells meets the bound.
+
+    Ties: all actions within 4 error bounds of the best are optimal, so a true tie is never broken by rounding.
+    """
+    check_discount(discount)
+    if not tolerance > 0:
+        raise ValueError(f"tolerance must be above 0, got {tolerance}")
+    order = _nearest_to_reward_first(lake)
+    backup = _Backup(lake, order, discount)
+    target = tolerance * (1 - discount)
+    values = np.zeros(len(order))
+    window = min(max(_FIRST_WINDOW, backup.last_reward + 1), len(order))
+    backups = 0
+    while True:
+        backups += _solve_window(backup, values, window, target)
+        residual = np.abs(backup(values, len(order)).max(1) - values).max()
+        backups += 1
+        if window == len(order) or residual <= target:
+            break
+        window = min(4 * window, len(order))
+    rounding = 8 * np.finfo(float).eps * np.abs(values).max()
+    error_bound = float((residual + rounding) / (1 - discount))
+    solved, q_values = np.empty_like(values), np.empty((len(order), 4))
+    solved[order], q_values[order] = values, backup(values, len(order))
+    best = q_values >= q_values.max(1, keepdims=True) - 4 * error_bound
+    return Plan(solved, q_values, best / best.sum(1, keepdims=True), error_bound, backups)
+
+
+def _nearest_to_reward_first(lake: Lake) -> np.ndarray:
+    """Cells sorted by distance to the nearest one where an action is rewarded, `[cells]`; any order is correct."""
+    rewarding = (lake.expected_reward != 0).any(1).reshape(lake.shape)
+    if not rewarding.any():
+        return np.arange(rewarding.size)
+    return np.argsort(ndimage.distance_transform_cdt(~rewarding, "taxicab").ravel(), kind="stable")
+
+
+class _Backup:
+    """Q(s, a) = R(s, a) + discount Σ_s' P(s' | s, a) V(s') for the first `window` cells of an order."""
+
+    def __init__(self, lake: Lake, order: np.ndarray, discount: float):
+        rank = np.empty(len(order), np.int32)
+        rank[order] = np.arange(len(order), dtype=np.int32)
+        self.next_cell = rank[lake.next_cell[order]]
+        terminal = lake.terminal[order]
+        self.weight = discount * lake.probability[order] * ~terminal[self.next_cell]
+        self.reward = lake.expected_reward[order]
+        self.last_reward = int(np.flatnonzero((self.reward != 0).any(1))[-1]) if self.reward.any() else 0
+
+    def __call__(self, values: np.ndarray, window: int) -> np.ndarray:
+        next_cell, weight = self.next_cell[:window], self.weight[:window]
+        return self.reward[:window] + _rows(weight, next_cell, len(values)).dot(values).reshape(window, 4)
+
+    def greedy(self, actions: np.ndarray, window: int) -> csr_array:
+        """discount · P of the policy that takes `actions [window]`, within the window, `[window, window]`."""
+        chosen = np.arange(window), actions
+        next_cell, weight = self.next_cell[chosen], self.weight[chosen]
+        inside = next_cell < window
+        return _rows(weight * inside, np.where(inside, next_cell, 0), window)
+
+
+def _rows(weight: np.ndarray, column: np.ndarray, columns: int) -> csr_array:
+    """Sparse matrix whose row i holds `weight[i, k]` at `column[i, k]`, over the flattened leading dimensions."""
+    k = weight.shape[-1]
+    bounds = np.arange(0, weight.size + 1, k, dtype=np.int32)
+    return csr_array((weight.ravel(), column.ravel(), bounds), shape=(weight.size // k, columns))
+
+
+def _solve_window(backup: _Backup, values: np.ndarray, window: int, target: float) -> int:
+    """Improve `values[:window]` in place until ‖TV − V‖∞ ≤ target there; the number of backups that it took."""
+    smallest, after_sweep = np.inf, values[:window].copy()
+    backups = 0
+    while True:
+        backups += 1
+        q_values = backup(values, window)
+        actions = q_values.argmax(1)
+        swept = q_values[np.arange(window), actions]
+        change = swept - values[:window]
+        residual = np.abs(change).max()
+        if residual <= max(target, 4 * np.finfo(float).eps * np.abs(swept).max()):
+            return backups
+        if residual < smallest:
+            smallest, after_sweep = residual, swept
+            system = eye_array(window, format="csr") - backup.greedy(actions, window)
+            rewards = backup.reward[np.arange(window), actions]
+            enough = max(0.1 * float(np.linalg.norm(change)), 0.1 * target)
+            values[:window], _ = bicgstab(system, rewards, x0=swept, rtol=0, atol=enough, maxiter=200)
+        else:
+            values[:window] = after_sweep
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What policies are worth, exactly (no sampling); `...` are the leading dimensions of the policies.
+
+    Attributes:
+        values: V^π(s), expected discounted return, `[..., cells]`.
+        returns: V^π at the start, the mean over start cells, `[...]`.
+        success: probability that an episode ends in a goal, without a limit on its length, `[...]`.
+    """
+
+    values: np.ndarray
+    returns: np.ndarray
+    success: np.ndarray
+
+
+def evaluate(lake: Lake, policy: np.ndarray, discount: float = 0.99) -> Evaluation:
+    """Exact evaluation of policies `[..., cells, 4]` by linear solves: (I − γP)V = R, and (I − P)x = P(goal)."""
+    check_discount(discount)
+    cells = len(lake.next_cell)
+    flat = np.asarray(policy, float).reshape(-1, cells, 4)
+    solve = _evaluate_dense if cells <= _DENSE_CELLS else _evaluate_sparse
+    pairs = [solve(lake, one, discount) for one in np.array_split(flat, max(1, len(flat) * cells**2 // 2**24))]
+    values = np.concatenate([value for value, _ in pairs]).reshape(*policy.shape[:-2], cells)
+    reached = np.concatenate([goal for _, goal in pairs]).reshape(values.shape)
+    return Evaluation(values, values[..., lake.starts].mean(-1), reached[..., lake.starts].mean(-1))
+
+
+def live_transitions(lake: Lake, policy: np.ndarray) -> np.ndarray:
+    """P^π(s → s') among cells where the episode goes on, `[..., cells, cells]`; rows of goals and holes are 0."""
+    moves = np.einsum("...sa,sat->...st", policy, lake.transition_matrix())
+    return moves * ~lake.terminal * ~lake.terminal[:, None]
+
+
+def _evaluate_dense(lake: Lake, policy: np.ndarray, discount: float) -> tuple[np.ndarray, np.ndarray]:
+    live = live_transitions(lake, policy)
+    rewards = (policy * lake.expected_reward).sum(-1)[..., None]
+    into_goal = (policy * _goal_chance(lake)).sum(-1)[..., None]
+    eye = np.eye(live.shape[-1])
+    values = np.linalg.solve(eye - discount * live, rewards)[..., 0]
+    reached = np.linalg.solve(eye - (1 - LEAK) * live, into_goal)[..., 0]
+    return values, np.clip(reached, 0, 1)
+
+
+def _evaluate_sparse(lake: Lake, policy: np.ndarray, discount: float) -> tuple[np.ndarray, np.ndarray]:
+    cells = len(lake.next_cell)
+    goes_on = lake.probability * ~lake.terminal[lake.next_cell]
+    column = lake.next_cell.reshape(cells, -1)
+    eye = eye_array(cells, format="csr")
+    values, reached = np.empty((2, len(policy), cells))
+    for i, one in enumerate(policy):
+        live = _rows((one[..., None] * goes_on).reshape(cells, -1), column, cells)
+        values[i] = spsolve((eye - discount * live).tocsc(), (one * lake.expected_reward).sum(-1))
+        reached[i] = spsolve((eye - (1 - LEAK) * live).tocsc(), (one * _goal_chance(lake)).sum(-1))
+    return values, np.clip(reached, 0, 1)
+
+
+def _goal_chance(lake: Lake) -> np.ndarray:
+    """Probability that an action steps into a goal, `[cells, 4]`; 0 from a goal itself."""
+    return (lake.probability * lake.goal[lake.next_cell]).sum(-1) * ~lake.terminal[:, None]
+
+
+def visit_probability(lake: Lake, policy: np.ndarray) -> np.ndarray:
+    """Probability that an episode ever enters a cell, `[..., cells]` for policies `[..., cells, 4]`, exactly.
+
+    P(visit s') = Σ_s N(s, s')/N(s', s') over starts s, N = (I − P)⁻¹ the expected visits (Kemeny & Snell 1960, §3.5).
+    Summed over cells it is the expected number of distinct cells of an episode. Dense: small lakes only.
+    """
+    moves = np.einsum("...sa,sat->...st", policy, lake.transition_matrix()) * ~lake.terminal[:, None]
+    visits = np.linalg.inv(np.eye(moves.shape[-1]) - (1 - LEAK) * moves)
+    chance = visits / np.diagonal(visits, axis1=-2, axis2=-1)[..., None, :]
+    return np.clip(chance[..., lake.starts, :].mean(-2), 0, 1)

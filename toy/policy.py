@@ -1,0 +1,104 @@
+"""The policy: a two-layer fully connected network on the one-hot cell, many independent runs as one set of tensors."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "adam": lambda parameters, lr: torch.optim.Adam(parameters, lr, fused=True),
+    "rmsprop": lambda parameters, lr: torch.optim.RMSprop(parameters, lr, foreach=True),
+    "sgd": lambda parameters, lr: torch.optim.SGD(parameters, lr, fused=True),
+}
+
+
+class Policy(NamedTuple):
+    """Parameters of `runs` independent networks: softmax(relu(x W₁ + b₁) W₂ + b₂), x the state `[cells]`."""
+
+    first_weight: Tensor  # [runs, cells, width]
+    first_bias: Tensor  # [runs, 1, width]
+    second_weight: Tensor  # [runs, width, 4]
+    second_bias: Tensor  # [runs, 1, 4]
+
+
+def init_policy(cells: int, width: int, seeds: Sequence[int], dtype: torch.dtype, device: torch.device) -> Policy:
+    """One network per seed, each entry uniform in ±1/√fan_in (torch.nn.Linear's bounds); a seed fixes its network."""
+    shapes = ((cells, width), (1, width), (width, 4), (1, 4))
+    bounds = (cells**-0.5, cells**-0.5, width**-0.5, width**-0.5)
+    generators = [np.random.default_rng([seed, 0]) for seed in seeds]
+    draws = [
+        np.stack([generator.uniform(-bound, bound, shape) for generator in generators])
+        for shape, bound in zip(shapes, bounds, strict=True)
+    ]
+    return Policy(*(torch.as_tensor(draw, dtype=dtype, device=device) for draw in draws))
+
+
+def state_log_probs(policy: Policy, states: Tensor) -> Tensor:
+    """log π(a | x) of states given as vectors over cells, `[runs, ..., cells]` to `[runs, ..., 4]`."""
+    flat = states.flatten(1, -2)
+    hidden = torch.relu(torch.baddbmm(policy.first_bias, flat, policy.first_weight))
+    logits = torch.baddbmm(policy.second_bias, hidden, policy.second_weight)
+    return torch.log_softmax(logits, -1).view(*states.shape[:-1], 4)
+
+
+def cell_log_probs(policy: Policy) -> Tensor:
+    """log π(a | s) of every cell, `[runs, cells, 4]`: `state_log_probs` of the identity matrix, without the product."""
+    hidden = torch.relu(policy.first_weight + policy.first_bias)
+    return torch.log_softmax(torch.baddbmm(policy.second_bias, hidden, policy.second_weight), -1)
+
+
+def parameter_mse(policy: Policy, other: Policy) -> Tensor:
+    """Mean squared difference over all parameters of a run, `[runs]`."""
+    squares = torch.cat([(a - b).square().flatten(1) for a, b in zip(policy, other, strict=True)], dim=1)
+    return squares.mean(1)
+
+
+def train(
+    policy: Policy,
+    loss: Callable[[Policy, int], Tensor],
+    steps: int,
+    *,
+    optimizer: str,
+    lr: float,
+    on_step: Callable[[Policy, int], bool] | None = None,
+) -> tuple[Policy, Tensor]:
+    """Minimise `loss(policy, step)`, one value per run `[runs]`, for `steps` steps; runs stay independent.
+
+    A run whose loss or parameters are no longer finite is stopped: its parameters become NaN, the others go on.
+
+    Args:
+        policy: where to start; not changed.
+        loss: called with the current policy; the sum over runs is differentiated, which keeps gradients per run.
+        steps, optimizer, lr: number of updates, a name in `OPTIMIZERS`, step size.
+        on_step: called before each update, and after the last one; true ends the training.
+
+    Returns:
+        The trained policy and, per run, the step at which it was stopped, −1 if it was not.
+    """
+    parameters = Policy(*(p.detach().clone().requires_grad_() for p in policy))
+    update = OPTIMIZERS[optimizer](list(parameters), lr)
+    stopped_at = torch.full((len(policy.first_weight),), -1, device=policy.first_weight.device)
+
+    def stop(broken: Tensor, step: int) -> None:
+        if broken.any():
+            stopped_at[broken & (stopped_at < 0)] = step
+            for p in parameters:
+                p.data[broken] = torch.nan
+
+    for step in range(steps):
+        if on_step is not None and on_step(parameters, step):
+            break
+        losses = loss(parameters, step)
+        gradients = torch.autograd.grad(losses.sum(), parameters)
+        for p, gradient in zip(parameters, gradients, strict=True):
+            p.grad = gradient
+        update.step()
+        stop(~losses.detach().isfinite(), step)
+    else:
+        if on_step is not None:
+            on_step(parameters, steps)
+    trained = Policy(*(p.detach() for p in parameters))
+    stop(~torch.stack([p.flatten(1).isfinite().all(1) for p in trained]).all(0), steps)
+    return trained, stopped_at

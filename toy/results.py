@@ -1,0 +1,139 @@
+"""The files of an experiment: settings, a row per run, a summary, mean policies, a picture."""
+
+import importlib.metadata
+import json
+import platform
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from toy.experiment import Result
+from toy.lake import Lake
+from toy.metrics import paired_differences, summarise
+from toy.picture import draw_result, save_gif
+from toy.rollout import play
+from toy.settings import Settings
+
+
+def describe(lake: Lake, methods: tuple[str, ...], settings: Settings) -> dict:
+    """All that fixes an experiment's numbers, as JSON-ready data."""
+    return {
+        "methods": list(methods),
+        "lake": {
+            "rows": list(lake.rows),
+            "slippery": lake.slippery,
+            "success_rate": lake.success_rate,
+            "rewards": list(lake.reward_schedule),
+        },
+        "settings": settings.as_dict(),
+    }
+
+
+def default_folder(config: dict, map_name: str) -> Path:
+    """`results/MAP-METHODS-DIGEST`: another experiment never lands in the same folder."""
+    methods = config["methods"]
+    shown = "-".join(methods) if len(methods) <= 4 else f"{len(methods)}-methods"
+    name = re.sub(r"[^A-Za-z0-9]+", "-", Path(map_name).stem if "." in map_name else map_name).strip("-")[:24]
+    digest = sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:6]
+    return Path("results") / f"{name}-{shown}-{digest}"
+
+
+def check_folder(folder: Path, config: dict, overwrite: bool) -> None:
+    """Raise `ValueError` if `folder` is a file, or holds anything but results of the same experiment."""
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"out {str(folder)!r} is a file: give a folder")
+    if overwrite or not folder.is_dir() or not any(folder.iterdir()):
+        return
+    try:
+        held = json.loads((folder / "config.json").read_text())
+    except (OSError, ValueError):
+        held = {}
+    if not isinstance(held, dict) or {key: held.get(key) for key in config} != json.loads(json.dumps(config)):
+        raise ValueError(f"out {str(folder)!r} holds other results: give another folder, or --overwrite")
+
+
+def save(result: Result, lake: Lake, settings: Settings, folder: Path, *, render: bool = False) -> list[Path]:
+    """Write an experiment's files into `folder`, each whole or not at all; returns their paths.
+
+    `config.json` (settings, versions), `runs.parquet` (a row per run and method), `start.parquet` (the start policies),
+    `summary.json` (means with 95 % intervals, differences paired by seed), `policies.npz` (mean policy and visits by
+    name), `picture.png`, and with `render` one `play-METHOD.gif` per method, played in Gymnasium with the first seed.
+    """
+    methods = tuple(result.runs["method"].unique())
+    with _staged(folder) as stage:
+        config = {**describe(lake, methods, settings), "versions": _versions()}
+        _write_json(stage / "config.json", config)
+        result.runs.to_parquet(stage / "runs.parquet", index=False)
+        result.start.to_parquet(stage / "start.parquet", index=False)
+        _write_json(stage / "summary.json", summary(result))
+        np.savez_compressed(
+            stage / "policies.npz",
+            allow_pickle=False,
+            **{f"policy_{name}": table for name, table in result.policies.items()},
+            **{f"visits_{name}": table for name, table in result.visits.items()},
+        )
+        figure = draw_result(lake, result.runs, result.start, result.policies, result.visits)
+        figure.savefig(stage / "picture.png", dpi=150)
+        for method in methods if render else ():
+            policy = result.first_policies[method]
+            if np.isfinite(policy).all():
+                frames, _ = play(lake, policy, settings.seed)
+                save_gif(frames, stage / f"play-{method}.gif")
+        return [folder / path.name for path in sorted(stage.iterdir())]
+
+
+def summary(result: Result) -> dict:
+    """Means with intervals of the start and each method, paired differences, walks, the optimum: JSON-ready data."""
+    stopped = result.runs[result.runs["stopped_at_step"] >= 0]
+    return {
+        "methods": summarise(pd.concat([result.start, result.runs])),
+        "paired_differences": paired_differences(result.runs),
+        "stopped": stopped[["method", "seed", "stopped_at_step"]].to_dict("records"),
+        "optimal_walks": result.targets,
+        "suboptimal_walks": result.suboptimal,
+        "optimum": {
+            "metrics": {name: {"mean": value} for name, value in result.optimum.items()},
+            "error_bound": result.plan.error_bound,
+            "backups": result.plan.backups,
+        },
+    }
+
+
+@contextmanager
+def _staged(folder: Path) -> Iterator[Path]:
+    """A temporary folder beside `folder` whose files move into it at the end; it is removed whatever happens."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    stage = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        yield stage
+        folder.mkdir(exist_ok=True)
+        for path in stage.iterdir():
+            path.replace(folder / path.name)
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
+
+
+def _write_json(path: Path, data: dict) -> None:
+    path.write_text(json.dumps(_finite(data), indent=1, ensure_ascii=False) + "\n")
+
+
+def _finite(data: Any) -> Any:
+    """The same data with `null` for numbers that JSON cannot hold."""
+    if isinstance(data, dict):
+        return {key: _finite(value) for key, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [_finite(value) for value in data]
+    return None if isinstance(data, float) and not np.isfinite(data) else data
+
+
+def _versions() -> dict[str, str]:
+    packages = ("torch", "numpy", "scipy", "gymnasium", "pandas")
+    return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in packages}}

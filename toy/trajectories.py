@@ -1,0 +1,118 @@
+"""Walks over a lake: as padded arrays, and the two that the experiment is about, optimal and sub-optimal."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice, pairwise
+
+import networkx as nx
+import numpy as np
+import torch
+from torch import Tensor
+
+from toy.lake import ACTIONS, Lake
+from toy.planning import Plan
+
+_OPTIMAL_WALKS = 64  # how many equally good optimal walks the search for a sub-optimal one starts from
+
+Walk = tuple[tuple[int, int], ...]  # (cell, action) of each step
+
+
+@dataclass(frozen=True, eq=False)
+class Trajectories:
+    """Walks padded to one length, `[..., steps]`; padding has mask false (and cell, action 0).
+
+    Attributes:
+        cells, actions: the cell an action was taken in, and the action.
+        mask: whether the step was taken.
+    """
+
+    cells: Tensor
+    actions: Tensor
+    mask: Tensor
+
+    def to(self, device: torch.device) -> "Trajectories":
+        return Trajectories(self.cells.to(device), self.actions.to(device), self.mask.to(device))
+
+
+def stack(walks: Sequence[Walk]) -> Trajectories:
+    """Walks as `Trajectories [walks, steps]`."""
+    longest = max(len(walk) for walk in walks)
+    padded = torch.zeros(3, len(walks), longest, dtype=torch.long)
+    for i, walk in enumerate(walks):
+        padded[:2, i, : len(walk)] = torch.tensor(walk).T
+        padded[2, i, : len(walk)] = 1
+    return Trajectories(padded[0], padded[1], padded[2].bool())
+
+
+def optimal_walks(lake: Lake, plan: Plan, start: int) -> Iterator[Walk]:
+    """Walks of the optimal policy from `start` to a goal, equally likely and equally short ones, one after another.
+
+    On a slippery lake an episode takes chances: these are its likeliest ones, slips included.
+    """
+    moves = _move_graph(lake, plan.policy > 0)
+    return (_walk(moves, path) for path in _best_paths(moves, start, lake))
+
+
+def suboptimal_walk(lake: Lake, plan: Plan, start: int) -> Walk | None:
+    """The best walk to a goal that leaves the optimal policy's way and enters no cell twice; None if there is none.
+
+    It follows an optimal walk up to some cell, leaves it there by a move that the optimal policy never makes, and goes
+    on as well as it can without the cells behind it (the second-shortest-path step of Yen 1971). Best is likeliest,
+    then shortest, then leaving earliest.
+    """
+    optimal, moves = _move_graph(lake, plan.policy > 0), _move_graph(lake, np.ones_like(plan.policy, dtype=bool))
+    for walk in islice(optimal_walks(lake, plan, start), _OPTIMAL_WALKS):
+        detours = []
+        for i, (cell, _) in enumerate(walk):
+            behind = [passed for passed, _ in walk[:i]]
+            elsewhere = nx.restricted_view(moves, behind, [(cell, reached) for reached in optimal[cell]])
+            detours += [behind + path for path in islice(_best_paths(elsewhere, cell, lake), 1)]
+        if detours:
+            return _walk(moves, min(detours, key=lambda path: nx.path_weight(moves, path, "cost")))
+    return None
+
+
+def given_walk(lake: Lake, actions: str, start: int, name: str) -> Walk:
+    """The walk of a list of actions such as `right,right,down` from `start`, each leading where it is aimed.
+
+    Raises:
+        ValueError: an unknown action, or a walk that ends too early or does not end in a goal.
+    """
+    cell, walk = start, list[tuple[int, int]]()
+    aimed = lake.next_cell[..., lake.next_cell.shape[2] // 2]
+    for word in actions.replace(",", " ").split():
+        if word not in ACTIONS:
+            raise ValueError(f"{name} has the action {word!r}: only {', '.join(ACTIONS)} are allowed")
+        if lake.terminal[cell]:
+            raise ValueError(f"{name} goes on after the episode is over, at step {len(walk) + 1}")
+        walk.append((cell, ACTIONS.index(word)))
+        cell = int(aimed[cell, ACTIONS.index(word)])
+    if not walk or not lake.goal[cell]:
+        raise ValueError(f"{name} does not end in a goal: list the actions from the start to G")
+    return tuple(walk)
+
+
+def _move_graph(lake: Lake, allowed: np.ndarray) -> nx.DiGraph:
+    """Cells joined by the likeliest of the `allowed [cells, 4]` actions; cost −log probability, plus a bit a step."""
+    graph: nx.DiGraph = nx.DiGraph()
+    graph.add_nodes_from(range(len(allowed)))
+    for cell, action, k in np.argwhere(
+        (allowed & ~lake.terminal[:, None])[..., None] & (lake.probability > 0)
+    ).tolist():
+        reached, chance = int(lake.next_cell[cell, action, k]), lake.probability[cell, action, k]
+        cost = 1e-6 - np.log(chance)
+        if reached != cell and cost < graph.get_edge_data(cell, reached, {"cost": np.inf})["cost"]:
+            graph.add_edge(cell, reached, cost=cost, action=action)
+    return graph
+
+
+def _best_paths(moves: nx.Graph, start: int, lake: Lake) -> Iterator[list[int]]:
+    """All cheapest paths from `start` to the goal that is cheapest to reach."""
+    costs = nx.single_source_dijkstra_path_length(moves, start, weight="cost")
+    goals = [cell for cell in np.flatnonzero(lake.goal).tolist() if cell in costs]
+    if goals:
+        yield from nx.all_shortest_paths(moves, start, min(goals, key=costs.__getitem__), weight="cost")
+
+
+def _walk(moves: nx.DiGraph, path: Sequence[int]) -> Walk:
+    return tuple((cell, moves.edges[cell, reached]["action"]) for cell, reached in pairwise(path))

@@ -115,7 +115,8 @@ def read_map(spec: str) -> tuple[str, ...]:
         return _random_map(spec)
     if Path(spec).is_file():
         return tuple(line.strip() for line in Path(spec).read_text().splitlines() if line.strip())
-    if "/" not in spec and set(spec) - set("SFHG"):
+    looks_like_rows = spec == spec.upper() and "." not in spec and ("/" in spec or not set(spec) - set("SFHG"))
+    if not looks_like_rows:
         raise ValueError(
             f"map {spec!r} is neither a preset ({', '.join(PRESETS)}), nor random:SIZE:SEED, "
             "nor a file that exists, nor rows like SFFF/FHFG"

@@ -1,0 +1,104 @@
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium.envs.toy_text.frozen_lake import MAPS, generate_random_map
+from hypothesis import given
+from hypothesis import strategies as st
+
+from toy import Lake
+from toy.lake import gymnasium_tables, vectorised_tables
+
+
+@given(
+    seed=st.integers(0, 10_000),
+    size=st.integers(2, 9),
+    slippery=st.booleans(),
+    success_rate=st.floats(0, 1),
+    rewards=st.tuples(*[st.integers(-3, 3)] * 3),
+)
+def test_the_vectorised_builder_equals_gymnasiums_tables(seed, size, slippery, success_rate, rewards):
+    rows = generate_random_map(size=size, seed=seed)[: max(2, size - seed % 3)]  # some are wider than high
+    for fast, slow in zip(
+        vectorised_tables(rows, slippery, success_rate, rewards),
+        gymnasium_tables(rows, slippery, success_rate, rewards),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(fast, slow)
+
+
+@pytest.mark.parametrize("slippery", [False, True])
+@pytest.mark.parametrize("name", ["4x4", "8x8"])
+def test_a_lake_says_what_env_p_says(name, slippery):
+    lake = Lake.make(name, slippery=slippery)
+    table = gym.make("FrozenLake-v1", map_name=name, is_slippery=slippery).unwrapped.P
+    for cell, actions in table.items():
+        for action, outcomes in actions.items():
+            listed = list(
+                zip(
+                    lake.probability[cell, action],
+                    lake.next_cell[cell, action],
+                    lake.reward[cell, action],
+                    lake.terminal[lake.next_cell[cell, action]],
+                    strict=True,
+                )
+            )
+            assert listed[: len(outcomes)] == outcomes
+            assert all(chance == 0 for chance, *_ in listed[len(outcomes) :])
+
+
+def test_big_lakes_use_the_vectorised_builder_and_agree():
+    rows = generate_random_map(size=40, seed=1)
+    lake = Lake.make(rows, slippery=True)
+    for fast, slow in zip(
+        (lake.next_cell, lake.probability, lake.reward),
+        gymnasium_tables(rows, True, 1 / 3, (1, 0, 0)),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(fast, slow)
+
+
+def test_maps_can_be_named_generated_read_or_written_out(tmp_path):
+    assert Lake.make("8x8").rows == tuple(MAPS["8x8"])
+    assert Lake.make("ring").rows == ("SFFFF", "FHHHF", "FFFGF")
+    assert Lake.make("random:6:3").rows == tuple(generate_random_map(size=6, seed=3))
+    assert Lake.make("SFF/HFG").rows == ("SFF", "HFG")
+    (tmp_path / "lake.txt").write_text("SFF\nHFG\n\n")
+    assert Lake.make(str(tmp_path / "lake.txt")).rows == ("SFF", "HFG")
+
+
+def test_transition_probabilities_sum_to_one():
+    dense = Lake.make("8x8", slippery=True, success_rate=0.7).transition_matrix()
+    np.testing.assert_allclose(dense.sum(-1), 1)
+
+
+def test_several_starts_are_equally_likely():
+    lake = Lake.make("SFS/FFG")
+    assert lake.starts.tolist() == [0, 2]
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("SFX/FFG", "row 1, column 3 is 'X'"),
+        ("SFF/FG", "row 2 has 2 cells, row 1 has 3"),
+        ("FFF/FFG", "no start"),
+        ("SFF/FFF", "no goal"),
+        ("SHF/HFG", "no goal can be reached"),
+        ("SHS/HFG", "no goal can be reached"),
+        ("5x5", "neither a preset"),
+        ("no/such/file.txt", "nor a file that exists"),
+        ("random:1:0", "random:SIZE:SEED"),
+        ("random:eight:0", "random:SIZE:SEED"),
+        ("", "map is empty"),
+    ],
+)
+def test_bad_maps_are_refused_with_the_place(spec, message):
+    with pytest.raises(ValueError, match=message):
+        Lake.make(spec)
+
+
+def test_bad_chances_and_rewards_are_refused():
+    with pytest.raises(ValueError, match="success_rate"):
+        Lake.make("4x4", slippery=True, success_rate=1.2)
+    with pytest.raises(ValueError, match="reward_schedule"):
+        Lake.make("4x4", reward_schedule=(1.0, float("nan"), 0.0))

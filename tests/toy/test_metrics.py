@@ -1,0 +1,80 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from toy import Lake, evaluate, value_iteration
+from toy.metrics import METRICS, mean_interval, optimal_visits, paired_differences, score, summarise
+
+
+def test_the_optimum_scores_best():
+    lake = Lake.make("4x4", slippery=True)
+    plan = value_iteration(lake)
+    scores = score(lake, plan, plan.policy[None], 0.99)
+    for name in ("policy_mse", "policy_mse_visited", "policy_kl", "policy_kl_visited", "value_gap"):
+        assert scores[name] == pytest.approx(0, abs=1e-9)
+    assert scores["agreement"] == 1
+    assert scores["success"] == pytest.approx(evaluate(lake, plan.policy).success)
+
+
+def test_scores_by_hand():
+    lake = Lake.make("SFG")
+    plan = value_iteration(lake, 0.9)  # right, right: V* = 0.9
+    policy = np.array([[[0.0, 0.0, 1.0, 0.0], [0.25, 0.25, 0.25, 0.25], [0.25, 0.25, 0.25, 0.25]]])
+    scores = {name: value.item() for name, value in score(lake, plan, policy, 0.9).items()}
+    error = (0.75**2 + 3 * 0.25**2) / 4
+    assert scores["policy_mse"] == pytest.approx(error / 2)
+    assert scores["policy_mse_visited"] == pytest.approx(error / 2)  # both cells are visited once
+    assert scores["policy_kl"] == pytest.approx(np.log(4) / 2)
+    assert scores["success"] == pytest.approx(1)
+    assert scores["agreement"] == 0.5  # the uniform cell's greedy action is the first one, left
+    assert scores["cells_visited"] == pytest.approx(3)
+    assert scores["value_gap"] == pytest.approx(0.9 - evaluate(lake, policy[0], 0.9).returns)
+
+
+def test_the_optimums_visits_weigh_the_cells_of_its_walk():
+    lake = Lake.make("ring")
+    visits = optimal_visits(lake, value_iteration(lake))
+    np.testing.assert_allclose(visits[[0, 5, 10, 11, 12]], 0.2)
+    assert visits.sum() == pytest.approx(1)
+
+
+def test_a_policy_with_nan_scores_nan_and_spoils_no_other():
+    lake = Lake.make("ring")
+    plan = value_iteration(lake)
+    both = np.stack([plan.policy, np.full_like(plan.policy, np.nan)])
+    for name, values in score(lake, plan, both, 0.99).items():
+        assert np.isfinite(values[0]), name
+        assert np.isnan(values[1]), name
+
+
+def test_intervals_cover_the_mean_as_often_as_they_say():
+    rng = np.random.default_rng(0)
+    covered = [low <= 0 <= high for _, low, high in (mean_interval(rng.normal(size=40)) for _ in range(200))]
+    assert 0.88 <= np.mean(covered) <= 0.99
+
+
+def test_intervals_of_few_or_missing_values():
+    assert mean_interval(np.array([2.0]))[0] == 2
+    assert np.isnan(mean_interval(np.array([2.0]))[1])
+    assert np.isnan(mean_interval(np.array([np.nan]))[0])
+    assert mean_interval(np.array([1.0, 1.0, np.nan])) == (1, 1, 1)
+
+
+def runs():
+    rng = np.random.default_rng(0)
+    seed_effect = rng.normal(size=30)
+    frames = []
+    for method, offset in (("sft", 0.5), ("ift", 0.0)):
+        columns = {name: seed_effect + offset + 0.01 * rng.normal(size=30) for name in METRICS}
+        frames.append(pd.DataFrame({"method": method, "seed": range(30), **columns}))
+    return pd.concat(frames, ignore_index=True)
+
+
+def test_differences_are_paired_by_seed():
+    """Seeds differ by 1, methods by 0.5, noise is 0.01: only the paired interval is narrow."""
+    (row,) = [row for row in paired_differences(runs()) if row["metric"] == "policy_mse"]
+    assert (row["first"], row["second"]) == ("sft", "ift")
+    assert row["mean"] == pytest.approx(0.5, abs=0.01)
+    assert row["high"] - row["low"] < 0.02
+    alone = summarise(runs())["sft"]["policy_mse"]
+    assert alone["high"] - alone["low"] > 0.3

@@ -1,0 +1,245 @@
+"""Each method's batched loss against the same loss written out for one run, one walk, one step at a time."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+import ift
+from toy import Lake, Settings
+from toy.alignment import Problem, start_policies
+from toy.objectives import (
+    OBJECTIVES,
+    Negatives,
+    Task,
+    differs_from,
+    draw,
+    draw_negatives,
+    draw_rollouts,
+    predicted_states,
+    walk_log_probs,
+)
+from toy.policy import cell_log_probs, init_policy
+from toy.trajectories import stack
+
+CPU = torch.device("cpu")
+RUNS = 3
+
+
+def task_and_policy(settings=None, lake=None):
+    """A task whose reference is the start policy, and another policy to score."""
+    settings = settings or Settings(seeds=RUNS)
+    lake = lake or Lake.make("4x4", slippery=True)
+    problem = Problem.of(lake, settings)
+    start = start_policies(problem, range(RUNS))
+    task = Task(
+        settings=settings,
+        dynamics=problem.dynamics,
+        targets=stack(problem.targets),
+        suboptimal=problem.suboptimal_walks,
+        start_log_probs=cell_log_probs(start),
+        generators=[np.random.default_rng([seed, 1]) for seed in range(RUNS)],
+        horizon=12,
+    )
+    return task, init_policy(len(lake.next_cell), 16, range(50, 50 + RUNS), torch.float64, CPU)
+
+
+def steps_of(walks, run, i):
+    """(cell, action) of one walk."""
+    cells, actions, mask = (part if part.ndim == 2 else part[run] for part in (walks.cells, walks.actions, walks.mask))
+    return [(int(c), int(a)) for c, a, m in zip(cells[i], actions[i], mask[i], strict=True) if m]
+
+
+def log_prob_of(table, steps):
+    return sum(table[cell, action].item() for cell, action in steps)
+
+
+def sigmoid(x):
+    return 1 / (1 + math.exp(-x))
+
+
+def pair_loss(method, table, reference, target, negative, settings):
+    chosen, rejected = log_prob_of(table, target), log_prob_of(table, negative)
+    margin = chosen - log_prob_of(reference, target) - rejected + log_prob_of(reference, negative)
+    mean_chosen, mean_rejected = chosen / len(target), rejected / len(negative)
+    if method == "dpo":
+        return -math.log(sigmoid(settings.beta_of("dpo") * margin))
+    if method == "ipo":
+        return (margin - 1 / (2 * settings.beta_of("ipo"))) ** 2
+    if method == "simpo":
+        return -math.log(sigmoid(settings.beta_of("simpo") * (mean_chosen - mean_rejected) - settings.margin))
+    odds = [math.exp(x) / (1 - math.exp(x)) for x in (mean_chosen, mean_rejected)]
+    return -mean_chosen - settings.beta_of("orpo") * math.log(sigmoid(math.log(odds[0] / odds[1])))
+
+
+@pytest.mark.parametrize("method", ["dpo", "ipo", "orpo", "simpo"])
+def test_pair_methods_equal_their_definition(method):
+    task, policy = task_and_policy()
+    drawn = draw_negatives(policy, task)
+    losses = OBJECTIVES[method](policy, task, drawn)
+    for run in range(RUNS):
+        table, reference = cell_log_probs(policy)[run], task.start_log_probs[run]
+        target = steps_of(task.targets, run, 0)
+        negatives = [steps_of(drawn.walks, run, i) for i in range(4)]
+        expected = [pair_loss(method, table, reference, target, n, task.settings) for n in negatives if n != target]
+        assert losses[run].item() == pytest.approx(sum(expected) / len(expected), rel=1e-6)
+
+
+def test_kto_equals_its_definition():
+    task, policy = task_and_policy()
+    drawn = draw_negatives(policy, task)
+    losses = OBJECTIVES["kto"](policy, task, drawn)
+    for run in range(RUNS):
+        table, reference = cell_log_probs(policy)[run], task.start_log_probs[run]
+        target = steps_of(task.targets, run, 0)
+        gains = [
+            log_prob_of(table, walk) - log_prob_of(reference, walk)
+            for walk in [target, *(steps_of(drawn.walks, run, i) for i in range(4))]
+        ]
+        z = max(sum(gains[1:]) / 4, 0)
+        undesirable = [1 - sigmoid(z - gain) for gain in gains[1:]]
+        assert losses[run].item() == pytest.approx(1 - sigmoid(gains[0] - z) + sum(undesirable) / 4)
+
+
+def test_sft_and_dft_equal_their_definition():
+    task, policy = task_and_policy()
+    for run in range(RUNS):
+        table = cell_log_probs(policy)[run]
+        log_probs = [table[cell, action].item() for cell, action in steps_of(task.targets, run, 0)]
+        sft, dft = OBJECTIVES["sft"](policy, task, None)[run], OBJECTIVES["dft"](policy, task, None)[run]
+        assert sft.item() == pytest.approx(-np.mean(log_probs))
+        assert dft.item() == pytest.approx(-np.mean([math.exp(x) * x for x in log_probs]))
+
+
+@pytest.mark.parametrize("prediction", ["greedy", "expected"])
+@pytest.mark.parametrize("propagation", ["product", "sum"])
+def test_ift_equals_its_definition(prediction, propagation):
+    settings = Settings(seeds=RUNS, prediction=prediction, propagation=propagation, lam=0.3, gamma=0.8)
+    task, policy = task_and_policy(settings)
+    losses = OBJECTIVES["ift"](policy, task, None)
+    transition = task.dynamics.transition
+    for run in range(RUNS):
+        weights = [p[run] for p in policy]
+        table = cell_log_probs(policy)[run].exp()
+        steps, nll = steps_of(task.targets, run, 0), []
+        for i, (cell, action) in enumerate(steps):
+            state = torch.eye(16).double()[cell]
+            if i:
+                before = steps[i - 1][0]
+                chances = table[before] if prediction == "expected" else torch.eye(4).double()[table[before].argmax()]
+                state = 0.7 * state + 0.3 * chances @ transition[before]
+            hidden = torch.relu(state @ weights[0] + weights[1][0])
+            nll.append(-torch.log_softmax(hidden @ weights[2] + weights[3][0], -1)[action].item())
+        values = [sum(0.8 ** (j - i) * x for j, x in enumerate(nll) if j >= i) for i in range(len(nll))]
+        weighted = np.mean(values) if propagation == "sum" else np.dot(values, nll) / sum(values)
+        assert losses[run].item() == pytest.approx(weighted)
+
+
+@pytest.mark.parametrize("propagation", ["product", "sum"])
+def test_ift_without_mixing_and_propagation_is_sft(propagation):
+    task, policy = task_and_policy(Settings(seeds=RUNS, lam=0, gamma=0, propagation=propagation))
+    torch.testing.assert_close(OBJECTIVES["ift"](policy, task, None), OBJECTIVES["sft"](policy, task, None))
+
+
+def test_the_greedy_residual_does_nothing_where_the_policy_already_prefers_the_target():
+    """On a lake that is not slippery: then the predicted cell is the target cell."""
+    lake = Lake.make("ring")
+    task, _ = task_and_policy(lake=lake)
+    start = start_policies(Problem.of(lake, task.settings), range(RUNS))
+    table = cell_log_probs(start)[:, task.targets.cells[0]].argmax(-1)
+    assert (table == task.targets.actions[0]).all()
+    predicted = predicted_states(start, task)
+    later = task.targets.cells[0, 1:]
+    assert (predicted[:, 0, 1:].argmax(-1) == later).all()
+    expected = predicted_states(start, replace(task, settings=replace(task.settings, prediction="expected")))
+    assert (expected[:, 0, 1:].gather(-1, later.expand(RUNS, -1).unsqueeze(-1)) < 1).all()
+
+
+def test_sampled_predictions_average_to_the_expected_ones():
+    task, policy = task_and_policy(Settings(seeds=RUNS, prediction="sampled"))
+    mean = sum(predicted_states(policy, task) for _ in range(3000)) / 3000
+    expected = predicted_states(policy, replace(task, settings=replace(task.settings, prediction="expected")))
+    torch.testing.assert_close(mean, expected, atol=0.04, rtol=0)
+
+
+def test_ppo_equals_its_definition():
+    task, policy = task_and_policy(Settings(seeds=RUNS, rollouts=5, discount=0.9))
+    drawn = draw_rollouts(policy, task)
+    other = init_policy(16, 16, range(90, 90 + RUNS), torch.float64, CPU)
+    losses = OBJECTIVES["ppo"](other, task, drawn)
+    for run in range(RUNS):
+        old, new = cell_log_probs(policy)[run], cell_log_probs(other)[run]
+        returns, ratios = [], []
+        for i in range(5):
+            steps = steps_of(drawn.walks, run, i)
+            rewards = drawn.walks.rewards[run, i].tolist()
+            returns.append([sum(0.9 ** (j - t) * rewards[j] for j in range(t, len(steps))) for t in range(len(steps))])
+            ratios.append([math.exp((new - old)[cell, action].item()) for cell, action in steps])
+        flat = np.concatenate(returns)
+        expected = []
+        for walk_returns, walk_ratios in zip(returns, ratios, strict=True):
+            advantages = (np.array(walk_returns) - flat.mean()) / (flat.std() + 1e-8)
+            clipped = np.clip(walk_ratios, 0.8, 1.2)
+            expected.append(-np.minimum(walk_ratios * advantages, clipped * advantages).mean())
+        assert losses[run].item() == pytest.approx(np.mean(expected))
+
+
+@pytest.mark.parametrize("method", OBJECTIVES)
+def test_runs_are_independent(method):
+    """The gradient of one run's loss with respect to another run's parameters is 0."""
+    task, policy = task_and_policy()
+    policy = type(policy)(*(p.requires_grad_() for p in policy))
+    loss = OBJECTIVES[method](policy, task, draw(method, policy, task))
+    assert loss.shape == (RUNS,)
+    for gradient in torch.autograd.grad(loss[1], policy):
+        assert gradient[[0, 2]].abs().max() == 0
+        assert gradient.isfinite().all()
+
+
+def test_a_negative_equal_to_the_target_is_no_negative():
+    task, policy = task_and_policy(lake=Lake.make("ring"))
+    copies = [part.expand(RUNS, 1, -1) for part in (task.targets.cells, task.targets.actions, task.targets.mask)]
+    same = type(task.targets)(*copies)
+    drawn = Negatives(same, differs_from(same, task.targets))
+    assert not drawn.differs.any()
+    for method in ("dpo", "ipo", "simpo"):
+        assert (OBJECTIVES[method](policy, task, drawn) == 0).all()
+    torch.testing.assert_close(OBJECTIVES["orpo"](policy, task, drawn), OBJECTIVES["sft"](policy, task, None))
+
+
+def test_walks_differ_by_length_cell_or_action():
+    target = stack([((0, 1), (5, 2))])
+    others = stack([((0, 1), (5, 2)), ((0, 1),), ((0, 1), (5, 3)), ((0, 1), (6, 2)), ((0, 1), (5, 2), (6, 1))])
+    each = [
+        type(others)(others.cells[i : i + 1][None], others.actions[i : i + 1][None], others.mask[i : i + 1][None])
+        for i in range(5)
+    ]
+    assert [differs_from(walk, target).item() for walk in each] == [False, True, True, True, True]
+
+
+@pytest.mark.parametrize("negatives", ["current", "start", "suboptimal"])
+def test_negatives_come_from_where_they_are_said_to(negatives):
+    lake = Lake.make("ring")
+    task, policy = task_and_policy(Settings(seeds=RUNS, negatives=negatives, negatives_per_step=500), lake)
+    drawn = draw_negatives(policy, task)
+    if negatives == "suboptimal":
+        assert torch.equal(drawn.walks.actions, task.suboptimal.actions.expand(RUNS, 1, -1))
+        return
+    source = cell_log_probs(policy) if negatives == "current" else task.start_log_probs
+    first = torch.nn.functional.one_hot(drawn.walks.actions[:, :, 0], 4).double().mean(1)
+    torch.testing.assert_close(first, source[:, 0].exp(), atol=0.08, rtol=0)
+
+
+def test_walk_log_probs_reads_shared_and_own_walks_alike():
+    task, policy = task_and_policy()
+    table = cell_log_probs(policy)
+    own = type(task.targets)(
+        *(p.expand(RUNS, *p.shape) for p in (task.targets.cells, task.targets.actions, task.targets.mask))
+    )
+    assert torch.equal(walk_log_probs(table, task.targets), walk_log_probs(table, own))
+
+
+def test_every_known_method_has_an_objective():
+    assert set(OBJECTIVES) == set(ift.METHODS)

@@ -1,0 +1,131 @@
+import numpy as np
+import pytest
+from gymnasium.envs.toy_text.frozen_lake import generate_random_map
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from toy import Lake, evaluate, planning, value_iteration
+from toy.planning import visit_probability
+
+
+def value_iteration_by_definition(lake, discount, sweeps):
+    """V ← max_a Σ P (R + discount V), over and over."""
+    values = np.zeros(len(lake.next_cell))
+    for _ in range(sweeps):
+        ahead = lake.reward + discount * values[lake.next_cell] * ~lake.terminal[lake.next_cell]
+        q_values = (lake.probability * ahead).sum(-1)
+        values = q_values.max(1)
+    return values, q_values
+
+
+lakes = st.builds(
+    lambda seed, size, slippery, success_rate, rewards: Lake.make(
+        f"random:{size}:{seed}", slippery=slippery, success_rate=success_rate, reward_schedule=rewards
+    ),
+    st.integers(0, 9999),
+    st.integers(2, 8),
+    st.booleans(),
+    st.floats(0.1, 1),
+    st.sampled_from([(1.0, 0.0, 0.0), (1.0, -1.0, -0.04), (5.0, -2.0, 0.1), (0.0, 0.0, 0.0)]),
+)
+
+
+@given(lakes, st.sampled_from([0.5, 0.9, 0.99]))
+def test_values_equal_the_slow_definition_within_the_stated_bound(lake, discount):
+    plan = value_iteration(lake, discount)
+    exact, _ = value_iteration_by_definition(lake, discount, sweeps=int(30 / (1 - discount)))
+    assert plan.error_bound < 1.1e-10
+    np.testing.assert_allclose(plan.values, exact, rtol=0, atol=plan.error_bound + 1e-11)
+
+
+@pytest.mark.parametrize("rewards", [(1.0, 0.0, 0.0), (1.0, -1.0, -0.01), (0.0, 0.0, 1.0)])
+def test_windows_change_nothing(monkeypatch, rewards):
+    lake = Lake.make("random:20:0", slippery=True, reward_schedule=rewards)
+    whole = value_iteration(lake)
+    monkeypatch.setattr(planning, "_FIRST_WINDOW", 8)
+    windowed = value_iteration(lake)
+    np.testing.assert_allclose(windowed.values, whole.values, rtol=0, atol=2e-10)
+
+
+def test_an_evaluation_that_does_not_help_falls_back_to_sweeps(monkeypatch):
+    """Should the linear solver break down, value iteration still ends, with the same bound."""
+    monkeypatch.setattr(planning, "bicgstab", lambda system, rewards, x0, **_: (x0 + 100.0, 1))
+    lake = Lake.make("8x8", slippery=True)
+    plan = value_iteration(lake, 0.9)
+    np.testing.assert_allclose(plan.values, value_iteration_by_definition(lake, 0.9, 400)[0], atol=2e-10)
+
+
+def test_known_success_rates_of_gymnasiums_slippery_maps():
+    """The optima that Gymnasium registers for its maps: 0.74 in 100 steps for 4x4; without a limit 14/17."""
+    lake = Lake.make("4x4", slippery=True)
+    plan = value_iteration(lake, 0.9999)
+    assert evaluate(lake, plan.policy, 0.9999).success == pytest.approx(14 / 17, abs=1e-9)
+
+
+def test_ties_are_kept_and_shared():
+    lake = Lake.make("SFF/FFF/FFG")
+    policy = value_iteration(lake).policy
+    np.testing.assert_allclose(policy[0], [0, 0.5, 0.5, 0])
+    np.testing.assert_allclose(policy[2], [0, 1, 0, 0])
+
+
+@given(lakes, st.integers(0, 99))
+def test_exact_evaluation_equals_iteration(lake, seed):
+    policy = 0.8 * np.random.default_rng(seed).dirichlet(np.ones(4), size=(3, len(lake.next_cell))) + 0.05
+    worth = evaluate(lake, policy, 0.9)
+    goes_on = ~lake.terminal[lake.next_cell]
+    values, success = np.zeros((2, 3, len(lake.next_cell)))
+    into_goal = lake.goal[lake.next_cell] & ~lake.terminal[:, None, None]
+    for _ in range(3000):
+        ahead = lake.reward + 0.9 * values[:, lake.next_cell] * goes_on
+        values = (policy * (lake.probability * ahead).sum(-1)).sum(-1)
+        reached = into_goal + success[:, lake.next_cell] * goes_on
+        success = (policy * (lake.probability * reached).sum(-1)).sum(-1)
+    np.testing.assert_allclose(worth.values, values, atol=1e-9)
+    np.testing.assert_allclose(worth.success, success[:, lake.starts].mean(1), atol=1e-6)
+    np.testing.assert_allclose(worth.returns, values[:, lake.starts].mean(1), atol=1e-9)
+
+
+@settings(max_examples=10)
+@given(lakes)
+def test_sparse_and_dense_evaluation_agree(lake):
+    policy = np.random.default_rng(0).dirichlet(np.ones(4), size=(2, len(lake.next_cell)))
+    dense, sparse = planning._evaluate_dense(lake, policy, 0.95), planning._evaluate_sparse(lake, policy, 0.95)
+    for one, other in zip(dense, sparse, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-9)
+
+
+def test_a_policy_that_walks_in_circles_never_succeeds():
+    lake = Lake.make("SFG")
+    always_left = np.tile([1.0, 0, 0, 0], (3, 1))
+    worth = evaluate(lake, always_left)
+    assert worth.success == 0
+    assert worth.returns == 0
+    assert visit_probability(lake, always_left).tolist() == pytest.approx([1, 0, 0], abs=1e-9)
+
+
+def test_visit_probability_equals_a_simulation():
+    lake = Lake.make("4x4", slippery=True)
+    rng = np.random.default_rng(0)
+    policy = rng.dirichlet(np.ones(4), size=16)
+    seen = np.zeros((4000, 16), dtype=bool)
+    for episode in seen:
+        cell = 0
+        episode[cell] = True
+        while not lake.terminal[cell]:
+            action = rng.choice(4, p=policy[cell])
+            cell = rng.choice(lake.next_cell[cell, action], p=lake.probability[cell, action])
+            episode[cell] = True
+    np.testing.assert_allclose(visit_probability(lake, policy), seen.mean(0), atol=0.03)
+
+
+@pytest.mark.parametrize("discount", [0, 1, -0.5, 1.5, float("nan")])
+def test_the_discount_must_lie_between_0_and_1(discount):
+    with pytest.raises(ValueError, match="discount must lie strictly between 0 and 1"):
+        value_iteration(Lake.make("ring"), discount)
+
+
+def test_policies_of_a_lake_too_big_for_dense_tables_can_be_evaluated():
+    lake = Lake.make(generate_random_map(size=40, seed=0), slippery=True)
+    plan = value_iteration(lake)
+    assert evaluate(lake, plan.policy).returns == pytest.approx(plan.values[0], abs=1e-9)

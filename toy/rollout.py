@@ -1,7 +1,7 @@
 """Episodes: many at once from the lake's tables, and one at a time in the real Gymnasium environment."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,27 +13,28 @@ from torch import Tensor
 from toy.lake import Lake
 from toy.trajectories import Trajectories
 
-_CHUNK = 16  # steps of noise drawn at a time
+_CHUNK = 8  # steps between two clearances of finished episodes, and steps of noise drawn at a time
 
 
 @dataclass(frozen=True, eq=False)
 class Dynamics:
-    """A lake's tables as tensors on a device; what `Lake` calls `[cells, 4, K]` is flat over cells and actions."""
+    """A lake's tables as tensors on a device. A move is one number: `(cell * 4 + action) * K + outcome`."""
 
-    next_cell: Tensor  # [cells * 4, K]
-    outcome_below: Tensor  # [cells * 4, K - 1], cumulative probability of the outcomes before the last
-    reward: Tensor  # [cells * 4, K]
+    next_cell: Tensor  # [moves]
+    reward: Tensor  # [moves]
     terminal: Tensor  # [cells] bool
+    outcome_below: tuple[float, ...]  # cumulative probability of the K outcomes, but for the last
     transition: Tensor  # P(s' | s, a) `[cells, 4, cells]`
 
     @classmethod
     def of(cls, lake: Lake, dtype: torch.dtype, device: torch.device) -> "Dynamics":
-        flat = [table.reshape(-1, table.shape[-1]) for table in (lake.next_cell, lake.probability, lake.reward)]
+        # Outcomes have the same chances wherever the episode goes on; where it is over, all lead to the cell itself.
+        chances = lake.probability[lake.starts[0], 0].cumsum()
         return cls(
-            torch.as_tensor(flat[0], dtype=torch.long, device=device),
-            torch.as_tensor(flat[1], device=device).cumsum(-1)[:, :-1].contiguous(),
-            torch.as_tensor(flat[2], dtype=dtype, device=device),
+            torch.as_tensor(lake.next_cell.ravel(), dtype=torch.long, device=device),
+            torch.as_tensor(lake.reward.ravel(), dtype=dtype, device=device),
             torch.as_tensor(lake.terminal, device=device),
+            tuple(chances[:-1].tolist()),
             torch.as_tensor(lake.transition_matrix(), dtype=dtype, device=device),
         )
 
@@ -46,11 +47,7 @@ class Episodes(Trajectories):
 
 
 def simulate(
-    dynamics: Dynamics,
-    policy: Tensor,
-    starts: Tensor,
-    horizon: int,
-    generators: Sequence[np.random.Generator],
+    dynamics: Dynamics, policy: Tensor, starts: Tensor, horizon: int, generators: Sequence[np.random.Generator]
 ) -> Episodes:
     """Play one episode from each start, cut after `horizon` steps.
 
@@ -65,46 +62,74 @@ def simulate(
         generators: one per run.
 
     Returns:
-        Episodes `[runs, episodes, steps]`, steps the length of the longest one.
+        Episodes `[runs, episodes, steps]`, padded to the length of the longest one.
     """
-    runs, episodes = starts.shape
-    n_cells = len(dynamics.terminal)
-    device = policy.device
-    below = policy.detach().double().cumsum(-1)[..., :3].reshape(runs * n_cells, 3)  # where the next action begins
-    cells = torch.zeros(horizon, runs * episodes, dtype=torch.long, device=device)
-    actions, mask, rewards = cells.clone(), cells.bool(), cells.to(dynamics.reward.dtype)
-    lane = torch.arange(runs * episodes, device=device)  # episodes still under way
-    cell = starts.flatten()
-    length = 0
-    for step in range(horizon):
-        if step % _CHUNK == 0:
-            noise = _noise(generators, lane, episodes, min(_CHUNK, horizon - step), device)
-        action_noise, outcome_noise = noise[step % _CHUNK, :, lane]
-        action = (
-            action_noise[:, None] >= below[torch.div(lane, episodes, rounding_mode="floor") * n_cells + cell]
-        ).sum(1)
-        move = cell * 4 + action
-        outcome = (outcome_noise[:, None] >= dynamics.outcome_below[move]).sum(1)
-        cells[step, lane], actions[step, lane], mask[step, lane] = cell, action, True
-        rewards[step, lane] = dynamics.reward[move, outcome]
-        cell = dynamics.next_cell[move, outcome]
-        length = step + 1
-        goes_on = ~dynamics.terminal[cell]
-        lane, cell = lane[goes_on], cell[goes_on]
+    moves = torch.full((horizon, starts.numel()), -1, device=policy.device)
+    for first_step, lane, taken in walk(dynamics, policy, starts, horizon, generators):
+        moves[first_step : first_step + len(taken), lane] = taken
+    moves = moves[(moves >= 0).any(1)].T.view(*starts.shape, -1)
+    mask = moves >= 0
+    moves = moves.clamp(min=0)
+    outcomes = len(dynamics.outcome_below) + 1
+    rewards = dynamics.reward[moves] * mask
+    return Episodes(moves // (4 * outcomes), moves // outcomes % 4 * mask, mask, rewards)
+
+
+def walk(
+    dynamics: Dynamics, policy: Tensor, starts: Tensor, horizon: int, generators: Sequence[np.random.Generator]
+) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """The moves of all episodes as they are made, a few steps at a time; arguments as in `simulate`.
+
+    Yields (first step, lanes, moves `[steps, lanes]`): lane `run * episodes + episode` made these moves from that step
+    on, −1 once its episode is over. A table look-up says all of a move, so nothing else is computed or kept.
+    """
+    n_cells, episodes = policy.shape[1], starts.shape[1]
+    outcomes = len(dynamics.outcome_below) + 1
+    moves_per_run = n_cells * 4 * outcomes
+    runs = torch.arange(len(policy), device=policy.device)
+    # Every run has its own copy of the cells, so that a state `run * cells + cell` finds its policy in one look-up.
+    action_below = policy.detach().double().cumsum(-1)[..., :3].reshape(-1, 3).T.float().contiguous()  # [3, states]
+    next_state = (dynamics.next_cell + runs[:, None] * n_cells).flatten()
+    terminal = dynamics.terminal.repeat(len(runs))
+    lane = torch.arange(starts.numel(), device=policy.device)
+    state = (starts + runs[:, None] * n_cells).flatten()
+    buffer = np.empty((_CHUNK, 2, len(lane)), np.float32)
+    for first_step in range(0, horizon, _CHUNK):
+        run = torch.div(lane, episodes, rounding_mode="floor")
+        noise = _noise(generators, run, buffer)[: horizon - first_step].to(policy.device)
+        moves = torch.empty(len(noise), len(lane), dtype=torch.long, device=policy.device)
+        for move, (action_noise, outcome_noise) in zip(moves, noise, strict=True):
+            action = _count(action_noise >= below.index_select(0, state) for below in action_below)
+            torch.add(action, state, alpha=4, out=move)
+            if outcomes > 1:
+                move.mul_(outcomes).add_(_count(outcome_noise >= below for below in dynamics.outcome_below))
+            state = next_state.index_select(0, move)
+        over = terminal.repeat_interleave(4 * outcomes).index_select(0, moves.flatten()).view_as(moves)
+        yield first_step, lane, (moves - run * moves_per_run).masked_fill_(over, -1)
+        goes_on = (~terminal.index_select(0, state)).nonzero().squeeze(1)
+        lane, state = lane[goes_on], state[goes_on]
         if not len(lane):
-            break
-    taken = (part[:length].view(length, runs, episodes).permute(1, 2, 0) for part in (cells, actions, mask, rewards))
-    return Episodes(*taken)
+            return
 
 
-def _noise(
-    generators: Sequence[np.random.Generator], lane: Tensor, episodes: int, steps: int, device: torch.device
-) -> Tensor:
-    """Uniform numbers in [0, 1) for actions and outcomes, `[steps, 2, runs * episodes]`; 0 for runs that are over."""
-    noise = np.zeros((steps, 2, len(generators), episodes))
-    for run in torch.unique(torch.div(lane, episodes, rounding_mode="floor")).tolist():
-        noise[:, :, run] = generators[run].random((steps, 2, episodes))
-    return torch.as_tensor(noise.reshape(steps, 2, -1), device=device)
+def _count(flags: Iterable[Tensor]) -> Tensor:
+    """How many of the boolean tensors are true; added up as bytes, which is what they are in memory."""
+    first, *others = (flag.view(torch.uint8) for flag in flags)
+    for other in others:
+        first.add_(other)
+    return first
+
+
+def _noise(generators: Sequence[np.random.Generator], run: Tensor, buffer: np.ndarray) -> Tensor:
+    """Uniform numbers in [0, 1) of 24 bits for the action and the outcome of each step, `[steps, 2, lanes]`.
+
+    `run [lanes]` says whose lane it is, in order. `buffer` is overwritten: fresh memory would cost more than the draws.
+    """
+    noise, lane = buffer[:, :, : len(run)], 0
+    for owner, lanes in zip(*(part.tolist() for part in run.unique_consecutive(return_counts=True)), strict=True):
+        noise[:, :, lane : lane + lanes] = generators[owner].random((len(noise), 2, lanes), dtype=np.float32)
+        lane += lanes
+    return torch.from_numpy(noise)
 
 
 def gymnasium_env(lake: Lake, **options: Any) -> gym.Env:

@@ -16,7 +16,7 @@ from toy.policy import Policy, cell_log_probs, parameter_mse
 from toy.settings import Settings
 from toy.trajectories import Walk
 
-BLOCK = 256  # runs trained as one set of tensors: enough to hide what an operation costs, few enough for the cache
+BLOCK_WEIGHTS = 2**20  # first-layer weights trained as one set of tensors: many runs, but few enough for the cache
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,10 +67,11 @@ def align(
     seeds = range(settings.seed, settings.seed + settings.seeds)
     frames: dict[str, list[pd.DataFrame]] = {name: [] for name in names}
     tables: dict[str, list[np.ndarray]] = {name: [] for name in names}
-    stages = -(-len(seeds) // BLOCK) * (len(names) + 1)  # per block: starts, optima, each method
+    runs = block_runs(lake, settings)
+    stages = -(-len(seeds) // runs) * (len(names) + 1)  # per block: starts, optima, each method
     stage = 0
-    for first in range(0, len(seeds), BLOCK):
-        block = seeds[first : first + BLOCK]
+    for first in range(0, len(seeds), runs):
+        block = seeds[first : first + runs]
         progress("start policies", stage / stages)
         start = start_policies(problem, block)
         progress("optimal parameterised policies", (stage + 1) / stages)
@@ -92,6 +93,11 @@ def align(
             tables[name].append(table)
     progress("done", 1.0)
     return _result(problem, {n: pd.concat(f, ignore_index=True) for n, f in frames.items()}, tables)
+
+
+def block_runs(lake: Lake, settings: Settings) -> int:
+    """How many runs are trained side by side."""
+    return max(1, BLOCK_WEIGHTS // (len(lake.next_cell) * settings.width))
 
 
 def _scored(

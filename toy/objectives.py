@@ -50,12 +50,12 @@ class Rollouts:
 
 
 def sft(policy: Policy, task: Task, drawn: None) -> Tensor:
-    log_probs = walk_log_probs(cell_log_probs(policy), task.targets)
+    log_probs = target_log_probs(policy, task)
     return ift.sft_loss(log_probs, task.targets.mask.expand_as(log_probs)).mean(-1)
 
 
 def dft(policy: Policy, task: Task, drawn: None) -> Tensor:
-    log_probs = walk_log_probs(cell_log_probs(policy), task.targets)
+    log_probs = target_log_probs(policy, task)
     return ift.dft_loss(log_probs, task.targets.mask.expand_as(log_probs)).mean(-1)
 
 
@@ -184,7 +184,7 @@ def predicted_states(policy: Policy, task: Task) -> Tensor:
     â is the greedy action, one sample, or the whole distribution (`settings.prediction`). Step 0 has no predecessor: 0.
     """
     cells = task.targets.cells
-    probs = cell_log_probs(policy).exp()[:, cells]  # [runs, targets, steps, 4]
+    probs = cell_log_probs(policy, cells.flatten()).exp().view(-1, *cells.shape, 4)
     if task.settings.prediction == "greedy":
         probs = one_hot(probs.argmax(-1), 4).to(probs.dtype)
     elif task.settings.prediction == "sampled":
@@ -201,6 +201,14 @@ def has_predecessor(mask: Tensor) -> Tensor:
     later = torch.ones_like(mask)
     later[..., 0] = False
     return later
+
+
+def target_log_probs(policy: Policy, task: Task) -> Tensor:
+    """log π(a* | s*) of each target step, `[runs, targets, steps]`; only the cells of the targets are computed."""
+    targets = task.targets
+    log_probs = cell_log_probs(policy, targets.cells.flatten())
+    actions = targets.actions.flatten().expand(len(log_probs), -1).unsqueeze(-1)
+    return log_probs.gather(-1, actions).view(-1, *targets.cells.shape)
 
 
 def walk_log_probs(log_probs: Tensor, walks: Trajectories) -> Tensor:

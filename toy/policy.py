@@ -43,9 +43,13 @@ def state_log_probs(policy: Policy, states: Tensor) -> Tensor:
     return torch.log_softmax(logits, -1).view(*states.shape[:-1], 4)
 
 
-def cell_log_probs(policy: Policy) -> Tensor:
-    """log π(a | s) of every cell, `[runs, cells, 4]`: `state_log_probs` of the identity matrix, without the product."""
-    hidden = torch.relu(policy.first_weight + policy.first_bias)
+def cell_log_probs(policy: Policy, cells: Tensor | None = None) -> Tensor:
+    """log π(a | s) of every cell, or of the given ones, `[runs, cells, 4]`.
+
+    `state_log_probs` of one-hot states, without the product: a one-hot state picks a row of the first weight.
+    """
+    rows = policy.first_weight if cells is None else policy.first_weight.index_select(1, cells)
+    hidden = torch.relu(rows + policy.first_bias)
     return torch.log_softmax(torch.baddbmm(policy.second_bias, hidden, policy.second_weight), -1)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from toy.lake import Lake
 from toy.trajectories import Trajectories
 
-_CHUNK = 8  # steps between two clearances of finished episodes, and steps of noise drawn at a time
+_CHUNK = 6  # steps between two clearances of finished episodes, and steps of noise drawn at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,12 +64,12 @@ def simulate(
     Returns:
         Episodes `[runs, episodes, steps]`, padded to the length of the longest one.
     """
-    moves = torch.full((horizon, starts.numel()), -1, device=policy.device)
+    moves = torch.full((horizon, starts.numel()), -1, dtype=torch.int32, device=policy.device)
     for first_step, lane, taken in walk(dynamics, policy, starts, horizon, generators):
         moves[first_step : first_step + len(taken), lane] = taken
     moves = moves[(moves >= 0).any(1)].T.view(*starts.shape, -1)
     mask = moves >= 0
-    moves = moves.clamp(min=0)
+    moves = moves.clamp(min=0).long()
     outcomes = len(dynamics.outcome_below) + 1
     rewards = dynamics.reward[moves] * mask
     return Episodes(moves // (4 * outcomes), moves // outcomes % 4 * mask, mask, rewards)
@@ -86,26 +86,27 @@ def walk(
     n_cells, episodes = policy.shape[1], starts.shape[1]
     outcomes = len(dynamics.outcome_below) + 1
     moves_per_run = n_cells * 4 * outcomes
-    runs = torch.arange(len(policy), device=policy.device)
+    runs = torch.arange(len(policy), device=policy.device, dtype=torch.int32)
     # Every run has its own copy of the cells, so that a state `run * cells + cell` finds its policy in one look-up.
     action_below = policy.detach().double().cumsum(-1)[..., :3].reshape(-1, 3).T.float().contiguous()  # [3, states]
-    next_state = (dynamics.next_cell + runs[:, None] * n_cells).flatten()
+    next_state = (dynamics.next_cell.int() + runs[:, None] * n_cells).flatten()
     terminal = dynamics.terminal.repeat(len(runs))
+    is_over = terminal.repeat_interleave(4 * outcomes)  # [runs * moves]
     lane = torch.arange(starts.numel(), device=policy.device)
-    state = (starts + runs[:, None] * n_cells).flatten()
+    state = (starts.int() + runs[:, None] * n_cells).flatten()
     buffer = np.empty((_CHUNK, 2, len(lane)), np.float32)
     for first_step in range(0, horizon, _CHUNK):
         run = torch.div(lane, episodes, rounding_mode="floor")
         noise = _noise(generators, run, buffer)[: horizon - first_step].to(policy.device)
-        moves = torch.empty(len(noise), len(lane), dtype=torch.long, device=policy.device)
+        moves = torch.empty(len(noise), len(lane), dtype=torch.int32, device=policy.device)
         for move, (action_noise, outcome_noise) in zip(moves, noise, strict=True):
             action = _count(action_noise >= below.index_select(0, state) for below in action_below)
             torch.add(action, state, alpha=4, out=move)
             if outcomes > 1:
                 move.mul_(outcomes).add_(_count(outcome_noise >= below for below in dynamics.outcome_below))
             state = next_state.index_select(0, move)
-        over = terminal.repeat_interleave(4 * outcomes).index_select(0, moves.flatten()).view_as(moves)
-        yield first_step, lane, (moves - run * moves_per_run).masked_fill_(over, -1)
+        over = is_over.index_select(0, moves.flatten()).view_as(moves)
+        yield first_step, lane, moves.sub_(run.int() * moves_per_run).masked_fill_(over, -1)
         goes_on = (~terminal.index_select(0, state)).nonzero().squeeze(1)
         lane, state = lane[goes_on], state[goes_on]
         if not len(lane):

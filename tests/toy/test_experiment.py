@@ -36,7 +36,7 @@ def test_all_methods_share_the_start(everything):
 
 def test_a_runs_numbers_do_not_depend_on_the_runs_beside_it(everything, monkeypatch):
     """Another block size, other seeds and other methods beside it: the same numbers."""
-    monkeypatch.setattr(experiment, "BLOCK", 2)
+    monkeypatch.setattr(experiment, "BLOCK_WEIGHTS", 2 * 15 * QUICK.width)  # blocks of two runs
     other = align(Lake.make("ring"), ["ppo", "dpo", "ift"], replace(QUICK, seed=1, seeds=4)).runs
     kept = everything.runs.merge(other, on=["method", "seed"], suffixes=("", "_other"))
     assert len(kept) == 6

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from toy import Lake
-from toy.rollout import Dynamics, gymnasium_env, play, simulate
+from toy.rollout import _CHUNK, Dynamics, gymnasium_env, play, simulate
 
 CPU = torch.device("cpu")
 
@@ -35,9 +35,10 @@ def test_simulated_steps_are_what_gymnasium_does_with_the_same_numbers(slippery)
 
     for run, generator in enumerate(generators(2)):
         noise = np.full((40, 2, 6), np.nan)
-        for first in range(0, 40, 8):  # drawn for the episodes still under way, eight steps at a time
-            under_way = np.flatnonzero(episodes.mask[run, :, first]) if first < episodes.mask.shape[-1] else []
-            noise[first : first + 8, :, under_way] = generator.random((8, 2, len(under_way)), dtype=np.float32)
+        for first in range(0, episodes.mask.shape[-1], _CHUNK):  # drawn for the episodes under way, a chunk at a time
+            under_way = np.flatnonzero(episodes.mask[run, :, first])
+            drawn = generator.random((_CHUNK, 2, len(under_way)), dtype=np.float32)
+            noise[first : first + _CHUNK, :, under_way] = drawn[: 40 - first]
         for episode in range(6):
             env.reset(seed=0)
             env.np_random = Fed()

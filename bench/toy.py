@@ -1,0 +1,221 @@
+"""Speed of the Frozen Lake toolkit beside its peers, in one run: `python bench/toy.py [--quick] [--json FILE]`.
+
+A row is a ratio: how many times faster than the peer, or how much of a limit is left. Each pair is timed in turns, and
+the best time of each side counts, so that a machine whose speed drifts hurts both alike.
+"""
+
+import json
+import multiprocessing
+import resource
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+sys.path[0] = str(Path(__file__).resolve().parents[1])  # else `import toy` would find this file
+
+import numpy as np
+import scipy.sparse
+import torch
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from toy import Lake, Settings, align, value_iteration
+from toy.alignment import Problem, fine_tune, start_policies
+from toy.experiment import block_runs
+from toy.rollout import Dynamics, gymnasium_env, walk
+
+
+@dataclass(frozen=True)
+class Row:
+    """One comparison; `ratio` is met if it reaches `target`."""
+
+    name: str
+    ours: str
+    peer: str
+    ratio: float
+    target: float
+
+
+def seconds(*functions: Callable[[], object], rounds: int) -> list[float]:
+    """Best time of each function over some rounds, taken in turns."""
+    best = [float("inf")] * len(functions)
+    for _ in range(rounds):
+        for i, function in enumerate(functions):
+            begin = time.perf_counter()
+            function()
+            best[i] = min(best[i], time.perf_counter() - begin)
+    return best
+
+
+def training(quick: bool) -> Row:
+    """SFT runs per second: 1,024 at once against one after another in plain PyTorch; width 64, Adam, 200 updates."""
+    settings = Settings(steps=200, dtype="float32")
+    problem = Problem.of(Lake.make("4x4"), settings)  # its optimal walk has 6 steps
+    runs = block_runs(problem.lake, settings)  # 1,024: one block
+    start = start_policies(problem, range(runs))
+    cells, actions = (torch.tensor(part) for part in zip(*problem.targets[0], strict=True))
+
+    def plain_loop() -> None:
+        network = torch.nn.Sequential(torch.nn.Linear(16, 64), torch.nn.ReLU(), torch.nn.Linear(64, 4))
+        adam = torch.optim.Adam(network.parameters(), lr=3e-3)
+        for _ in range(200):
+            loss = torch.nn.functional.cross_entropy(network(torch.eye(16)[cells]), actions)
+            adam.zero_grad()
+            loss.backward()
+            adam.step()
+
+    def together() -> None:
+        fine_tune(problem, "sft", start, range(runs))
+
+    ours, plain = seconds(together, plain_loop, rounds=2 if quick else 5)
+    ours /= runs
+    return Row("training runs", f"{1 / ours:,.0f} runs/s", f"plain loop {1 / plain:,.1f} runs/s", plain / ours, 100)
+
+
+def simulation(quick: bool) -> Row:
+    """Steps per second on the slippery 4×4 lake under the uniform policy, actions drawn on both sides."""
+    import envpool
+
+    lake = Lake.make("4x4", slippery=True)
+    dynamics = Dynamics.of(lake, torch.float64, torch.device("cpu"))
+    policies, episodes = 4, 65_536
+    uniform, starts = torch.full((policies, 16, 4), 0.25), torch.zeros(policies, episodes, dtype=torch.long)
+    generators = [np.random.default_rng([seed, 1]) for seed in range(policies)]
+    rng = np.random.default_rng(0)
+    counted = {"ours": 0}
+
+    def ours() -> None:
+        counted["ours"] = sum(
+            int((moves >= 0).sum()) for _, _, moves in walk(dynamics, uniform, starts, 100, generators)
+        )
+
+    def pool(envs: int, threads: int) -> Callable[[], None]:
+        env = envpool.make("FrozenLake-v1", env_type="gymnasium", num_envs=envs, num_threads=threads)
+        env.reset()
+
+        def step() -> None:
+            for _ in range(400_000 // envs):
+                env.step(rng.integers(4, size=envs, dtype=np.int32))
+
+        return step
+
+    sizes = [(1024, 2)] if quick else [(256, 1), (1024, 1), (1024, 2), (4096, 2)]
+    mine, *others = seconds(ours, *(pool(*size) for size in sizes), rounds=2 if quick else 5)
+    rate, peer = counted["ours"] / mine, 400_000 / min(others)
+    return Row("simulation", f"{rate / 1e6:.1f} M steps/s", f"EnvPool {peer / 1e6:.2f} M steps/s", rate / peer, 20)
+
+
+def simulation_against_gymnasium(quick: bool) -> Row:
+    """The same against Gymnasium's own environment, one step after another; no target."""
+    lake = Lake.make("4x4", slippery=True)
+    dynamics = Dynamics.of(lake, torch.float64, torch.device("cpu"))
+    uniform, starts = torch.full((4, 16, 4), 0.25), torch.zeros(4, 16_384, dtype=torch.long)
+    generators = [np.random.default_rng([seed, 1]) for seed in range(4)]
+    counted = {"ours": 0}
+    env, rng = gymnasium_env(lake), np.random.default_rng(0)
+
+    def ours() -> None:
+        counted["ours"] = sum(
+            int((moves >= 0).sum()) for _, _, moves in walk(dynamics, uniform, starts, 100, generators)
+        )
+
+    def gymnasium() -> None:
+        env.reset(seed=0)
+        for action in rng.integers(4, size=20_000).tolist():
+            _, _, ended, cut, _ = env.step(action)
+            if ended or cut:
+                env.reset()
+
+    mine, other = seconds(ours, gymnasium, rounds=2)
+    rate, peer = counted["ours"] / mine, 20_000 / other
+    return Row(
+        "simulation, one env", f"{rate / 1e6:.1f} M steps/s", f"Gymnasium {peer / 1e3:.0f} k steps/s", rate / peer, 20
+    )
+
+
+def planning(quick: bool) -> Row:
+    """Value iteration of a slippery 64×64 lake, discount 0.99, to 1e-8, against pymdptoolbox with sparse matrices."""
+    from mdptoolbox.mdp import ValueIteration
+
+    lake = Lake.make("random:64:0", slippery=True)
+    cells = len(lake.next_cell)
+    row = np.repeat(np.arange(cells), lake.next_cell.shape[2])
+    transitions = [
+        scipy.sparse.csr_matrix(
+            (lake.probability[:, action].ravel(), (row, lake.next_cell[:, action].ravel())), shape=(cells, cells)
+        )
+        for action in range(4)
+    ]
+
+    def peer() -> None:
+        solver = ValueIteration(transitions, lake.expected_reward, 0.99, epsilon=1e-8)
+        solver.run()
+
+    mine, other = seconds(lambda: value_iteration(lake, 0.99, 1e-8), peer, rounds=1 if quick else 3)
+    return Row("planning 64×64", f"{mine:.3f} s", f"pymdptoolbox {other:.1f} s", other / mine, 50)
+
+
+def big_planning(quick: bool) -> list[Row]:
+    """A slippery 1000×1000 lake, discount 0.99, to 1e-8, in a process of its own: seconds and peak memory."""
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(1) as pool:
+        took, gigabytes, bound = pool.apply(_solve_big_lake)
+    assert bound <= 1e-8
+    return [
+        Row("planning 1000×1000, time", f"{took:.1f} s", "limit 15 s", 15 / took, 1),
+        Row("planning 1000×1000, memory", f"{gigabytes:.2f} GB", "limit 2 GB", 2 / gigabytes, 1),
+    ]
+
+
+def _solve_big_lake() -> tuple[float, float, float]:
+    letters = np.where(np.random.default_rng(0).random((1000, 1000)) < 0.8, "F", "H")
+    letters[0, 0], letters[-1, -1] = "S", "G"
+    lake = Lake.make(["".join(row) for row in letters], slippery=True)
+    begin = time.perf_counter()
+    plan = value_iteration(lake, 0.99, 1e-8)
+    took = time.perf_counter() - begin
+    return took, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, plan.error_bound
+
+
+def whole_experiment(quick: bool) -> Row:
+    """`--method all --seeds 100` on the default lake, with the default settings."""
+    (took,) = seconds(lambda: align(Lake.make(), ["all"], Settings(seeds=100)), rounds=1)
+    return Row("all methods, 100 seeds", f"{took:.1f} s", "limit 60 s", 60 / took, 1)
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of the benchmark."""
+
+    quick: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Fewer rounds."""
+    json: Path | None = None
+    """File for {name: {ratio, target, met}}."""
+
+
+def main() -> None:
+    options = tyro.cli(Options, prog="python bench/toy.py", description=__doc__)
+    console = Console()
+    rows: list[Row] = []
+    for benchmark in (training, simulation, simulation_against_gymnasium, planning, big_planning, whole_experiment):
+        console.print(f"[dim]{benchmark.__name__.replace('_', ' ')} …[/dim]")
+        found = benchmark(options.quick)
+        rows += found if isinstance(found, list) else [found]
+    table = Table("benchmark", "ours", "peer", "ratio", "target", "met")
+    for row in rows:
+        table.add_row(row.name, row.ours, row.peer, f"{row.ratio:.1f}", f"{row.target:g}", _met(row))
+    console.print(table)
+    if options.json:
+        data = {row.name: {"ratio": row.ratio, "target": row.target, "met": row.ratio >= row.target} for row in rows}
+        options.json.write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n")
+
+
+def _met(row: Row) -> str:
+    return "yes" if row.ratio >= row.target else "[red]no[/red]"
+
+
+if __name__ == "__main__":
+    main()

@@ -25,7 +25,7 @@ from rich.table import Table
 from toy import Lake, Settings, align, value_iteration
 from toy.alignment import Problem, fine_tune, start_policies
 from toy.experiment import block_runs
-from toy.rollout import Dynamics, gymnasium_env, walk
+from toy.rollout import Dynamics, walk
 
 
 @dataclass(frozen=True)
@@ -108,34 +108,6 @@ def simulation(quick: bool) -> Row:
     return Row("simulation", f"{rate / 1e6:.1f} M steps/s", f"EnvPool {peer / 1e6:.2f} M steps/s", rate / peer, 20)
 
 
-def simulation_against_gymnasium(quick: bool) -> Row:
-    """The same against Gymnasium's own environment, one step after another; no target."""
-    lake = Lake.make("4x4", slippery=True)
-    dynamics = Dynamics.of(lake, torch.float64, torch.device("cpu"))
-    uniform, starts = torch.full((4, 16, 4), 0.25), torch.zeros(4, 16_384, dtype=torch.long)
-    generators = [np.random.default_rng([seed, 1]) for seed in range(4)]
-    counted = {"ours": 0}
-    env, rng = gymnasium_env(lake), np.random.default_rng(0)
-
-    def ours() -> None:
-        counted["ours"] = sum(
-            int((moves >= 0).sum()) for _, _, moves in walk(dynamics, uniform, starts, 100, generators)
-        )
-
-    def gymnasium() -> None:
-        env.reset(seed=0)
-        for action in rng.integers(4, size=20_000).tolist():
-            _, _, ended, cut, _ = env.step(action)
-            if ended or cut:
-                env.reset()
-
-    mine, other = seconds(ours, gymnasium, rounds=2)
-    rate, peer = counted["ours"] / mine, 20_000 / other
-    return Row(
-        "simulation, one env", f"{rate / 1e6:.1f} M steps/s", f"Gymnasium {peer / 1e3:.0f} k steps/s", rate / peer, 20
-    )
-
-
 def planning(quick: bool) -> Row:
     """Value iteration of a slippery 64×64 lake, discount 0.99, to 1e-8, against pymdptoolbox with sparse matrices."""
     from mdptoolbox.mdp import ValueIteration
@@ -200,7 +172,7 @@ def main() -> None:
     options = tyro.cli(Options, prog="python bench/toy.py", description=__doc__)
     console = Console()
     rows: list[Row] = []
-    for benchmark in (training, simulation, simulation_against_gymnasium, planning, big_planning, whole_experiment):
+    for benchmark in (training, simulation, planning, big_planning, whole_experiment):
         console.print(f"[dim]{benchmark.__name__.replace('_', ' ')} …[/dim]")
         found = benchmark(options.quick)
         rows += found if isinstance(found, list) else [found]

@@ -37,6 +37,7 @@ from toy.settings import (
 )
 
 _ZERO = {"mean": 0.0}
+_ALL_PAIRS_UP_TO = 6  # the start and five methods; beyond, only the first method's differences are printed
 
 
 @dataclass(frozen=True)
@@ -143,7 +144,7 @@ def metrics_table(found: dict[str, Any]) -> Table:
             name,
             _thousandths(metrics.get("parameter_mse", _ZERO)),
             _thousandths(metrics["policy_mse"]),
-            *(f"{mean[metric]:.3f}" for metric in ("policy_kl", "success", "value_gap")),
+            *(f"{round(mean[metric], 3) + 0:.3f}" for metric in ("policy_kl", "success", "value_gap")),
             *(f"{mean[metric]:.2f}" for metric in ("agreement", "cells_visited")),
             style="dim" if name in ("start", "optimum") else None,
         )
@@ -158,7 +159,10 @@ def differences_table(found: dict[str, Any]) -> Table:
     for head in ("parameters\nMSE ×10⁻³", "policy\nMSE ×10⁻³"):
         table.add_column(head, justify="right")
     rows: dict[tuple[str, str], list[str]] = {}
+    first_method = found["paired_differences"][0]["first"]
     for row in found["paired_differences"]:
+        if len(found["methods"]) > _ALL_PAIRS_UP_TO and row["first"] != first_method:
+            continue
         shown = _thousandths(row)
         clear = row["low"] > 0 or row["high"] < 0
         rows.setdefault((row["first"], row["second"]), []).append(f"[bold]{shown}[/bold]" if clear else shown)

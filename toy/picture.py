@@ -9,17 +9,20 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 from ift import METHODS
 from toy.lake import ARROWS, Lake
 from toy.metrics import summarise
 
+_PALETTE = sns.color_palette("colorblind").as_hex()
 COLOURS = {
-    "start": "#8c8c8c",
-    **dict(zip(METHODS, sns.color_palette("colorblind", len(METHODS)).as_hex(), strict=True)),
+    "start": "#9a9a9a",
+    **dict(zip(METHODS, [*_PALETTE[:7], _PALETTE[9], "#4d4d4d"], strict=True)),  # its yellow is too pale for a dot
     "optimum": "#000000",
 }
+_RED = "#b3261e"
 _STEPS = np.array([(-1, 0), (0, 1), (1, 0), (0, -1)])  # (right, down) of each action
 
 
@@ -30,11 +33,12 @@ def draw_lake(axes: Axes, lake: Lake, policy: np.ndarray, visits: np.ndarray, ti
     shade = np.where(letters == "H", np.nan, visits.reshape(lake.shape))
     cmap = matplotlib.colormaps["Blues"].with_extremes(bad="#3b3b3b")
     axes.imshow(shade, cmap=cmap, vmin=0, vmax=1.4)  # never darker than an arrow can be read on
-    size = 9 if max(lake.shape) <= 8 else 5
+    size = 8 if max(lake.shape) <= 8 else 4
     for letter, row, column in zip(lake.letters, *np.indices(lake.shape).reshape(2, -1), strict=True):
-        if letter in "SG":
-            place = (column, row) if letter == "G" else (column - 0.36, row - 0.34)
-            axes.text(*place, letter, ha="center", va="center", fontsize=size, fontweight="bold", color="#b3261e")
+        if letter == "S":
+            axes.text(column - 0.45, row - 0.45, "S", ha="left", va="top", fontsize=size, fontweight="bold", color=_RED)
+        if letter == "G":
+            axes.text(column, row, "G", ha="center", va="center", fontsize=size + 2, fontweight="bold", color=_RED)
     live = np.flatnonzero(~lake.terminal)
     centre = np.stack([live % width, live // width], axis=1)[:, None, :]
     length = 0.46 * policy[live][..., None] * _STEPS
@@ -64,9 +68,11 @@ def draw_errors(axes: Axes, summary: dict[str, Any], metric: str, label: str) ->
     )  # fmt: skip
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(-0.6, len(names) - 0.4)
-    axes.set_xlim(left=0)
     axes.margins(x=0.08)
-    axes.set_xlabel(label, fontsize=9)
+    axes.set_xlim(left=0)
+    axes.xaxis.set_major_locator(MaxNLocator(6))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{1000 * value:g}")
+    axes.set_xlabel(label, fontsize=8.5)
     axes.tick_params(labelsize=9)
     sns.despine(ax=axes, left=True)
     axes.grid(axis="x", color="#e3e3e3")
@@ -77,7 +83,7 @@ def draw_result(
 ) -> Figure:
     """Lakes of the start, each method and the optimum, beside the MSE of parameters and of the policy."""
     names = ["start", *runs["method"].unique(), "optimum"]
-    columns = min(len(names), 3)
+    columns = min(len(names), 3 if len(names) <= 6 else 4)
     rows = -(-len(names) // columns)
     height, width = lake.shape
     panel_width = 2.6
@@ -94,8 +100,8 @@ def draw_result(
     left.supxlabel("arrow: probability of the move · blue: probability that an episode visits the cell", fontsize=8)
     summary = summarise(pd.concat([start, runs]))
     above, below = right.subplots(2, 1).ravel()
-    draw_errors(above, summary, "parameter_mse", "MSE of parameters to the optimal parameterised policy")
-    draw_errors(below, summary, "policy_mse", "MSE of the policy to the optimum, all live cells")
+    draw_errors(above, summary, "parameter_mse", "MSE of parameters ×10⁻³, to the optimal parameters")
+    draw_errors(below, summary, "policy_mse", "MSE of the policy ×10⁻³, to the optimum, all live cells")
     right.supxlabel(f"mean of {seeds} seeds with 95 % bootstrap interval", fontsize=8)
     return figure
 

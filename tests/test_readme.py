@@ -1,0 +1,29 @@
+"""What README shows is what happens."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+@pytest.mark.parametrize("snippet", re.findall(r"```python\n(.*?)```", README, re.DOTALL))
+def test_snippets_run(snippet, capsys):
+    exec(compile(snippet, "README.md", "exec"), {})
+
+
+@pytest.mark.slow
+def test_the_table_is_what_make_readme_prints(tmp_path):
+    (line,) = [line for line in (ROOT / "Makefile").read_text().splitlines() if "results/readme --overwrite" in line]
+    arguments = line.split("python ")[1].replace("results/readme", str(tmp_path)).split()
+    printed = subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    rows = {line.strip() for line in printed.splitlines()}
+    table = README.split("Distance to the optimum, mean of")[1].split("```")[0]
+    shown = [line.strip() for line in table.splitlines() if re.match(r" (start|sft|ift|dpo|orpo|ppo) ", line)]
+    assert len(shown) == 16
+    for line in shown:
+        assert line in rows

@@ -1,0 +1,41 @@
+"""A tiny Mistral and a tokenizer over characters, made here: nothing comes from the Hub."""
+
+import random
+
+import pytest
+import torch
+
+pytest.importorskip("trl", reason="the lm extra is not installed: pip install -e '.[lm]'")
+
+from datasets import Dataset
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import MistralConfig, MistralForCausalLM, PreTrainedTokenizerFast
+
+
+@pytest.fixture(scope="session")
+def tokenizer():
+    letters = ["<pad>", "<eos>", "<unk>", *"abcdefghijklmnopqrstuvwxyz .=+0123456789"]
+    whole = Tokenizer(models.WordLevel({letter: i for i, letter in enumerate(letters)}, unk_token="<unk>"))
+    whole.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    return PreTrainedTokenizerFast(tokenizer_object=whole, pad_token="<pad>", eos_token="<eos>", unk_token="<unk>")
+
+
+@pytest.fixture
+def model(tokenizer):
+    with torch.random.fork_rng():
+        torch.random.default_generator.manual_seed(0)
+        return MistralForCausalLM(
+            MistralConfig(
+                vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2,
+                num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=128,
+                pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id, attn_implementation="eager",
+            )
+        )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def sums():
+    """Prompts and completions of different lengths."""
+    rng = random.Random(0)
+    rows = [(rng.randrange(1000), rng.randrange(100)) for _ in range(64)]
+    return Dataset.from_list([{"prompt": f"{a}+{b}=", "completion": f"{a + b}"} for a, b in rows])

@@ -1,0 +1,260 @@
+import copy
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from peft import LoraConfig
+from safetensors.torch import load_file
+from transformers import MistralConfig, MistralForCausalLM
+from trl import SFTConfig, SFTTrainer
+from trl.trainer.utils import add_fused_lm_head
+
+import ift
+from lm import IFTConfig, IFTTrainer
+from lm.forward import Residual, add_residual_forward
+from lm.trainer import split_sequences
+
+ASSETS = Path(__file__).parents[1] / "assets"
+
+
+def make(kind, model, tokenizer, data, tmp_path, peft_config=None, **options):
+    """A trainer of a copy of the model."""
+    defaults = {
+        "output_dir": str(tmp_path), "per_device_train_batch_size": 8, "max_steps": 6, "learning_rate": 3e-3,
+        "logging_steps": 1, "report_to": "none", "use_cpu": True, "bf16": False, "save_strategy": "no",
+        "gradient_checkpointing": False, "disable_tqdm": True,
+    }  # fmt: skip
+    args = (IFTConfig if kind is IFTTrainer else SFTConfig)(**(defaults | options))
+    return kind(
+        copy.deepcopy(model), args=args, train_dataset=data, processing_class=tokenizer, peft_config=peft_config
+    )
+
+
+def logged(trainer, name="loss"):
+    return [row[name] for row in trainer.state.log_history if name in row and "train_runtime" not in row]
+
+
+def loss_of(trainer, rows):
+    """The trainer's own loss of some rows, as in a training step."""
+    trainer.current_gradient_accumulation_steps = 1
+    trainer.model.train()
+    return trainer.compute_loss(trainer.model, trainer.data_collator([trainer.train_dataset[i] for i in rows]))
+
+
+def test_one_forward_call_equals_the_released_codes_two_passes():
+    """tests/assets/ift_mistral.json; tolerances are those of the float32 sums in TRL's fused head."""
+    case = json.loads((ASSETS / "ift_mistral.json").read_text())
+    model = MistralForCausalLM(MistralConfig(**case["config"], attn_implementation="eager")).double()
+    model.load_state_dict({name: w.double() for name, w in load_file(ASSETS / "ift_mistral.safetensors").items()})
+    add_fused_lm_head(model, outputs=("log_probs", "entropy", "is_top1"))
+    add_residual_forward(model)
+    labels = torch.tensor(case["labels"])
+    outputs = model(
+        input_ids=torch.tensor(case["input_ids"]),
+        attention_mask=torch.tensor(case["attention_mask"]),
+        labels=labels,
+        fused_lm_head=True,
+        residual=Residual(case["lam"], freeze_embedding=True),
+    )
+    plain, fused = (torch.tensor(case[f"log_probs_{name}"], dtype=torch.float64) for name in ("plain", "fused"))
+    torch.testing.assert_close(outputs.plain_log_probs, plain, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(outputs.log_probs.double(), fused, rtol=1e-6, atol=1e-5)
+    loss = ift.ift_loss(outputs.log_probs, labels[:, 1:] >= 0, case["gamma"]).mean()
+    loss.backward()
+    assert loss.item() == pytest.approx(case["ift_loss"], rel=1e-6)
+    gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    assert gradients.keys() == case["grad_norms"].keys()
+    for name, gradient in gradients.items():
+        assert gradient.norm().item() == pytest.approx(case["grad_norms"][name], rel=1e-5), name
+
+
+def test_the_embedding_gets_its_gradient_through_the_mix(model, tokenizer, sums, tmp_path):
+    trainer = make(IFTTrainer, model, tokenizer, sums, tmp_path, lam=1.0)
+    loss_of(trainer, [0, 1]).backward()
+    assert trainer.model.get_input_embeddings().weight.grad.abs().sum() > 0
+
+
+def test_switched_off_it_is_sft_to_the_last_digit(model, tokenizer, sums, tmp_path):
+    off = make(IFTTrainer, model, tokenizer, sums, tmp_path, lam=0.0, gamma=0.0, loss_average="token")
+    sft = make(SFTTrainer, model, tokenizer, sums, tmp_path)
+    off.train()
+    sft.train()
+    assert logged(off) == logged(sft)
+    for one, other in zip(off.model.parameters(), sft.model.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_without_mixing_and_propagation_the_loss_is_the_mean_of_sequence_means(model, tokenizer, sums, tmp_path):
+    trainer = make(IFTTrainer, model, tokenizer, sums, tmp_path, lam=0.0, gamma=0.0)
+    alone = [loss_of(trainer, [i]).item() for i in range(4)]
+    assert loss_of(trainer, range(4)).item() == pytest.approx(sum(alone) / 4, rel=1e-5)
+
+
+@pytest.mark.parametrize("prediction", ["greedy", "sampled", "expected"])
+def test_it_trains_and_says_how_it_goes(model, tokenizer, sums, tmp_path, prediction):
+    trainer = make(IFTTrainer, model, tokenizer, sums, tmp_path, prediction=prediction, max_steps=40)
+    trainer.train()
+    for name in ("loss", "sft_loss", "mixed_loss", "lam", "prediction_accuracy", "entropy", "num_tokens"):
+        assert len(logged(trainer, name)) == 40
+    assert sum(logged(trainer, "sft_loss")[-5:]) < 0.8 * sum(logged(trainer, "sft_loss")[:5])
+
+
+def test_gradient_accumulation_changes_nothing(model, tokenizer, sums, tmp_path):
+    options = {"max_steps": 3, "train_sampling_strategy": "sequential", "learning_rate": 1e-3}
+    whole = make(IFTTrainer, model, tokenizer, sums, tmp_path, **options)
+    halves = make(
+        IFTTrainer, model, tokenizer, sums, tmp_path,
+        per_device_train_batch_size=4, gradient_accumulation_steps=2, **options,
+    )  # fmt: skip
+    whole.train()
+    halves.train()
+    assert logged(whole) == pytest.approx(logged(halves), rel=1e-4)
+
+
+def test_left_padding_equals_right_padding(model, tokenizer, sums, tmp_path):
+    trainer = make(IFTTrainer, model, tokenizer, sums, tmp_path)
+    right = trainer.data_collator([trainer.train_dataset[i] for i in range(6)])
+    left = {key: torch.stack([_rolled(row, mask) for row, mask in zip(value, right["attention_mask"], strict=True)])
+            for key, value in right.items()}  # fmt: skip
+    left["position_ids"] = (left["attention_mask"].cumsum(-1) - 1).clamp(min=0)
+    assert not torch.equal(left["input_ids"], right["input_ids"])
+    trainer.current_gradient_accumulation_steps = 1
+    trainer.model.train()
+    left_loss, right_loss = (trainer.compute_loss(trainer.model, dict(inputs)) for inputs in (left, right))
+    assert left_loss.item() == pytest.approx(right_loss.item(), rel=1e-5)
+
+
+def _rolled(row, mask):
+    return row.roll(int((mask == 0).sum()))
+
+
+def test_packed_sequences_do_not_touch_each_other(model, tokenizer, sums, tmp_path):
+    """The mean loss of a packed row is the mean of the losses of its sequences alone."""
+    plain = make(IFTTrainer, model, tokenizer, sums, tmp_path)
+    inputs = [plain.data_collator([plain.train_dataset[i]]) for i in range(4)]
+    packed = {key: torch.cat([one[key] for one in inputs], dim=1) for key in ("input_ids", "labels")}
+    packed["position_ids"] = torch.cat([torch.arange(one["input_ids"].shape[1]) for one in inputs])[None]
+    packed["labels"][packed["position_ids"] == 0] = -100
+    plain.current_gradient_accumulation_steps = 1
+    plain.model.train()
+    together = plain.compute_loss(plain.model, packed)
+    assert together.item() == pytest.approx(loss_of(plain, range(4)).item(), rel=1e-5)
+
+
+def test_split_sequences():
+    log_probs = torch.tensor([[-1.0, -2.0, -3.0, -4.0, -5.0]])
+    mask = torch.tensor([[True, True, False, True, True]])
+    positions = torch.tensor([[1, 2, 0, 1, 2]])  # the first token of all has been shifted away
+    split, split_mask = split_sequences(log_probs, mask, positions)
+    assert split.tolist() == [[-1, -2, 0], [-3, -4, -5]]
+    assert split_mask.tolist() == [[True, True, False], [False, True, True]]
+
+
+def test_lora_trains_adapters_only_and_gradient_checkpointing_changes_nothing(model, tokenizer, sums, tmp_path):
+    lora = LoraConfig(r=4, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
+    runs = [
+        make(IFTTrainer, model, tokenizer, sums, tmp_path, peft_config=lora, gradient_checkpointing=checkpointing)
+        for checkpointing in (False, True)
+    ]
+    runs[1].model.load_state_dict(runs[0].model.state_dict())
+    before = copy.deepcopy(runs[0].model.state_dict())
+    for run in runs:
+        run.train()
+    assert logged(runs[0]) == pytest.approx(logged(runs[1]), rel=1e-5)
+    changed = {name for name, value in runs[0].model.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed
+    assert all("lora" in name for name in changed)
+
+
+def test_tied_embeddings_and_capped_logits(tokenizer, sums, tmp_path):
+    """Gemma 2 ties its embeddings, scales them and caps its logits: pass 1 must say what the model says."""
+    from transformers import Gemma2Config, Gemma2ForCausalLM
+
+    model = Gemma2ForCausalLM(
+        Gemma2Config(
+            vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2, head_dim=8,
+            num_attention_heads=4, num_key_value_heads=2, final_logit_softcapping=2.0, attn_implementation="eager",
+            pad_token_id=0, eos_token_id=1, bos_token_id=None,
+        )
+    )  # fmt: skip
+    trainer = make(IFTTrainer, model, tokenizer, sums, tmp_path)
+    inputs = trainer.data_collator([trainer.train_dataset[i] for i in range(4)])
+    trainer.model.train()
+    outputs = trainer.model(**inputs, fused_lm_head=True, residual=Residual(0.2))
+    labels = inputs["labels"]
+    logits = trainer.model(**{k: v for k, v in inputs.items() if k != "labels"}).logits.log_softmax(-1)[:, :-1]
+    expected = logits.gather(-1, labels[:, 1:].clamp(min=0).unsqueeze(-1)).squeeze(-1) * (labels[:, 1:] >= 0)
+    torch.testing.assert_close(outputs.plain_log_probs, expected, rtol=1e-4, atol=1e-5)
+    loss_of(trainer, [0, 1]).backward()
+    assert trainer.model.lm_head.weight is trainer.model.get_input_embeddings().weight
+
+
+def test_models_that_scale_their_logits_are_refused_by_name(model):
+    model.config.logit_scale = 0.5
+    with pytest.raises(ValueError, match="'mistral' scales its logits"):
+        add_residual_forward(model)
+
+
+def test_dropout_is_off_in_pass_1_only(model, tokenizer, sums, tmp_path):
+    model.config.attention_dropout = 0.5
+    for layer in model.model.layers:
+        layer.self_attn.attention_dropout = 0.5
+    trainer = make(IFTTrainer, model, tokenizer, sums, tmp_path)
+    inputs = trainer.data_collator([trainer.train_dataset[0]])
+    trainer.model.train()
+    one, other = (trainer.model(**inputs, fused_lm_head=True, residual=Residual(0.2)) for _ in range(2))
+    assert torch.equal(one.plain_log_probs, other.plain_log_probs)
+    assert not torch.equal(one.log_probs, other.log_probs)
+    assert all(module.training for module in trainer.model.modules())
+
+
+def test_a_row_without_labels_costs_nothing(model, tokenizer, sums, tmp_path):
+    trainer = make(IFTTrainer, model, tokenizer, sums, tmp_path)
+    inputs = trainer.data_collator([trainer.train_dataset[i] for i in (0, 1)])
+    inputs["labels"][1] = -100
+    trainer.current_gradient_accumulation_steps = 1
+    trainer.model.train()
+    assert trainer.compute_loss(trainer.model, inputs).item() == pytest.approx(loss_of(trainer, [0]).item(), rel=1e-5)
+
+
+def test_a_resumed_training_sees_the_same_losses(model, tokenizer, sums, tmp_path):
+    options = {"save_strategy": "steps", "save_steps": 3, "min_lam": 0.0, "warmup_steps": 4, "lam_jitter": 0.5,
+               "prediction": "sampled"}  # fmt: skip
+    whole = make(IFTTrainer, model, tokenizer, sums, tmp_path, **options)
+    whole.train()
+    resumed = make(IFTTrainer, model, tokenizer, sums, tmp_path, **options)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-3"))
+    assert logged(resumed)[-3:] == pytest.approx(logged(whole)[-3:], rel=1e-6)
+    assert logged(whole, "lam")[0] == 0
+
+
+def test_evaluation_reports_the_loss_of_sft(model, tokenizer, sums, tmp_path):
+    reports = []
+    for kind in (IFTTrainer, SFTTrainer):
+        trainer = make(kind, model, tokenizer, sums, tmp_path)
+        reports.append(trainer.evaluate(trainer.train_dataset)["eval_loss"])
+    assert reports[0] == reports[1]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"lam": 1.2}, "lam must lie in"),
+        ({"gamma": -0.1}, "gamma must lie in"),
+        ({"min_lam": 2.0}, "min_lam must lie in"),
+        ({"lam_jitter": -1.0}, "jitter must lie in"),
+        ({"propagation": "both"}, "propagation must be one of product, sum"),
+        ({"prediction": "beam"}, "prediction must be one of"),
+        ({"prediction_top_k": 0}, "prediction_top_k must be at least 1"),
+        ({"loss_average": "batch"}, "loss_average must be one of"),
+    ],
+)
+def test_bad_options_are_refused_by_name(options, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        IFTConfig(output_dir=str(tmp_path), **options)
+
+
+def test_a_plain_sft_config_is_refused(model, tokenizer, sums, tmp_path):
+    with pytest.raises(ValueError, match="args must be an IFTConfig"):
+        IFTTrainer(model, args=SFTConfig(output_dir=str(tmp_path), use_cpu=True, bf16=False), train_dataset=sums)

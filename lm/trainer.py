@@ -85,8 +85,8 @@ class IFTTrainer(SFTTrainer):
         if args.loss_type != "nll":
             raise ValueError(f"loss_type must be nll with IFT, got {args.loss_type!r}")
         super().__init__(model, args=args, **kwargs)
-        model = self.model
-        add_residual_forward(model.get_base_model() if isinstance(model, PeftModel) else model)
+        base: Any = self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
+        add_residual_forward(base)
 
     def lam(self) -> float:
         """λ at the current step."""

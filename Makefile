@@ -11,7 +11,7 @@ demo: .venv/installed-base
 test: lint
 	$(BIN)/python -m pytest -n 2
 
-test-slow: .venv/installed-dev
+test-slow: .venv/installed-dev .venv/installed-bench
 	$(BIN)/python -m pytest -m slow
 
 lint: .venv/installed-dev

@@ -16,7 +16,7 @@ from ift.propagation import Norm, Side, Source, discounted_suffix_sum, relation_
 
 def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
     """Mean over the last dimension of `x [..., tokens]` where `mask` is set; 0 for a row without any."""
-    check_same_shape("log_probs", x, "mask", mask)
+    check_same_shape("the values", x, "mask", mask)
     mask = mask.to(x.dtype)
     return x.masked_fill(mask == 0, 0).sum(-1) / mask.sum(-1).clamp(min=1)
 
@@ -56,8 +56,10 @@ def ift_loss(
     check_same_shape("log_probs", log_probs, "mask", mask)
     nll = -log_probs.masked_fill(mask == 0, 0)
     if form == "sum":
-        return masked_mean(discounted_suffix_sum(nll, gamma), mask)
-    return masked_mean(relation_weights(nll, mask, gamma, source=source, norm=norm, side=side) * nll, mask)
+        terms = discounted_suffix_sum(nll, gamma)
+    else:
+        terms = relation_weights(nll, mask, gamma, source=source, norm=norm, side=side) * nll
+    return masked_mean(terms, mask.expand_as(terms))
 
 
 def dpo_loss(

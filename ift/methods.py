@@ -37,14 +37,15 @@ METHODS: dict[str, Method] = {
 }
 
 
-def method_names(requested: Iterable[str]) -> tuple[str, ...]:
-    """Known, distinct names in the order asked for; `all` stands for every method.
+def method_names(requested: str | Iterable[str]) -> tuple[str, ...]:
+    """Known, distinct names in the order asked for, also from `"sft,ift"`; `all` stands for every method.
 
     Raises:
         ValueError: nothing asked for, or an unknown name (the message has the nearest known one).
     """
     names: list[str] = []
-    for name in requested:
+    parts = [requested] if isinstance(requested, str) else requested
+    for name in (name for part in parts for name in part.split(",")):
         if name != "all" and name not in METHODS:
             near = get_close_matches(name.lower(), (*METHODS, "all"), n=1, cutoff=0.3)
             hint = f"did you mean {near[0]!r}? " if near else ""

@@ -17,7 +17,9 @@ Source = Literal["loss", "logps", "mask"]
 Norm = Literal["L1", "L2", "softmax", "log"]
 Side = Literal["left", "right"]
 
-_MASKED = 1e6  # what the released code puts at masked positions before it inverts, `right` side only
+_MASKED = (
+    1e4  # stands at masked positions before the `right` side inverts; any large number does, this one fits float16
+)
 
 
 def discounted_suffix_sum(x: Tensor, gamma: float | Tensor) -> Tensor:
@@ -86,7 +88,7 @@ def relation_weights(
     total = g.sum(-1, keepdim=True)
     # All losses 0 leaves nothing to share out: every token then counts the same. `where` twice, so that the branch
     # not taken divides by 1 and sends no NaN back.
-    weights = torch.where(total > 0, count * g / torch.where(total > 0, total, 1), mask)
+    weights = torch.where(total != 0, count * g / torch.where(total != 0, total, 1), mask)
     return torch.where(torch.as_tensor(gamma, device=nll.device) == 0, mask, weights)
 
 

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import torch
@@ -40,8 +41,8 @@ class Problem:
         """Solve the lake and find its walks.
 
         Raises:
-            ValueError: a lake too large for dense tables, a given sub-optimal walk that does not reach a goal, or
-                settings that ask for a sub-optimal walk where the lake has none.
+            ValueError: a lake too large for dense tables, rewards under which the optimum never reaches a goal, a given
+                sub-optimal walk that does not reach one, or settings that ask for one where the lake has none.
         """
         if len(lake.next_cell) > LARGEST_LAKE:
             raise ValueError(
@@ -50,9 +51,17 @@ class Problem:
             )
         plan = value_iteration(lake, settings.discount)
         starts = lake.starts.tolist()
-        suboptimal: list[Walk | None] = [suboptimal_walk(lake, plan, start) for start in starts]
-        if settings.suboptimal is not None:
-            suboptimal = [given_walk(lake, settings.suboptimal, start, "suboptimal") for start in starts]
+        targets = [walk for start in starts for walk in islice(optimal_walks(lake, plan, start), 1)]
+        if len(targets) < len(starts):
+            raise ValueError(
+                f"rewards {lake.reward_schedule} make it optimal never to reach a goal: there is no walk to learn"
+            )
+        suboptimal = [
+            suboptimal_walk(lake, plan, start)
+            if settings.suboptimal is None
+            else given_walk(lake, settings.suboptimal, start, "suboptimal")
+            for start in starts
+        ]
         if None in suboptimal and (settings.start == "both" or settings.negatives == "suboptimal"):
             raise ValueError("suboptimal must be given: this map has no second way to a goal that could be found")
         device, dtype = torch.device(settings.device), getattr(torch, settings.dtype)
@@ -60,7 +69,7 @@ class Problem:
             lake=lake,
             settings=settings,
             plan=plan,
-            targets=[next(optimal_walks(lake, plan, start)) for start in starts],
+            targets=targets,
             suboptimal=suboptimal,
             dynamics=Dynamics.of(lake, dtype, device),
             optimum=torch.as_tensor(plan.policy, dtype=dtype, device=device),
@@ -71,24 +80,26 @@ class Problem:
     def suboptimal_walks(self) -> Trajectories | None:
         """The sub-optimal walks `[starts, steps]`, if every start cell has one."""
         known = [walk for walk in self.suboptimal if walk is not None]
-        return stack(known).to(self.live.device) if len(known) == len(self.targets) else None
+        return stack(known).map(lambda part: part.to(self.live.device)) if len(known) == len(self.targets) else None
 
 
-def start_policies(problem: Problem, seeds: Sequence[int]) -> Policy:
-    """Each seed's network before fine-tuning: as initialised, or trained as `settings.start` says."""
+def start_policies(problem: Problem, seeds: Sequence[int]) -> tuple[Policy, Tensor]:
+    """Each seed's network before fine-tuning (`settings.start`), and the update at which it was stopped or −1."""
     settings, optimum = problem.settings, problem.optimum
     policy = init_policy(len(optimum), settings.width, seeds, optimum.dtype, optimum.device)
     if settings.start == "random":
-        return policy
+        return policy, torch.full((len(seeds),), -1)
     if settings.start == "noisy":
         aim = settings.start_optimal_share * optimum + (1 - settings.start_optimal_share) / 4
     else:
         fixed = problem.suboptimal_walks
         assert fixed is not None
-        counts = _action_counts(stack(problem.targets).to(optimum.device), optimum) + _action_counts(fixed, optimum)
+        counts = _action_counts(
+            stack(problem.targets).map(lambda part: part.to(optimum.device)), optimum
+        ) + _action_counts(fixed, optimum)
         aim = counts / counts.sum() * problem.live.sum()
     loss = _cross_entropy(aim, problem.live)
-    return train(policy, loss, settings.start_steps, optimizer="adam", lr=settings.start_lr)[0]
+    return train(policy, loss, settings.start_steps, optimizer="adam", lr=settings.start_lr)
 
 
 def optimal_policies(problem: Problem, start: Policy, seeds: Sequence[int]) -> Policy:
@@ -98,7 +109,8 @@ def optimal_policies(problem: Problem, start: Policy, seeds: Sequence[int]) -> P
     within `OPTIMUM_STEPS` updates is kept as it is then, with a warning.
     """
     matched = Policy(*(p.clone() for p in start))
-    done = torch.zeros(len(seeds), dtype=torch.bool, device=problem.live.device)
+    lost = ~torch.stack([p.flatten(1).isfinite().all(1) for p in start]).all(0)  # nothing to train from
+    done = lost.clone()
 
     def keep_matches(policy: Policy, step: int) -> bool:
         gap = (cell_log_probs(policy).detach().exp() - problem.optimum)[:, problem.live].abs().amax((1, 2))
@@ -139,7 +151,7 @@ def fine_tune(
 ) -> FineTuned:
     """Train the start policies by a method; each seed has a stream of random numbers of its own, the same for all."""
     settings = problem.settings
-    targets = stack(problem.targets).to(problem.live.device)
+    targets = stack(problem.targets).map(lambda part: part.to(problem.live.device))
     task = Task(
         settings=settings,
         dynamics=problem.dynamics,

@@ -33,6 +33,8 @@ class Result:
         targets, suboptimal: the walks that methods learned from, one per start cell (None: the lake has none).
         plan: the optimum.
         optimum: every metric but `parameter_mse` for the optimal policy itself.
+        residual_idle: whether IFT's greedy prediction is the target cell at every step of every start policy, so that λ
+            has nothing to mix.
     """
 
     runs: pd.DataFrame
@@ -44,6 +46,7 @@ class Result:
     suboptimal: list[Walk | None]
     plan: Plan
     optimum: dict[str, float]
+    residual_idle: bool
 
 
 def align(
@@ -73,14 +76,13 @@ def align(
     for first in range(0, len(seeds), runs):
         block = seeds[first : first + runs]
         progress("start policies", stage / stages)
-        start = start_policies(problem, block)
+        start, start_stopped_at = start_policies(problem, block)
         progress("optimal parameterised policies", (stage + 1) / stages)
         optimum = optimal_policies(problem, start, block)
         stage += 2
         for name in names:
             if name == "start":
-                nothing = torch.zeros(len(block), dtype=torch.long)
-                tuned = FineTuned(start, stopped_at_step=nothing - 1, sampled_steps=nothing)
+                tuned = FineTuned(start, start_stopped_at, sampled_steps=torch.zeros(len(block), dtype=torch.long))
             else:
 
                 def tell(step: int, name: str = name, stage: int = stage) -> None:
@@ -88,9 +90,9 @@ def align(
 
                 tuned = fine_tune(problem, name, start, block, tell)
                 stage += 1
-            table = cell_log_probs(tuned.policy).exp().double().cpu().numpy()
-            frames[name].append(_scored(problem, name, block, table, tuned, optimum))
-            tables[name].append(table)
+            log_probs = cell_log_probs(tuned.policy).double().cpu().numpy()
+            frames[name].append(_scored(problem, name, block, log_probs, tuned, optimum))
+            tables[name].append(np.exp(log_probs))
     progress("done", 1.0)
     return _result(problem, {n: pd.concat(f, ignore_index=True) for n, f in frames.items()}, tables)
 
@@ -101,11 +103,11 @@ def block_runs(lake: Lake, settings: Settings) -> int:
 
 
 def _scored(
-    problem: Problem, name: str, seeds: range, table: np.ndarray, tuned: FineTuned, optimum: Policy
+    problem: Problem, name: str, seeds: range, log_probs: np.ndarray, tuned: FineTuned, optimum: Policy
 ) -> pd.DataFrame:
     columns = {
         "parameter_mse": parameter_mse(tuned.policy, optimum).double().cpu().numpy(),
-        **metrics.score(problem.lake, problem.plan, table, problem.settings.discount),
+        **metrics.score(problem.lake, problem.plan, log_probs, problem.settings.discount),
         "stopped_at_step": tuned.stopped_at_step.cpu().numpy(),
         "sampled_steps": tuned.sampled_steps.cpu().numpy(),
     }
@@ -120,7 +122,8 @@ def _result(problem: Problem, frames: dict[str, pd.DataFrame], tables: dict[str,
         finite = table[np.isfinite(table).all((1, 2))]
         policies[name] = finite.mean(0) if len(finite) else np.full(plan.policy.shape, np.nan)
         visits[name] = visit_probability(lake, finite).mean(0) if len(finite) else np.full(len(plan.policy), np.nan)
-    scores = metrics.score(lake, plan, plan.policy[None], problem.settings.discount)
+    with np.errstate(divide="ignore"):
+        scores = metrics.score(lake, plan, np.log(plan.policy[None]), problem.settings.discount)
     return Result(
         runs=pd.concat([frame for name, frame in frames.items() if name != "start"], ignore_index=True),
         start=frames["start"],
@@ -131,4 +134,11 @@ def _result(problem: Problem, frames: dict[str, pd.DataFrame], tables: dict[str,
         suboptimal=problem.suboptimal,
         plan=plan,
         optimum={metric: float(values[0]) for metric, values in scores.items()},
+        residual_idle=_residual_idle(problem, np.concatenate(tables["start"])),
     )
+
+
+def _residual_idle(problem: Problem, start: np.ndarray) -> bool:
+    steps = np.array([step for walk in problem.targets for step in walk[:-1]], dtype=int).reshape(-1, 2)
+    says_target = start[:, steps[:, 0]].argmax(-1) == steps[:, 1]
+    return problem.settings.prediction == "greedy" and not problem.lake.slippery and bool(says_target.all())

@@ -103,12 +103,13 @@ def run(command: Command, console: Console) -> None:
         task = bar.add_task("", total=1.0)
         result = align(lake, methods, settings, lambda doing, done: bar.update(task, description=doing, completed=done))
         bar.update(task, description="writing files and picture")
-        written = results.save(result, lake, settings, folder, render=command.output.render)
-    show(result, lake, settings, console)
+        found = results.summary(result)
+        written = results.save(result, found, lake, settings, folder, render=command.output.render)
+    show(result, found, lake, settings, console)
     console.print(f"\nWritten to [bold]{folder}[/bold]: {', '.join(path.name for path in written)}")
 
 
-def show(result: Result, lake: Lake, settings: Settings, console: Console) -> None:
+def show(result: Result, found: dict[str, Any], lake: Lake, settings: Settings, console: Console) -> None:
     """Print the policies as arrows, the table of metrics, and the differences paired by seed."""
     console.print(
         Columns(
@@ -117,12 +118,18 @@ def show(result: Result, lake: Lake, settings: Settings, console: Console) -> No
         )
     )
     console.print("[dim]greedy move of the mean policy; red: a move that the optimal policy never makes[/dim]\n")
-    found = results.summary(result)
     console.print(f"[bold]Distance to the optimum[/bold], mean of {settings.seeds} seeds ± half the 95 % interval")
     console.print(metrics_table(found))
     if found["paired_differences"]:
         console.print("[bold]First minus second[/bold], paired by seed (below 0: the first is closer; bold: clearly)")
         console.print(differences_table(found))
+    if len(found["methods"]) > _ALL_PAIRS_UP_TO:
+        console.print("[dim]only the first method's differences are shown; all are in summary.json[/dim]")
+    if "ift" in found["methods"] and result.residual_idle:
+        console.print(
+            "[dim]λ had nothing to mix: the start policies' greedy moves are the target's, so the predicted cells are "
+            "the target cells. Try --prediction expected, or a start that prefers other moves.[/dim]"
+        )
     for row in result.runs[result.runs["stopped_at_step"] >= 0].itertuples():
         console.print(
             f"[yellow]warning[/yellow] {row.method}, seed {row.seed}: no longer finite at step {row.stopped_at_step}, "

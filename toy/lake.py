@@ -113,15 +113,14 @@ def read_map(spec: str) -> tuple[str, ...]:
         return PRESETS[spec]
     if spec.startswith("random:"):
         return _random_map(spec)
-    if Path(spec).is_file():
-        return tuple(line.strip() for line in Path(spec).read_text().splitlines() if line.strip())
-    looks_like_rows = spec == spec.upper() and "." not in spec and ("/" in spec or not set(spec) - set("SFHG"))
-    if not looks_like_rows:
+    if spec == spec.upper() and "." not in spec and ("/" in spec or not set(spec) - set("SFHG")):
+        return tuple(spec.split("/"))
+    if not Path(spec).is_file():
         raise ValueError(
             f"map {spec!r} is neither a preset ({', '.join(PRESETS)}), nor random:SIZE:SEED, "
             "nor a file that exists, nor rows like SFFF/FHFG"
         )
-    return tuple(spec.split("/"))
+    return tuple(line.strip() for line in Path(spec).read_text().splitlines() if line.strip())
 
 
 def _random_map(spec: str) -> tuple[str, ...]:

@@ -9,34 +9,35 @@ from scipy import stats
 from toy.lake import Lake
 from toy.planning import LEAK, Plan, evaluate, live_transitions, visit_probability
 
-METRICS = {  # column: (what it is, its unit or range, whether more is better)
-    "parameter_mse": ("MSE of parameters", "to the optimal parameterised policy", False),
-    "policy_mse": ("MSE of policy", "to the optimum, all live cells", False),
-    "policy_mse_visited": ("MSE of policy, visited", "cells weighted by the optimum's visits", False),
-    "policy_kl": ("KL of policy", "nats, KL(optimum ‖ policy), all live cells", False),
-    "policy_kl_visited": ("KL of policy, visited", "nats, weighted by the optimum's visits", False),
-    "success": ("success", "probability", True),
-    "value_gap": ("value gap", "discounted return, optimum minus policy", False),
-    "agreement": ("agreement", "share of live cells whose greedy action is optimal", True),
-    "cells_visited": ("cells visited", "expected distinct cells of an episode", True),
+METRICS = {
+    "parameter_mse": "mean squared distance of the parameters to the optimal parameterised policy's",
+    "policy_mse": "mean squared distance of the probabilities to the optimum's, over live cells",
+    "policy_mse_visited": "the same, cells weighted by the optimum's visits",
+    "policy_kl": "KL(optimum ‖ policy) in nats, mean over live cells",
+    "policy_kl_visited": "the same, cells weighted by the optimum's visits",
+    "success": "probability that an episode reaches a goal",
+    "value_gap": "discounted return at the start, the optimum's minus the policy's",
+    "agreement": "share of live cells whose greedy action is optimal",
+    "cells_visited": "expected number of distinct cells of an episode",
 }
 
 
-def score(lake: Lake, plan: Plan, policy: np.ndarray, discount: float) -> dict[str, np.ndarray]:
-    """Every metric but `parameter_mse` for policies `[runs, cells, 4]`, `[runs]` each; NaN where a policy has NaN.
+def score(lake: Lake, plan: Plan, log_probs: np.ndarray, discount: float) -> dict[str, np.ndarray]:
+    """Every metric but `parameter_mse` of log π(a | s) `[runs, cells, 4]`, `[runs]` each; NaN where a policy has NaN.
 
     All are exact: they come from the lake's tables, not from sampled episodes.
     """
-    finite = np.isfinite(policy).all((1, 2))
-    safe = np.where(finite[:, None, None], policy, 0.25)
+    known = ~np.isnan(log_probs).any((1, 2))
+    log_probs = np.where(known[:, None, None], log_probs, np.log(0.25))
+    policy = np.exp(log_probs)
     live = ~lake.terminal
     visits = optimal_visits(lake, plan)[live]
-    error = np.square(safe - plan.policy).mean(-1)[:, live]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        terms = plan.policy * (np.log(plan.policy) - np.log(safe))
-    divergence = np.where(plan.policy > 0, terms, 0).sum(-1)[:, live]
-    worth = evaluate(lake, safe, discount)
-    greedy = np.take_along_axis(np.broadcast_to(plan.policy, safe.shape), safe.argmax(-1)[..., None], -1)[..., 0] > 0
+    error = np.square(policy - plan.policy).mean(-1)[:, live]
+    taken = plan.policy > 0
+    log_optimum = np.log(plan.policy, where=taken, out=np.zeros_like(plan.policy))
+    divergence = (plan.policy * (log_optimum - np.where(taken, log_probs, 0))).sum(-1)[:, live]
+    worth = evaluate(lake, policy, discount)
+    greedy = np.take_along_axis(np.broadcast_to(taken, policy.shape), policy.argmax(-1)[..., None], -1)[..., 0]
     scores = {
         "policy_mse": error.mean(1),
         "policy_mse_visited": error @ visits,
@@ -45,9 +46,9 @@ def score(lake: Lake, plan: Plan, policy: np.ndarray, discount: float) -> dict[s
         "success": worth.success,
         "value_gap": plan.values[lake.starts].mean() - worth.returns,
         "agreement": greedy[:, live].mean(1),
-        "cells_visited": visit_probability(lake, safe).sum(1),
+        "cells_visited": visit_probability(lake, policy).sum(1),
     }
-    return {name: np.where(finite, value, np.nan) for name, value in scores.items()}
+    return {name: np.where(known, value, np.nan) for name, value in scores.items()}
 
 
 def optimal_visits(lake: Lake, plan: Plan) -> np.ndarray:
@@ -61,7 +62,7 @@ def optimal_visits(lake: Lake, plan: Plan) -> np.ndarray:
 def mean_interval(values: np.ndarray, seed: int = 0) -> tuple[float, float, float]:
     """Mean and 95 % percentile bootstrap interval over seeds, NaN entries left out; no interval for fewer than two."""
     values = np.asarray(values, float)
-    values = values[np.isfinite(values)]
+    values = values[~np.isnan(values)]
     if len(values) < 2:
         return (float(values.mean()) if len(values) else np.nan), np.nan, np.nan
     interval = stats.bootstrap(

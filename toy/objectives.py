@@ -50,11 +50,13 @@ class Rollouts:
 
 
 def sft(policy: Policy, task: Task, drawn: None) -> Tensor:
+    """Mean negative log-probability of the target walk's moves."""
     log_probs = target_log_probs(policy, task)
     return ift.sft_loss(log_probs, task.targets.mask.expand_as(log_probs)).mean(-1)
 
 
 def dft(policy: Policy, task: Task, drawn: None) -> Tensor:
+    """SFT with each move weighted by its own probability, without gradient."""
     log_probs = target_log_probs(policy, task)
     return ift.dft_loss(log_probs, task.targets.mask.expand_as(log_probs)).mean(-1)
 
@@ -66,7 +68,8 @@ def intuitive(policy: Policy, task: Task, drawn: None) -> Tensor:
         predicted = predicted_states(policy, task)
     states = one_hot(targets.cells, predicted.shape[-1]).to(predicted.dtype).expand_as(predicted)
     mask = targets.mask.expand(predicted.shape[:-1])
-    mixed = ift.temporal_residual(states, predicted, settings.lam, mask & has_predecessor(mask))
+    has_predecessor = torch.arange(mask.shape[-1], device=mask.device) > 0
+    mixed = ift.temporal_residual(states, predicted, settings.lam, mask & has_predecessor)
     actions = targets.actions.expand(mask.shape).unsqueeze(-1)
     log_probs = state_log_probs(policy, mixed).gather(-1, actions).squeeze(-1)
     return ift.ift_loss(
@@ -81,23 +84,27 @@ def intuitive(policy: Policy, task: Task, drawn: None) -> Tensor:
 
 
 def dpo(policy: Policy, task: Task, drawn: Negatives) -> Tensor:
+    """Target walk over each negative, relative to the start policy; mean over negatives."""
     settings = task.settings
     losses = ift.dpo_loss(*_pair_sums(policy, task, drawn), settings.beta_of("dpo"), settings.label_smoothing)
     return ift.masked_mean(losses, drawn.differs)
 
 
 def ipo(policy: Policy, task: Task, drawn: Negatives) -> Tensor:
+    """As DPO, with a margin to reach in place of one to widen."""
     losses = ift.ipo_loss(*_pair_sums(policy, task, drawn), task.settings.beta_of("ipo"))
     return ift.masked_mean(losses, drawn.differs)
 
 
 def orpo(policy: Policy, task: Task, drawn: Negatives) -> Tensor:
+    """SFT plus the odds ratio of target and negative; without a negative, SFT remains."""
     chosen, rejected = _pair_means(policy, task, drawn)
     losses = ift.orpo_loss(chosen, rejected, task.settings.beta_of("orpo"))
-    return torch.where(drawn.differs, losses, -chosen).mean(-1)  # without a negative, the SFT part remains
+    return torch.where(drawn.differs, losses, -chosen).mean(-1)
 
 
 def simpo(policy: Policy, task: Task, drawn: Negatives) -> Tensor:
+    """Target walk over each negative by mean log-probability, with a margin and no reference."""
     chosen, rejected = _pair_means(policy, task, drawn)
     losses = ift.simpo_loss(chosen, rejected, task.settings.beta_of("simpo"), task.settings.margin)
     return ift.masked_mean(losses, drawn.differs)
@@ -113,7 +120,7 @@ def kto(policy: Policy, task: Task, drawn: Negatives) -> Tensor:
 
 
 def ppo(policy: Policy, task: Task, drawn: Rollouts) -> Tensor:
-    """Clipped surrogate over the policy's own episodes: the only method that sees rewards and no target."""
+    """Clipped surrogate over the policy's own episodes: the only method that sees rewards and no target. No critic."""
     log_probs = walk_log_probs(cell_log_probs(policy), drawn.walks)
     losses = ift.ppo_loss(log_probs, drawn.log_probs, drawn.advantages, drawn.walks.mask, task.settings.clip)
     return losses.mean(-1)
@@ -136,11 +143,9 @@ def draw(method: str, policy: Policy, task: Task) -> Negatives | Rollouts | None
     """What a method has to sample before an update: nothing, negatives or roll-outs."""
     learns_from = ift.METHODS[method].learns_from
     with torch.no_grad():
-        return (
-            draw_negatives(policy, task)
-            if learns_from == "pairs"
-            else (draw_rollouts(policy, task) if learns_from == "rollouts" else None)
-        )
+        if learns_from == "pairs":
+            return draw_negatives(policy, task)
+        return draw_rollouts(policy, task) if learns_from == "rollouts" else None
 
 
 def draw_negatives(policy: Policy, task: Task) -> Negatives:
@@ -150,17 +155,14 @@ def draw_negatives(policy: Policy, task: Task) -> Negatives:
     if settings.negatives == "suboptimal":
         assert task.suboptimal is not None
         fixed = task.suboptimal
-        walks: Trajectories = Trajectories(
-            *(part.expand(runs, *part.shape) for part in (fixed.cells, fixed.actions, fixed.mask))
-        )
+        walks = fixed.map(lambda part: part.expand(runs, *part.shape))
         repeats = 1
     else:
         log_probs = cell_log_probs(policy) if settings.negatives == "current" else task.start_log_probs
         repeats = settings.negatives_per_step
         starts = targets.cells[:, 0].repeat_interleave(repeats).expand(runs, -1)
         walks = simulate(task.dynamics, log_probs.exp(), starts, task.horizon, task.generators)
-    own = Trajectories(*(part.repeat_interleave(repeats, 0) for part in (targets.cells, targets.actions, targets.mask)))
-    return Negatives(walks, differs_from(walks, own))
+    return Negatives(walks, differs_from(walks, targets.map(lambda part: part.repeat_interleave(repeats, 0))))
 
 
 def draw_rollouts(policy: Policy, task: Task) -> Rollouts:
@@ -189,18 +191,11 @@ def predicted_states(policy: Policy, task: Task) -> Tensor:
         probs = one_hot(probs.argmax(-1), 4).to(probs.dtype)
     elif task.settings.prediction == "sampled":
         noise = np.stack([generator.random(cells.shape) for generator in task.generators])
-        below = probs.double().cumsum(-1)[..., :3]
-        action = (torch.as_tensor(noise, device=probs.device).unsqueeze(-1) >= below).sum(-1)
+        below = probs.cumsum(-1)[..., :3]
+        action = (torch.as_tensor(noise).to(probs).unsqueeze(-1) >= below).sum(-1)
         probs = one_hot(action, 4).to(probs.dtype)
     reached = torch.einsum("rnta,ntac->rntc", probs, task.dynamics.transition[cells])
     return pad(reached[..., :-1, :], (0, 0, 1, 0))
-
-
-def has_predecessor(mask: Tensor) -> Tensor:
-    """False at step 0, true after it, in the shape of `mask [..., steps]`."""
-    later = torch.ones_like(mask)
-    later[..., 0] = False
-    return later
 
 
 def target_log_probs(policy: Policy, task: Task) -> Tensor:

@@ -5,7 +5,6 @@ from typing import Any
 
 import matplotlib
 import numpy as np
-import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -14,7 +13,6 @@ from PIL import Image
 
 from ift import METHODS
 from toy.lake import ARROWS, Lake
-from toy.metrics import summarise
 
 _PALETTE = sns.color_palette("colorblind").as_hex()
 COLOURS = {
@@ -79,10 +77,13 @@ def draw_errors(axes: Axes, summary: dict[str, Any], metric: str, label: str) ->
 
 
 def draw_result(
-    lake: Lake, runs: pd.DataFrame, start: pd.DataFrame, policies: dict[str, np.ndarray], visits: dict[str, np.ndarray]
+    lake: Lake, summary: dict[str, Any], seeds: int, policies: dict[str, np.ndarray], visits: dict[str, np.ndarray]
 ) -> Figure:
-    """Lakes of the start, each method and the optimum, beside the MSE of parameters and of the policy."""
-    names = ["start", *runs["method"].unique(), "optimum"]
+    """Lakes of the start, each method and the optimum, beside the MSE of parameters and of the policy.
+
+    `summary` is that of `metrics.summarise`, of the start and each method; `policies` and `visits` are by name.
+    """
+    names = [*summary, "optimum"]
     columns = min(len(names), 3 if len(names) <= 6 else 4)
     rows = -(-len(names) // columns)
     height, width = lake.shape
@@ -96,9 +97,7 @@ def draw_result(
         draw_lake(axes, lake, policies[name], visits[name], name, COLOURS[name])
     for axes in grid[len(names) :]:
         axes.axis("off")
-    seeds = runs["seed"].nunique()
     left.supxlabel("arrow: probability of the move · blue: probability that an episode visits the cell", fontsize=8)
-    summary = summarise(pd.concat([start, runs]))
     above, below = right.subplots(2, 1).ravel()
     draw_errors(above, summary, "parameter_mse", "MSE of parameters ×10⁻³, to the optimal parameters")
     draw_errors(below, summary, "policy_mse", "MSE of the policy ×10⁻³, to the optimum, all live cells")

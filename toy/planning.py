@@ -11,8 +11,8 @@ from toy.lake import Lake
 
 LEAK = 1e-12  # chance per step that an episode ends by itself: keeps a policy that walks in circles solvable
 
-_FIRST_WINDOW = 4096  # cells; lakes up to this size are solved whole
-_DENSE_CELLS = 1024  # up to here a policy is evaluated with dense matrices, many policies at once
+_FIRST_WINDOW = 4096  # cells solved first on a large lake, those nearest to a reward
+_SMALL = 1024  # cells; up to here policies are evaluated by direct solves, many at once with dense matrices
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,15 +41,19 @@ def check_discount(discount: float) -> None:
 
 
 def value_iteration(lake: Lake, discount: float = 0.99, tolerance: float = 1e-10) -> Plan:
-    """V* to within `tolerance`, by value iteration helped along in two ways; the bound is that of value iteration.
+    """V* to within `tolerance`, by value iteration helped along; the bound is that of value iteration.
 
     The bound: ‖V − V*‖∞ ≤ ‖TV − V‖∞ / (1 − discount), T the Bellman backup of *all* cells (Puterman 1994, §6.3).
+    Lakes of up to 1024 cells are solved to rounding by policy iteration with direct solves (Howard 1960), which is
+    right also where values are tiny. Larger ones get two helps.
     Help one, inexact policy iteration: between two backups V moves to the value of the greedy policy, roughly solved
     by BiCGSTAB. If that did not shrink ‖TV − V‖∞, the ordinary sweep V ← TV is taken, which always does: it contracts.
     Help two, windows: away from rewards V* sinks below the tolerance, so the solver works on the cells nearest to a
     reward (V = 0 beyond) and widens this window until the backup of all cells meets the bound.
 
-    Ties: all actions within 4 error bounds of the best are optimal, so a true tie is never broken by rounding.
+    Ties are kept: an action is optimal if its value is within 1e-9 of the best, relatively, on lakes of up to 1024
+    cells, and within 4 error bounds on larger ones. So where a large lake's values sink below the bound, far from any
+    reward, all actions count as optimal.
     """
     check_discount(discount)
     if not tolerance > 0:
@@ -59,10 +63,11 @@ def value_iteration(lake: Lake, discount: float = 0.99, tolerance: float = 1e-10
     guess = _first_guess(lake)[order]
     target = tolerance * (1 - discount)
     values = np.zeros(len(order))
+    small = len(order) <= _SMALL
     solved, window, backups = 0, min(max(_FIRST_WINDOW, backup.last_reward + 1), len(order)), 0
     while True:
         values[solved:window] = guess[solved:window]
-        backups += 1 + _solve_window(backup, values, window, target)
+        backups += 1 + (_solve_exactly(backup, values) if small else _solve_window(backup, values, window, target))
         residual = np.abs(backup(values, len(order)).max(1) - values).max()
         if window == len(order) or residual <= target:
             break
@@ -71,7 +76,8 @@ def value_iteration(lake: Lake, discount: float = 0.99, tolerance: float = 1e-10
     error_bound = float((residual + rounding) / (1 - discount))
     cell_values, q_values = np.empty_like(values), np.empty((len(order), 4))
     cell_values[order], q_values[order] = values, backup(values, len(order))
-    best = q_values >= q_values.max(1, keepdims=True) - 4 * error_bound
+    top = q_values.max(1, keepdims=True)
+    best = q_values >= top - (1e-9 * np.abs(top) if small else 4 * error_bound)
     return Plan(cell_values, q_values, best / best.sum(1, keepdims=True), error_bound, backups)
 
 
@@ -121,6 +127,20 @@ def _rows(weight: np.ndarray, column: np.ndarray, columns: int) -> csr_array:
     return csr_array((weight.ravel(), column.ravel(), bounds), shape=(weight.size // k, columns))
 
 
+def _solve_exactly(backup: _Backup, values: np.ndarray) -> int:
+    """Policy iteration in place, from the policy that is greedy for `values`; the number of backups that it took."""
+    cell, backups = np.arange(len(values)), 1
+    actions = backup(values, len(values)).argmax(1)
+    while True:
+        values[:] = spsolve(backup.greedy_system(actions, len(values)).tocsc(), backup.reward[cell, actions])
+        q_values = backup(values, len(values))
+        backups += 1
+        better = q_values.max(1) > q_values[cell, actions] + 1e-12 * np.abs(q_values).max(1)
+        if not better.any():
+            return backups
+        actions = np.where(better, q_values.argmax(1), actions)
+
+
 def _solve_window(backup: _Backup, values: np.ndarray, window: int, target: float) -> int:
     """Improve `values[:window]` in place until ‖TV − V‖∞ ≤ target there; the number of backups that it took."""
     smallest, after_sweep = np.inf, values[:window].copy()
@@ -163,7 +183,7 @@ def evaluate(lake: Lake, policy: np.ndarray, discount: float = 0.99) -> Evaluati
     """Exact evaluation of policies `[..., cells, 4]` by linear solves: (I − γP)V = R, and (I − P)x = P(goal)."""
     check_discount(discount)
     cells = len(lake.next_cell)
-    solve = _evaluate_dense if cells <= _DENSE_CELLS else _evaluate_sparse
+    solve = _evaluate_dense if cells <= _SMALL else _evaluate_sparse
     solved = [solve(lake, piece, discount) for piece in _pieces(policy)]
     values, reached = (np.concatenate(part).reshape(policy.shape[:-1]) for part in zip(*solved, strict=True))
     return Evaluation(values, values[..., lake.starts].mean(-1), reached[..., lake.starts].mean(-1))
@@ -173,7 +193,7 @@ def _pieces(policy: np.ndarray) -> list[np.ndarray]:
     """Policies `[..., cells, 4]` as a list of `[policies, cells, 4]`, few enough at a time for dense matrices."""
     cells = policy.shape[-2]
     flat = np.asarray(policy, float).reshape(-1, cells, 4)
-    return np.array_split(flat, max(1, len(flat) * min(cells, _DENSE_CELLS) ** 2 // 2**24))
+    return np.array_split(flat, max(1, len(flat) * min(cells, _SMALL) ** 2 // 2**24))
 
 
 def live_transitions(lake: Lake, policy: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import json
+import os
 import platform
 import re
 import shutil
@@ -21,6 +22,8 @@ from toy.metrics import paired_differences, summarise
 from toy.picture import draw_result, save_gif
 from toy.rollout import play
 from toy.settings import Settings
+
+_FILES = ("config.json", "runs.parquet", "start.parquet", "summary.json", "policies.npz", "picture.png", "play-*.gif")
 
 
 def describe(lake: Lake, methods: tuple[str, ...], settings: Settings) -> dict:
@@ -47,9 +50,12 @@ def default_folder(config: dict, map_name: str) -> Path:
 
 
 def check_folder(folder: Path, config: dict, overwrite: bool) -> None:
-    """Raise `ValueError` if `folder` is a file, or holds anything but results of the same experiment."""
+    """Raise `ValueError` if `folder` cannot be written, or holds anything but results of the same experiment."""
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"out {str(folder)!r} is a file: give a folder")
+    nearest = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+        raise ValueError(f"out {str(folder)!r} cannot be written: {str(nearest)!r} is not a folder open to you")
     if overwrite or not folder.is_dir() or not any(folder.iterdir()):
         return
     try:
@@ -60,12 +66,15 @@ def check_folder(folder: Path, config: dict, overwrite: bool) -> None:
         raise ValueError(f"out {str(folder)!r} holds other results: give another folder, or --overwrite")
 
 
-def save(result: Result, lake: Lake, settings: Settings, folder: Path, *, render: bool = False) -> list[Path]:
+def save(
+    result: Result, found: dict, lake: Lake, settings: Settings, folder: Path, *, render: bool = False
+) -> list[Path]:
     """Write an experiment's files into `folder`, each whole or not at all; returns their paths.
 
     `config.json` (settings, versions), `runs.parquet` (a row per run and method), `start.parquet` (the start policies),
     `summary.json` (means with 95 % intervals, differences paired by seed), `policies.npz` (mean policy and visits by
     name), `picture.png`, and with `render` one `play-METHOD.gif` per method, played in Gymnasium with the first seed.
+    `found` is the `summary` of the result. Files of these names that the folder held before are gone afterwards.
     """
     methods = tuple(result.runs["method"].unique())
     with _staged(folder) as stage:
@@ -73,14 +82,14 @@ def save(result: Result, lake: Lake, settings: Settings, folder: Path, *, render
         _write_json(stage / "config.json", config)
         result.runs.to_parquet(stage / "runs.parquet", index=False)
         result.start.to_parquet(stage / "start.parquet", index=False)
-        _write_json(stage / "summary.json", summary(result))
+        _write_json(stage / "summary.json", found)
         np.savez_compressed(
             stage / "policies.npz",
             allow_pickle=False,
             **{f"policy_{name}": table for name, table in result.policies.items()},
             **{f"visits_{name}": table for name, table in result.visits.items()},
         )
-        figure = draw_result(lake, result.runs, result.start, result.policies, result.visits)
+        figure = draw_result(lake, found["methods"], settings.seeds, result.policies, result.visits)
         figure.savefig(stage / "picture.png", dpi=150)
         for method in methods if render else ():
             policy = result.first_policies[method]
@@ -115,8 +124,11 @@ def _staged(folder: Path) -> Iterator[Path]:
     try:
         yield stage
         folder.mkdir(exist_ok=True)
-        for path in stage.iterdir():
-            path.replace(folder / path.name)
+        for pattern in _FILES:
+            for stale in folder.glob(pattern):
+                stale.unlink()
+        for path in sorted(stage.iterdir(), key=lambda path: path.name == "config.json"):
+            path.replace(folder / path.name)  # config.json last: a folder that has it is complete
     finally:
         shutil.rmtree(stage, ignore_errors=True)
 
@@ -136,4 +148,9 @@ def _finite(data: Any) -> Any:
 
 def _versions() -> dict[str, str]:
     packages = ("torch", "numpy", "scipy", "gymnasium", "pandas")
-    return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in packages}}
+    versions = {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in packages}}
+    try:
+        versions["intuitive-fine-tuning"] = importlib.metadata.version("intuitive-fine-tuning")
+    except importlib.metadata.PackageNotFoundError:
+        versions["intuitive-fine-tuning"] = "not installed"
+    return versions

@@ -21,6 +21,8 @@ class Dynamics:
     """A lake's tables as tensors on a device. A move is one number: `(cell * 4 + action) * K + outcome`."""
 
     next_cell: Tensor  # [moves]
+    cell_of_move: Tensor  # [moves]
+    action_of_move: Tensor  # [moves]
     reward: Tensor  # [moves]
     terminal: Tensor  # [cells] bool
     outcome_below: tuple[float, ...]  # cumulative probability of the K outcomes, but for the last
@@ -30,8 +32,11 @@ class Dynamics:
     def of(cls, lake: Lake, dtype: torch.dtype, device: torch.device) -> "Dynamics":
         # Outcomes have the same chances wherever the episode goes on; where it is over, all lead to the cell itself.
         chances = lake.probability[lake.starts[0], 0].cumsum()
+        cell, action, _ = np.indices(lake.next_cell.shape)
         return cls(
             torch.as_tensor(lake.next_cell.ravel(), dtype=torch.long, device=device),
+            torch.as_tensor(cell.ravel(), device=device),
+            torch.as_tensor(action.ravel(), device=device),
             torch.as_tensor(lake.reward.ravel(), dtype=dtype, device=device),
             torch.as_tensor(lake.terminal, device=device),
             tuple(chances[:-1].tolist()),
@@ -65,17 +70,19 @@ def simulate(
         Episodes `[runs, episodes, steps]`, padded to the length of the longest one.
     """
     moves = torch.full((horizon, starts.numel()), -1, dtype=torch.int32, device=policy.device)
-    for first_step, lane, taken in walk(dynamics, policy, starts, horizon, generators):
+    for first_step, lane, taken in simulate_moves(dynamics, policy, starts, horizon, generators):
         moves[first_step : first_step + len(taken), lane] = taken
-    moves = moves[(moves >= 0).any(1)].T.view(*starts.shape, -1)
+    moves = moves[(moves >= 0).any(1)].T.contiguous().view(*starts.shape, -1)
     mask = moves >= 0
-    moves = moves.clamp(min=0).long()
-    outcomes = len(dynamics.outcome_below) + 1
-    rewards = dynamics.reward[moves] * mask
-    return Episodes(moves // (4 * outcomes), moves // outcomes % 4 * mask, mask, rewards)
+    flat = moves.clamp_(min=0).flatten()
+    cells, actions, rewards = (
+        table.index_select(0, flat).view_as(moves) * mask
+        for table in (dynamics.cell_of_move, dynamics.action_of_move, dynamics.reward)
+    )
+    return Episodes(cells, actions, mask, rewards)
 
 
-def walk(
+def simulate_moves(
     dynamics: Dynamics, policy: Tensor, starts: Tensor, horizon: int, generators: Sequence[np.random.Generator]
 ) -> Iterator[tuple[int, Tensor, Tensor]]:
     """The moves of all episodes as they are made, a few steps at a time; arguments as in `simulate`.
@@ -88,7 +95,7 @@ def walk(
     moves_per_run = n_cells * 4 * outcomes
     runs = torch.arange(len(policy), device=policy.device, dtype=torch.int32)
     # Every run has its own copy of the cells, so that a state `run * cells + cell` finds its policy in one look-up.
-    action_below = policy.detach().double().cumsum(-1)[..., :3].reshape(-1, 3).T.float().contiguous()  # [3, states]
+    action_below = policy.detach().cumsum(-1)[..., :3].reshape(-1, 3).T.float().contiguous()  # [3, states]
     next_state = (dynamics.next_cell.int() + runs[:, None] * n_cells).flatten()
     terminal = dynamics.terminal.repeat(len(runs))
     is_over = terminal.repeat_interleave(4 * outcomes)  # [runs * moves]
@@ -147,10 +154,10 @@ def gymnasium_env(lake: Lake, **options: Any) -> gym.Env:
     )
 
 
-def play(lake: Lake, policy: np.ndarray, seed: int, max_episode_steps: int = 100) -> tuple[list[np.ndarray], float]:
+def play(lake: Lake, policy: np.ndarray, seed: int) -> tuple[list[np.ndarray], float]:
     """Frames `[rows, columns, 3]` uint8 and undiscounted return of an episode of `policy [cells, 4]` in Gymnasium."""
     os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # frames, no window: works on a machine without a screen
-    env = gymnasium_env(lake, render_mode="rgb_array", max_episode_steps=max_episode_steps)
+    env = gymnasium_env(lake, render_mode="rgb_array")
     generator = np.random.default_rng([seed, 2])
     cell, _ = env.reset(seed=seed)
     frames, total, over = [np.asarray(env.render())], 0.0, False

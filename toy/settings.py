@@ -96,7 +96,7 @@ class PairOptions:
 
 @dataclass(frozen=True)
 class PPOOptions:
-    """Proximal policy optimisation."""
+    """Proximal policy optimisation: clipped surrogate on its own episodes, standardised returns to go, no critic."""
 
     rollouts: int = 16
     """Episodes per batch."""
@@ -115,6 +115,8 @@ class Settings(PPOOptions, PairOptions, IFTOptions, TrainingOptions, StartOption
 
     def __post_init__(self) -> None:
         for name, hint in get_type_hints(type(self)).items():
+            if hint is int and not isinstance(getattr(self, name), int):
+                raise ValueError(f"{name} must be a whole number, got {getattr(self, name)!r}")
             if get_origin(hint) is Literal and getattr(self, name) not in get_args(hint):
                 allowed = ", ".join(get_args(hint))
                 raise ValueError(f"{name} must be one of {allowed}; got {getattr(self, name)!r}")
@@ -127,6 +129,7 @@ class Settings(PPOOptions, PairOptions, IFTOptions, TrainingOptions, StartOption
         for name in ("lr", "start_lr", "clip"):
             self._require(name, 0 < getattr(self, name) < float("inf"), "a finite number above 0")
         self._require("beta", self.beta is None or 0 < self.beta < float("inf"), "a finite number above 0")
+        self._require("margin", abs(self.margin) < float("inf"), "a finite number")
         self._require("horizon", self.horizon is None or self.horizon >= 1, "at least 1")
         self._require("label_smoothing", 0 <= self.label_smoothing <= 0.5, "in [0, 0.5]")
         check_discount(self.discount)
@@ -139,9 +142,11 @@ class Settings(PPOOptions, PairOptions, IFTOptions, TrainingOptions, StartOption
 
     def _check_device(self) -> None:
         try:
-            torch.empty(0, device=self.device)
+            torch.ones(1, device=self.device).cpu()
         except (RuntimeError, AssertionError, NotImplementedError) as error:
             raise ValueError(f"device {self.device!r} is not there: this machine has {_devices()}") from error
+        if torch.device(self.device).type == "mps" and self.dtype == "float64":
+            raise ValueError("dtype float64 is not there on mps: take --dtype float32, or --device cpu")
 
     def beta_of(self, method: str) -> float:
         """β of a method: the one given, or the method's own."""

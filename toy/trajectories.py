@@ -1,6 +1,6 @@
 """Walks over a lake: as padded arrays, and the two that the experiment is about, optimal and sub-optimal."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice, pairwise
 
@@ -12,6 +12,7 @@ from torch import Tensor
 from toy.lake import ACTIONS, Lake
 from toy.planning import Plan
 
+_STEP_COST, _SLIP_COST = 1e-6, 1e-10  # break ties between equally likely walks: fewer steps, then fewer slips
 _OPTIMAL_WALKS = 64  # how many equally good optimal walks the search for a sub-optimal one starts from
 
 Walk = tuple[tuple[int, int], ...]  # (cell, action) of each step
@@ -30,8 +31,9 @@ class Trajectories:
     actions: Tensor
     mask: Tensor
 
-    def to(self, device: torch.device) -> "Trajectories":
-        return Trajectories(self.cells.to(device), self.actions.to(device), self.mask.to(device))
+    def map(self, function: Callable[[Tensor], Tensor]) -> "Trajectories":
+        """The function of each part."""
+        return Trajectories(function(self.cells), function(self.actions), function(self.mask))
 
 
 def stack(walks: Sequence[Walk]) -> Trajectories:
@@ -58,18 +60,23 @@ def suboptimal_walk(lake: Lake, plan: Plan, start: int) -> Walk | None:
 
     It follows an optimal walk up to some cell, leaves it there by a move that the optimal policy never makes, and goes
     on as well as it can without the cells behind it (the second-shortest-path step of Yen 1971). Best is likeliest,
-    then shortest, then leaving earliest.
+    then shortest, then leaving earliest. Of more than 64 equally good optimal walks, it starts from 64.
     """
     optimal, moves = _move_graph(lake, plan.policy > 0), _move_graph(lake, np.ones_like(plan.policy, dtype=bool))
-    for walk in islice(optimal_walks(lake, plan, start), _OPTIMAL_WALKS):
-        detours = []
-        for i, (cell, _) in enumerate(walk):
-            behind = [passed for passed, _ in walk[:i]]
-            elsewhere = nx.restricted_view(moves, behind, [(cell, reached) for reached in optimal[cell]])
-            detours += [behind + path for path in islice(_best_paths(elsewhere, cell, lake), 1)]
-        if detours:
-            return _walk(moves, min(detours, key=lambda path: nx.path_weight(moves, path, "cost")))
-    return None
+
+    def cost(path: Sequence[int]) -> float:
+        return nx.path_weight(moves, path, "cost")
+
+    best: list[int] | None = None
+    for path in islice(_best_paths(optimal, start, lake), _OPTIMAL_WALKS):
+        for i, cell in enumerate(path[:-1]):
+            elsewhere = nx.restricted_view(moves, path[:i], [(cell, reached) for reached in optimal[cell]])
+            for detour in islice(_best_paths(elsewhere, cell, lake), 1):
+                if best is None or cost(path[:i] + detour) < cost(best) - _STEP_COST / 2:
+                    best = path[:i] + detour
+        if best is not None and not lake.slippery and len(best) == len(path) + 2:
+            break  # on a grid, any other way is at least two steps longer
+    return _walk(moves, best) if best is not None else None
 
 
 def given_walk(lake: Lake, actions: str, start: int, name: str) -> Walk:
@@ -93,14 +100,18 @@ def given_walk(lake: Lake, actions: str, start: int, name: str) -> Walk:
 
 
 def _move_graph(lake: Lake, allowed: np.ndarray) -> nx.DiGraph:
-    """Cells joined by the likeliest of the `allowed [cells, 4]` actions; cost −log probability, plus a bit a step."""
+    """Cells joined by the likeliest of the `allowed [cells, 4]` actions; cost −log probability, plus a bit a step.
+
+    Of equally likely actions, the one aimed at the cell.
+    """
+    intended = lake.next_cell.shape[2] // 2
     graph: nx.DiGraph = nx.DiGraph()
     graph.add_nodes_from(range(len(allowed)))
     for cell, action, k in np.argwhere(
         (allowed & ~lake.terminal[:, None])[..., None] & (lake.probability > 0)
     ).tolist():
         reached, chance = int(lake.next_cell[cell, action, k]), lake.probability[cell, action, k]
-        cost = 1e-6 - np.log(chance)
+        cost = _STEP_COST - np.log(chance) + (0 if k == intended else _SLIP_COST)
         if reached != cell and cost < graph.get_edge_data(cell, reached, {"cost": np.inf})["cost"]:
             graph.add_edge(cell, reached, cost=cost, action=action)
     return graph

@@ -178,5 +178,5 @@ def test_other_bad_values_are_refused_by_name():
         ift.dpo_loss(*pairs(), 0.1, 0.7)
     with pytest.raises(ValueError, match="clip"):
         ift.ppo_loss(log_probs, log_probs, log_probs, mask, clip=0.0)
-    with pytest.raises(ValueError, match="mask must have the shape of log_probs"):
+    with pytest.raises(ValueError, match="mask must have the shape of"):
         ift.sft_loss(log_probs, mask[:, :2])

@@ -33,7 +33,7 @@ def task_and_policy(settings=None, lake=None):
     settings = settings or Settings(seeds=RUNS)
     lake = lake or Lake.make("4x4", slippery=True)
     problem = Problem.of(lake, settings)
-    start = start_policies(problem, range(RUNS))
+    start, _ = start_policies(problem, range(RUNS))
     task = Task(
         settings=settings,
         dynamics=problem.dynamics,
@@ -147,7 +147,7 @@ def test_the_greedy_residual_does_nothing_where_the_policy_already_prefers_the_t
     """On a lake that is not slippery: then the predicted cell is the target cell."""
     lake = Lake.make("ring")
     task, _ = task_and_policy(lake=lake)
-    start = start_policies(Problem.of(lake, task.settings), range(RUNS))
+    start, _ = start_policies(Problem.of(lake, task.settings), range(RUNS))
     table = cell_log_probs(start)[:, task.targets.cells[0]].argmax(-1)
     assert (table == task.targets.actions[0]).all()
     predicted = predicted_states(start, task)

@@ -196,7 +196,7 @@ def main() -> None:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print("interrupted: nothing was written", file=sys.stderr)
+        print("interrupted: results are written whole or not at all", file=sys.stderr)
         sys.exit(130)
 
 

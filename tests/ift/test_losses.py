@@ -57,6 +57,22 @@ def test_a_tensor_of_gammas_equals_a_loop(seed, form):
         torch.testing.assert_close(together[i], ift.ift_loss(log_probs, mask, gamma, form=form))
 
 
+@pytest.mark.parametrize("form", ["product", "sum"])
+def test_gammas_broadcast_over_new_leading_dimensions(form):
+    log_probs, mask = batch()
+    gammas = torch.tensor([0.0, 0.3, 1.0], dtype=torch.float64)
+    together = ift.ift_loss(log_probs, mask, gammas.view(3, 1, 1), form=form)
+    for i, gamma in enumerate(gammas.tolist()):
+        torch.testing.assert_close(together[i], ift.ift_loss(log_probs, mask, gamma, form=form))
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_half_precision_works(side):
+    log_probs, mask = batch()
+    half = ift.ift_loss(log_probs.half(), mask, 0.9, side=side)
+    torch.testing.assert_close(half.double(), ift.ift_loss(log_probs, mask, 0.9, side=side), rtol=0.02, atol=0.02)
+
+
 @pytest.mark.parametrize("loss", [ift.sft_loss, ift.dft_loss, lambda lp, mask: ift.ift_loss(lp, mask, 0.9)])
 def test_masked_entries_never_matter(loss):
     log_probs, mask = batch()

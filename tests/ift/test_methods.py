@@ -7,6 +7,8 @@ def test_names_are_kept_in_order_without_repeats():
     assert ift.method_names(["dpo", "sft", "dpo"]) == ("dpo", "sft")
     assert ift.method_names(["all"]) == tuple(ift.METHODS)
     assert ift.method_names(["ppo", "all"])[0] == "ppo"
+    assert ift.method_names("sft") == ("sft",)
+    assert ift.method_names(["sft,ift"]) == ("sft", "ift")
 
 
 @pytest.mark.parametrize(("typo", "meant"), [("itf", "ift"), ("DPO", "dpo"), ("sftt", "sft"), ("simp", "simpo")])

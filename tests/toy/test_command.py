@@ -1,12 +1,7 @@
 """`python -m toy.frozenlake` as a user runs it."""
 
 import json
-import os
-import signal
-import subprocess
 import sys
-import time
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -16,7 +11,6 @@ from PIL import Image
 from toy.frozenlake import main
 from toy.metrics import METRICS
 
-ROOT = Path(__file__).parents[2]
 QUICK = ["--seeds", "3", "--steps", "10", "--width", "16"]
 
 
@@ -105,6 +99,10 @@ def test_without_out_each_experiment_has_a_folder_of_its_own(monkeypatch, tmp_pa
         (["--seeds", "0"], "seeds must be at least 1, got 0"),
         (["--lr", "nan"], "lr must be a finite number above 0"),
         (["--discount", "1"], "discount must lie strictly between 0 and 1"),
+        (["--rewards", "1", "2", "0"], "make it optimal never to reach a goal"),
+        (["--rewards", "1", "nan", "0"], "reward_schedule must be three finite rewards"),
+        (["--margin", "nan"], "margin must be a finite number"),
+        (["--device", "meta"], "device 'meta' is not there"),
         (["--device", "cuda:9"], "device 'cuda:9' is not there: this machine has cpu"),
         (["--success-rate", "2", "--slippery"], "success_rate must lie in [0, 1]"),
         (["--suboptimal", "up,up"], "suboptimal does not end in a goal"),
@@ -132,18 +130,43 @@ def test_runs_that_explode_are_named_and_marked(monkeypatch, capsys, tmp_path):
     assert json.loads((tmp_path / "out" / "summary.json").read_text())["methods"]["ipo"]["policy_mse"]["mean"] is None
 
 
-def test_ctrl_c_leaves_nothing(tmp_path):
-    command = [sys.executable, "-m", "toy.frozenlake", "--method", "all", "--seeds", "256", "--steps", "100000"]
-    process = subprocess.Popen(
-        [*command, "--out", str(tmp_path / "out")], cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    time.sleep(12)
-    assert process.poll() is None
-    os.kill(process.pid, signal.SIGINT)
-    _, error = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "interrupted: nothing was written" in error
+def interrupt(*_, **__):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("where", ["toy.experiment.fine_tune", "toy.results.draw_result"])
+def test_ctrl_c_while_training_or_saving_leaves_nothing(monkeypatch, capsys, tmp_path, where):
+    monkeypatch.setattr(where, interrupt)
+    with pytest.raises(SystemExit) as stop:
+        run(monkeypatch, "--out", tmp_path / "out")
+    assert stop.value.code == 130
+    assert capsys.readouterr().err.startswith("interrupted")
     assert not list(tmp_path.iterdir())
+
+
+def test_ctrl_c_while_saving_keeps_the_results_that_were_there(monkeypatch, tmp_path):
+    run(monkeypatch, "--out", tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    monkeypatch.setattr("toy.results.draw_result", interrupt)
+    with pytest.raises(SystemExit):
+        run(monkeypatch, "--out", tmp_path, "--gamma", "0.5", "--overwrite")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_overwriting_leaves_no_file_of_the_experiment_before_but_those_of_others(monkeypatch, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    run(monkeypatch, "--method", "sft", "--render", "--out", tmp_path, "--overwrite")
+    run(monkeypatch, "--method", "ift", "--out", tmp_path, "--overwrite")
+    names = {path.name for path in tmp_path.iterdir()}
+    assert "play-sft.gif" not in names
+    assert {"notes.txt", "config.json"} <= names
+
+
+def test_it_says_when_lam_has_nothing_to_mix(monkeypatch, capsys, tmp_path):
+    run(monkeypatch, "--method", "ift", "--start-steps", "100", "--width", "64", "--out", tmp_path / "greedy")
+    assert "λ had nothing to mix" in capsys.readouterr().out
+    run(monkeypatch, "--method", "ift", "--prediction", "expected", "--out", tmp_path / "expected")
+    assert "λ had nothing to mix" not in capsys.readouterr().out
 
 
 def test_help_names_defaults_and_ranges(monkeypatch, capsys):

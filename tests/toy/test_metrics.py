@@ -52,6 +52,20 @@ def test_a_policy_with_nan_scores_nan_and_spoils_no_other():
         assert np.isnan(values[1]), name
 
 
+def test_a_policy_that_excludes_the_optimum_scores_a_large_finite_divergence():
+    """Log-probabilities of −800 are 0 as probabilities; the KL comes from the former."""
+    lake = Lake.make("SFG")
+    plan = value_iteration(lake)
+    log_probs = np.full((1, 3, 4), -800.0)
+    log_probs[..., 0] = 0
+    assert score(lake, plan, log_probs, 0.99)["policy_kl"] == pytest.approx(800)
+
+
+def test_infinite_values_are_not_left_out_of_a_mean():
+    with np.errstate(invalid="ignore"):
+        assert mean_interval(np.array([np.inf, 1.0, 1.0]))[0] == np.inf
+
+
 def test_intervals_cover_the_mean_as_often_as_they_say():
     rng = np.random.default_rng(0)
     covered = [low <= 0 <= high for _, low, high in (mean_interval(rng.normal(size=40)) for _ in range(200))]

@@ -42,6 +42,7 @@ def test_values_equal_the_slow_definition_within_the_stated_bound(lake, discount
 def test_windows_change_nothing(monkeypatch, rewards):
     lake = Lake.make("random:20:0", slippery=True, reward_schedule=rewards)
     whole = value_iteration(lake)
+    monkeypatch.setattr(planning, "_SMALL", 0)
     monkeypatch.setattr(planning, "_FIRST_WINDOW", 8)
     windowed = value_iteration(lake)
     np.testing.assert_allclose(windowed.values, whole.values, rtol=0, atol=2e-10)
@@ -49,6 +50,7 @@ def test_windows_change_nothing(monkeypatch, rewards):
 
 def test_an_evaluation_that_does_not_help_falls_back_to_sweeps(monkeypatch):
     """Should the linear solver break down, value iteration still ends, with the same bound."""
+    monkeypatch.setattr(planning, "_SMALL", 0)
     monkeypatch.setattr(planning, "bicgstab", lambda system, rewards, x0, **_: (x0 + 100.0, 1))
     lake = Lake.make("8x8", slippery=True)
     plan = value_iteration(lake, 0.9)
@@ -67,6 +69,23 @@ def test_ties_are_kept_and_shared():
     policy = value_iteration(lake).policy
     np.testing.assert_allclose(policy[0], [0, 0.5, 0.5, 0])
     np.testing.assert_allclose(policy[2], [0, 1, 0, 0])
+
+
+@pytest.mark.parametrize("discount", [0.1, 0.5, 0.9])
+def test_the_policy_is_right_where_values_are_tiny(discount):
+    """Far from the goal V* is 1e-12 and less; the shortest way is still the only optimal one."""
+    corridor = value_iteration(Lake.make("S" + "F" * 12 + "G"), discount)
+    np.testing.assert_array_equal(corridor.policy[:13], np.tile([0, 0, 1, 0], (13, 1)))
+    lake = Lake.make("random:24:0")
+    plan = value_iteration(lake, discount)
+    assert evaluate(lake, plan.policy, discount).success == pytest.approx(1)
+
+
+def test_large_and_small_lakes_are_solved_alike(monkeypatch):
+    lake = Lake.make("random:30:1", slippery=True, reward_schedule=(1.0, -0.5, -0.01))
+    exact = value_iteration(lake)
+    monkeypatch.setattr(planning, "_SMALL", 0)
+    np.testing.assert_allclose(value_iteration(lake).values, exact.values, rtol=0, atol=2e-10)
 
 
 @given(lakes, st.integers(0, 99))

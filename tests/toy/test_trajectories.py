@@ -47,8 +47,40 @@ def test_the_suboptimal_walk_is_real_simple_and_worse(seed, size, slippery):
     if worse is not None:
         cells = follow(lake, worse)
         assert len(cells) == len(set(cells))
-        assert any(plan.policy[cell, action] == 0 for cell, action in worse) or slippery
-        assert slippery or len(worse) > len(optimal)
+        if not slippery:
+            assert any(plan.policy[cell, action] == 0 for cell, action in worse)
+            assert len(worse) > len(optimal)
+
+
+def simple_walks(lake, cell, walked=()):
+    """Every walk from a cell to a goal that enters no cell twice, by definition."""
+    for action in range(4):
+        reached = int(lake.next_cell[cell, action, 0])
+        step = (*walked, (cell, action))
+        if lake.goal[reached]:
+            yield step
+        elif not lake.terminal[reached] and reached not in {passed for passed, _ in step}:
+            yield from simple_walks(lake, reached, step)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_the_suboptimal_walk_is_the_best_by_brute_force(seed):
+    lake = Lake.make(f"random:4:{seed}")
+    plan = value_iteration(lake)
+    worse = [walk for walk in simple_walks(lake, 0) if any(plan.policy[cell, action] == 0 for cell, action in walk)]
+    found = suboptimal_walk(lake, plan, 0)
+    assert (found is None) == (not worse)
+    if found is not None:
+        assert found in worse
+        assert len(found) == min(map(len, worse))
+
+
+def test_on_slippery_ice_a_walk_aims_where_it_goes():
+    lake = Lake.make("4x4", slippery=True)
+    cells = follow(lake, suboptimal_walk(lake, value_iteration(lake), 0))
+    for (cell, action), reached in zip(suboptimal_walk(lake, value_iteration(lake), 0), cells[1:], strict=False):
+        aimed = [a for a in range(4) if lake.next_cell[cell, a, 1] == reached]
+        assert action in aimed or not aimed
 
 
 def test_a_corridor_has_no_second_way():

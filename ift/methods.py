@@ -47,7 +47,7 @@ def method_names(requested: str | Iterable[str]) -> tuple[str, ...]:
     parts = [requested] if isinstance(requested, str) else requested
     for name in (name for part in parts for name in part.split(",")):
         if name != "all" and name not in METHODS:
-            near = get_close_matches(name.lower(), (*METHODS, "all"), n=1, cutoff=0.3)
+            near = get_close_matches(name.lower(), (*METHODS, "all"), n=1, cutoff=0.5)
             hint = f"did you mean {near[0]!r}? " if near else ""
             raise ValueError(f"method {name!r} is unknown: {hint}(known: {', '.join(METHODS)}, all)")
         names.extend(METHODS if name == "all" else [name])

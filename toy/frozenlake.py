@@ -2,7 +2,7 @@
 
 Examples:
   python -m toy.frozenlake --method ift
-  python -m toy.frozenlake --method sft ift dpo orpo --seeds 100 --lam 0.3
+  python -m toy.frozenlake --method sft ift dpo orpo --seeds 100 --lam 0.3 --prediction expected
   python -m toy.frozenlake --method all --map 8x8 --slippery --out results/slippery
 """
 
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import tyro
 from rich import box
 from rich.columns import Columns
@@ -117,7 +118,9 @@ def show(result: Result, found: dict[str, Any], lake: Lake, settings: Settings, 
             for name, policy in result.policies.items()
         )
     )
-    console.print("[dim]greedy move of the mean policy; red: a move that the optimal policy never makes[/dim]\n")
+    console.print(
+        "[dim]greedy move of the mean policy, one of several that tie; red: one that the optimum never makes[/dim]\n"
+    )
     console.print(f"[bold]Distance to the optimum[/bold], mean of {settings.seeds} seeds ± half the 95 % interval")
     console.print(metrics_table(found))
     if found["paired_differences"]:
@@ -130,10 +133,12 @@ def show(result: Result, found: dict[str, Any], lake: Lake, settings: Settings, 
             "[dim]λ had nothing to mix: the start policies' greedy moves are the target's, so the predicted cells are "
             "the target cells. Try --prediction expected, or a start that prefers other moves.[/dim]"
         )
-    for row in result.runs[result.runs["stopped_at_step"] >= 0].itertuples():
+    stopped = pd.concat([result.start, result.runs]).query("stopped_at_step >= 0")
+    for method, runs in stopped.groupby("method", sort=False):
+        named = ", ".join(f"seed {row.seed} at step {row.stopped_at_step}" for row in runs.head(8).itertuples())
         console.print(
-            f"[yellow]warning[/yellow] {row.method}, seed {row.seed}: no longer finite at step {row.stopped_at_step}, "
-            "stopped; its metrics are empty and left out of the means"
+            f"[yellow]warning[/yellow] {method}: {len(runs)} of {settings.seeds} runs no longer finite and stopped, "
+            f"their metrics are empty and left out of the means: {named}{', …' if len(runs) > 8 else ''}"
         )
 
 

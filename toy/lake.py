@@ -54,13 +54,13 @@ class Lake:
             ValueError: a map that is not rectangular, has other letters than S, F, H, G, lacks a start or a goal, or
                 a start that no goal can be reached from; a success rate outside [0, 1]; a reward that is not finite.
         """
-        rows = read_map(map) if isinstance(map, str) else tuple(map)
+        rows = read_map(map) if isinstance(map, str) else tuple("".join(row) for row in map)
         check_map(rows)
         if not 0 <= success_rate <= 1:
             raise ValueError(f"success_rate must lie in [0, 1], got {success_rate}")
         if len(reward_schedule) != 3 or not np.isfinite(reward_schedule).all():
             raise ValueError(
-                f"reward_schedule must be three finite rewards (goal, hole, frozen), got {reward_schedule}"
+                f"rewards (reward_schedule) must be three finite numbers: goal, hole, frozen; got {reward_schedule}"
             )
         size = len(rows) * len(rows[0])
         tables = gymnasium_tables if size <= _GYMNASIUM_CELLS else vectorised_tables
@@ -120,7 +120,11 @@ def read_map(spec: str) -> tuple[str, ...]:
             f"map {spec!r} is neither a preset ({', '.join(PRESETS)}), nor random:SIZE:SEED, "
             "nor a file that exists, nor rows like SFFF/FHFG"
         )
-    return tuple(line.strip() for line in Path(spec).read_text().splitlines() if line.strip())
+    try:
+        text = Path(spec).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"map {spec!r} is not a text file: write rows of the letters S, F, H, G in it") from error
+    return tuple(line.strip() for line in text.splitlines() if line.strip())
 
 
 def _random_map(spec: str) -> tuple[str, ...]:
@@ -133,7 +137,7 @@ def _random_map(spec: str) -> tuple[str, ...]:
 def check_map(rows: Sequence[str]) -> None:
     """Raise `ValueError` unless the map is rectangular, of S, F, H, G only, and every start can reach a goal."""
     if not rows or not rows[0]:
-        raise ValueError("map is empty: give rows of the letters S, F, H, G")
+        raise ValueError("map is empty, or its first row is: give rows of the letters S, F, H, G")
     for number, row in enumerate(rows, 1):
         if len(row) != len(rows[0]):
             raise ValueError(f"map row {number} has {len(row)} cells, row 1 has {len(rows[0])}: make them equal")
@@ -154,7 +158,7 @@ def gymnasium_tables(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(next_cell, probability, reward) of a lake, each `[cells, 4, K]`, read from Gymnasium's own `env.P`."""
     env = FrozenLakeEnv(
-        desc=list(rows),
+        desc=[list(row) for row in rows],  # type: ignore[misc]  # rows of one letter would else lose a dimension
         is_slippery=slippery,
         success_rate=success_rate,
         reward_schedule=reward_schedule,  # type: ignore[arg-type]  # annotated as whole numbers, taken as any

@@ -180,9 +180,17 @@ class Evaluation:
 
 
 def evaluate(lake: Lake, policy: np.ndarray, discount: float = 0.99) -> Evaluation:
-    """Exact evaluation of policies `[..., cells, 4]` by linear solves: (I − γP)V = R, and (I − P)x = P(goal)."""
+    """Exact evaluation of policies `[..., cells, 4]` by linear solves: (I − γP)V = R, and (I − P)x = P(goal).
+
+    Raises:
+        ValueError: policies of another shape, or whose probabilities do not sum to 1 in every cell.
+    """
     check_discount(discount)
     cells = len(lake.next_cell)
+    if policy.shape[-2:] != (cells, 4) or not np.allclose(policy.sum(-1), 1, atol=1e-6):
+        raise ValueError(
+            f"policy must be probabilities [..., {cells}, 4] that sum to 1 over actions, got {policy.shape}"
+        )
     solve = _evaluate_dense if cells <= _SMALL else _evaluate_sparse
     solved = [solve(lake, piece, discount) for piece in _pieces(policy)]
     values, reached = (np.concatenate(part).reshape(policy.shape[:-1]) for part in zip(*solved, strict=True))

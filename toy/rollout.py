@@ -145,7 +145,7 @@ def gymnasium_env(lake: Lake, **options: Any) -> gym.Env:
     limit = 100 if len(lake.next_cell) <= 16 else 200
     return gym.make(
         "FrozenLake-v1",
-        desc=list(lake.rows),
+        desc=[list(row) for row in lake.rows],
         is_slippery=lake.slippery,
         success_rate=lake.success_rate,
         reward_schedule=lake.reward_schedule,

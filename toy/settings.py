@@ -117,11 +117,14 @@ class Settings(PPOOptions, PairOptions, IFTOptions, TrainingOptions, StartOption
         for name, hint in get_type_hints(type(self)).items():
             if hint is int and not isinstance(getattr(self, name), int):
                 raise ValueError(f"{name} must be a whole number, got {getattr(self, name)!r}")
+            if hint is float and not isinstance(getattr(self, name), int | float):
+                raise ValueError(f"{name} must be a number, got {getattr(self, name)!r}")
             if get_origin(hint) is Literal and getattr(self, name) not in get_args(hint):
                 allowed = ", ".join(get_args(hint))
                 raise ValueError(f"{name} must be one of {allowed}; got {getattr(self, name)!r}")
         for name in ("seeds", "width", "steps", "negatives_per_step", "rollouts", "epochs"):
             self._require(name, getattr(self, name) >= 1, "at least 1")
+        self._require("seed", self.seed < 2**62, "below 2**62")
         for name in ("seed", "start_steps"):
             self._require(name, getattr(self, name) >= 0, "0 or more")
         for name in ("lam", "gamma", "start_optimal_share"):

@@ -100,7 +100,7 @@ def test_without_out_each_experiment_has_a_folder_of_its_own(monkeypatch, tmp_pa
         (["--lr", "nan"], "lr must be a finite number above 0"),
         (["--discount", "1"], "discount must lie strictly between 0 and 1"),
         (["--rewards", "1", "2", "0"], "make it optimal never to reach a goal"),
-        (["--rewards", "1", "nan", "0"], "reward_schedule must be three finite rewards"),
+        (["--rewards", "1", "nan", "0"], "rewards (reward_schedule) must be three finite numbers"),
         (["--margin", "nan"], "margin must be a finite number"),
         (["--device", "meta"], "device 'meta' is not there"),
         (["--device", "cuda:9"], "device 'cuda:9' is not there: this machine has cpu"),
@@ -124,7 +124,8 @@ def test_out_that_is_a_file_is_refused(monkeypatch, capsys, tmp_path):
 def test_runs_that_explode_are_named_and_marked(monkeypatch, capsys, tmp_path):
     run(monkeypatch, "--method", "ipo", "--optimizer", "sgd", "--lr", "1e300", "--out", tmp_path / "out")
     printed = capsys.readouterr().out
-    assert "ipo, seed 0: no longer finite at step" in printed
+    assert "ipo: 3 of 3 runs no longer finite" in " ".join(printed.split())
+    assert "seed 2 at step" in " ".join(printed.split())
     runs = pd.read_parquet(tmp_path / "out" / "runs.parquet")
     assert (runs["stopped_at_step"] >= 0).all()
     assert json.loads((tmp_path / "out" / "summary.json").read_text())["methods"]["ipo"]["policy_mse"]["mean"] is None

@@ -97,8 +97,27 @@ def test_bad_maps_are_refused_with_the_place(spec, message):
         Lake.make(spec)
 
 
+@pytest.mark.parametrize("rows", [["S", "F", "G"], ["SFG"], [["S", "F"], ["H", "G"]]])
+def test_narrow_lakes_and_lists_of_letters(rows):
+    lake = Lake.make(rows)
+    assert lake.rows == tuple("".join(row) for row in rows)
+    assert lake.next_cell.shape == (lake.shape[0] * lake.shape[1], 4, 1)
+
+
+def test_map_files_that_are_no_text_are_refused_and_a_byte_order_mark_is_not(tmp_path):
+    (tmp_path / "mark.txt").write_text("SFF\nHFG\n", encoding="utf-8-sig")
+    assert Lake.make(str(tmp_path / "mark.txt")).rows == ("SFF", "HFG")
+    (tmp_path / "noise.bin").write_bytes(b"\xff\xfe\x80")
+    with pytest.raises(ValueError, match=r"noise.bin' is not a text file"):
+        Lake.make(str(tmp_path / "noise.bin"))
+
+
+def test_a_long_row_is_a_map_and_no_file_name():
+    assert Lake.make("S" + "F" * 400 + "G").shape == (1, 402)
+
+
 def test_bad_chances_and_rewards_are_refused():
     with pytest.raises(ValueError, match="success_rate"):
         Lake.make("4x4", slippery=True, success_rate=1.2)
-    with pytest.raises(ValueError, match="reward_schedule"):
+    with pytest.raises(ValueError, match="rewards"):
         Lake.make("4x4", reward_schedule=(1.0, float("nan"), 0.0))

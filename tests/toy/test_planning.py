@@ -144,6 +144,12 @@ def test_the_discount_must_lie_between_0_and_1(discount):
         value_iteration(Lake.make("ring"), discount)
 
 
+@pytest.mark.parametrize("policy", [np.ones((15, 4)), np.full((3, 4), 0.25)])
+def test_what_is_no_policy_is_refused(policy):
+    with pytest.raises(ValueError, match=r"policy must be probabilities \[..., 15, 4\]"):
+        evaluate(Lake.make("ring"), policy)
+
+
 def test_policies_of_a_lake_too_big_for_dense_tables_can_be_evaluated():
     lake = Lake.make(generate_random_map(size=40, seed=0), slippery=True)
     plan = value_iteration(lake)

@@ -18,21 +18,20 @@ class Method:
     learns_from: Literal["targets", "pairs", "rollouts"]
     needs_reference: bool
     loss: Callable[..., Tensor]
-    title: str
 
 
 METHODS: dict[str, Method] = {
     method.name: method
     for method in (
-        Method("sft", "targets", False, losses.sft_loss, "Supervised fine-tuning"),
-        Method("ift", "targets", False, losses.ift_loss, "Intuitive fine-tuning (2405.11870)"),
-        Method("dft", "targets", False, losses.dft_loss, "Dynamic fine-tuning (2508.05629)"),
-        Method("dpo", "pairs", True, losses.dpo_loss, "Direct preference optimisation (2305.18290)"),
-        Method("ipo", "pairs", True, losses.ipo_loss, "Identity preference optimisation (2310.12036)"),
-        Method("orpo", "pairs", False, losses.orpo_loss, "Odds-ratio preference optimisation (2403.07691)"),
-        Method("kto", "pairs", True, losses.kto_loss, "Kahneman-Tversky optimisation (2402.01306)"),
-        Method("simpo", "pairs", False, losses.simpo_loss, "Simple preference optimisation (2405.14734)"),
-        Method("ppo", "rollouts", False, losses.ppo_loss, "Proximal policy optimisation (1707.06347)"),
+        Method("sft", "targets", False, losses.sft_loss),  # Supervised fine-tuning
+        Method("ift", "targets", False, losses.ift_loss),  # Intuitive fine-tuning (2405.11870)
+        Method("dft", "targets", False, losses.dft_loss),  # Dynamic fine-tuning (2508.05629)
+        Method("dpo", "pairs", True, losses.dpo_loss),  # Direct preference optimisation (2305.18290)
+        Method("ipo", "pairs", True, losses.ipo_loss),  # Identity preference optimisation (2310.12036)
+        Method("orpo", "pairs", False, losses.orpo_loss),  # Odds-ratio preference optimisation (2403.07691)
+        Method("kto", "pairs", True, losses.kto_loss),  # Kahneman-Tversky optimisation (2402.01306)
+        Method("simpo", "pairs", False, losses.simpo_loss),  # Simple preference optimisation (2405.14734)
+        Method("ppo", "rollouts", False, losses.ppo_loss),  # Proximal policy optimisation (1707.06347)
     )
 }
 
@@ -47,7 +46,7 @@ def method_names(requested: str | Iterable[str]) -> tuple[str, ...]:
     parts = [requested] if isinstance(requested, str) else requested
     for name in (name for part in parts for name in part.split(",")):
         if name != "all" and name not in METHODS:
-            near = get_close_matches(name.lower(), (*METHODS, "all"), n=1, cutoff=0.5)
+            near = get_close_matches(name.lower(), (*METHODS, "all"), n=1)
             hint = f"did you mean {near[0]!r}? " if near else ""
             raise ValueError(f"method {name!r} is unknown: {hint}(known: {', '.join(METHODS)}, all)")
         names.extend(METHODS if name == "all" else [name])

@@ -17,9 +17,8 @@ Source = Literal["loss", "logps", "mask"]
 Norm = Literal["L1", "L2", "softmax", "log"]
 Side = Literal["left", "right"]
 
-_MASKED = (
-    1e4  # stands at masked positions before the `right` side inverts; any large number does, this one fits float16
-)
+# Stands at masked positions before the `right` side inverts: any large number does, this one fits float16.
+_MASKED = 1e4
 
 
 def discounted_suffix_sum(x: Tensor, gamma: float | Tensor) -> Tensor:

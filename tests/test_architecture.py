@@ -37,6 +37,7 @@ def test_imports_keep_to_the_architecture():
 
 
 def test_no_global_seeds_and_no_pickles():
+    """The words below are what is looked for, in the packages only."""
     for package in MAY_IMPORT:
         for path in (ROOT / package).rglob("*.py"):
             for word in ("torch.manual_seed", "np.random.seed", "pickle"):

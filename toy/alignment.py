@@ -77,6 +77,11 @@ class Problem:
         )
 
     @property
+    def target_walks(self) -> Trajectories:
+        """The optimal walks as tensors `[starts, steps]`."""
+        return stack(self.targets).map(lambda part: part.to(self.live.device))
+
+    @property
     def suboptimal_walks(self) -> Trajectories | None:
         """The sub-optimal walks `[starts, steps]`, if every start cell has one."""
         known = [walk for walk in self.suboptimal if walk is not None]
@@ -94,9 +99,7 @@ def start_policies(problem: Problem, seeds: Sequence[int]) -> tuple[Policy, Tens
     else:
         fixed = problem.suboptimal_walks
         assert fixed is not None
-        counts = _action_counts(
-            stack(problem.targets).map(lambda part: part.to(optimum.device)), optimum
-        ) + _action_counts(fixed, optimum)
+        counts = _action_counts(problem.target_walks, optimum) + _action_counts(fixed, optimum)
         aim = counts / counts.sum() * problem.live.sum()
     loss = _cross_entropy(aim, problem.live)
     return train(policy, loss, settings.start_steps, optimizer="adam", lr=settings.start_lr)
@@ -109,8 +112,7 @@ def optimal_policies(problem: Problem, start: Policy, seeds: Sequence[int]) -> P
     within `OPTIMUM_STEPS` updates is kept as it is then, with a warning.
     """
     matched = Policy(*(p.clone() for p in start))
-    lost = ~torch.stack([p.flatten(1).isfinite().all(1) for p in start]).all(0)  # nothing to train from
-    done = lost.clone()
+    done = ~torch.stack([p.flatten(1).isfinite().all(1) for p in start]).all(0)  # stopped: nothing to train from
 
     def keep_matches(policy: Policy, step: int) -> bool:
         gap = (cell_log_probs(policy).detach().exp() - problem.optimum)[:, problem.live].abs().amax((1, 2))
@@ -151,7 +153,7 @@ def fine_tune(
 ) -> FineTuned:
     """Train the start policies by a method; each seed has a stream of random numbers of its own, the same for all."""
     settings = problem.settings
-    targets = stack(problem.targets).map(lambda part: part.to(problem.live.device))
+    targets = problem.target_walks
     task = Task(
         settings=settings,
         dynamics=problem.dynamics,

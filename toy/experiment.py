@@ -51,7 +51,7 @@ class Result:
 
 def align(
     lake: Lake,
-    methods: Iterable[str] = ("ift",),
+    methods: str | Iterable[str] = "ift",
     settings: Settings | None = None,
     progress: Callable[[str, float], None] = lambda doing, share_done: None,
 ) -> Result:
@@ -61,8 +61,8 @@ def align(
     numbers do not depend on the runs beside it.
 
     Raises:
-        ValueError: an unknown method, a lake of more than 1024 cells, or settings that ask for a sub-optimal walk on a
-            lake that has none.
+        ValueError: an unknown method, a lake of more than 1024 cells, rewards under which the optimum never reaches a
+            goal, or settings that ask for a sub-optimal walk on a lake that has none.
     """
     names = ("start", *method_names(methods))
     settings = settings or Settings()

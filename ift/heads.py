@@ -1,7 +1,9 @@
-"""What a model would say next, read off a large linear head without ever holding all logits."""
+"""Next tokens and target log-probabilities, read off a large linear head without ever holding all logits."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -9,6 +11,8 @@ from torch import Tensor
 from ift.checks import check_choice
 
 Prediction = Literal["greedy", "sampled", "expected"]
+
+CHUNK = 1024  # positions projected at a time: `[CHUNK, vocabulary]` logits are the most that are ever held
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,11 +43,8 @@ def next_tokens(
     top_k: int = 8,
     softcap: float | None = None,
     generator: torch.Generator | None = None,
-    chunk: int = 1024,
 ) -> NextTokens:
-    """Predicted tokens and target log-probabilities of `hidden @ weight.T + bias`, `chunk` positions at a time.
-
-    Without gradient. The logits held at any time are `[chunk, vocabulary]`.
+    """Predicted tokens and target log-probabilities of `hidden @ weight.T + bias`, without gradient.
 
     Args:
         hidden: `[positions, features]`.
@@ -52,7 +53,6 @@ def next_tokens(
         prediction: `greedy` takes the arg-max, `sampled` one draw, `expected` the `top_k` likeliest, by probability.
         softcap: caps logits to softcap · tanh(logit / softcap), as some models do.
         generator: of the draws, on the device of `hidden`.
-        chunk: positions projected at a time.
 
     Raises:
         ValueError: an unknown prediction, or `top_k` below 1.
@@ -61,20 +61,104 @@ def next_tokens(
     if top_k < 1:
         raise ValueError(f"top_k must be at least 1, got {top_k}")
     parts = []
-    for rows, wanted in zip(hidden.split(chunk), targets.split(chunk), strict=True):
-        logits = torch.nn.functional.linear(rows, weight, bias)
-        logits = logits if logits.dtype == torch.float64 else logits.float()
-        if softcap is not None:
-            logits = softcap * torch.tanh(logits / softcap)
-        log_probs = logits.log_softmax(-1)
-        best = log_probs.argmax(-1, keepdim=True)
+    for rows, wanted in zip(hidden.split(CHUNK), targets.split(CHUNK), strict=True):
+        logits = _logits(rows, weight, bias, softcap)
+        best = logits.argmax(-1, keepdim=True)
         if prediction == "greedy":
-            tokens, shares = best, torch.ones_like(best, dtype=log_probs.dtype)
+            tokens, shares = best, torch.ones_like(best, dtype=logits.dtype)
         elif prediction == "sampled":
-            tokens = torch.multinomial(log_probs.exp(), 1, generator=generator)
-            shares = torch.ones_like(tokens, dtype=log_probs.dtype)
+            tokens = torch.multinomial(logits.softmax(-1), 1, generator=generator)
+            shares = torch.ones_like(tokens, dtype=logits.dtype)
         else:
-            top, tokens = log_probs.topk(min(top_k, log_probs.shape[-1]))
+            top, tokens = logits.topk(min(top_k, logits.shape[-1]))
             shares = top.softmax(-1)
-        parts.append((tokens, shares, log_probs.gather(-1, wanted[:, None])[:, 0], best[:, 0]))
+        log_probs = logits.gather(-1, wanted[:, None])[:, 0] - logits.logsumexp(-1)
+        parts.append((tokens, shares, log_probs, best[:, 0]))
     return NextTokens(*(torch.cat(part) for part in zip(*parts, strict=True)))
+
+
+@dataclass(frozen=True, eq=False)
+class TargetScores:
+    """What the head says of the targets.
+
+    Attributes:
+        log_probs: log-probability of the target tokens, `[positions]`, float32 or wider; carries the gradient.
+        entropy: of the next-token distribution, in nats, `[positions]`, no gradient.
+        most_likely: the arg-max token ids, `[positions]`.
+    """
+
+    log_probs: Tensor
+    entropy: Tensor
+    most_likely: Tensor
+
+
+def target_scores(
+    hidden: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    targets: Tensor,
+    *,
+    softcap: float | None = None,
+    gathered: Callable[[], AbstractContextManager] = nullcontext,
+) -> TargetScores:
+    """Log-probabilities of target tokens under `hidden @ weight.T + bias`, with gradient; shapes as in `next_tokens`.
+
+    Neither direction holds more logits than one chunk's: the backward pass projects again, one more product of
+    matrices for `[positions, vocabulary]` of memory. Both enter `gathered()` while they read the head: engines that
+    keep it in pieces (ZeRO-3) put it together there.
+    """
+    return TargetScores(*_TargetScores.apply(hidden, weight, bias, targets, softcap, gathered))
+
+
+class _TargetScores(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, softcap: Any, gathered: Any
+    ) -> Any:
+        parts = []
+        with gathered():
+            for rows, wanted in zip(hidden.split(CHUNK), targets.split(CHUNK), strict=True):
+                logits = _logits(rows, weight, bias, softcap)
+                best, most_likely = logits.max(-1)
+                target = logits.gather(-1, wanted[:, None])[:, 0] - best
+                # Entropy as log Z − Σ p z, with z − max in place of z.
+                shifted = logits.sub_(best[:, None])
+                scores = shifted.exp()
+                total = scores.sum(-1)
+                entropy = total.log() - torch.linalg.vecdot(scores, shifted) / total
+                parts.append((target - total.log(), entropy, most_likely))
+        log_probs, entropy, most_likely = (torch.cat(part) for part in zip(*parts, strict=True))
+        ctx.save_for_backward(hidden, weight, bias, targets)
+        ctx.softcap, ctx.gathered = softcap, gathered
+        ctx.mark_non_differentiable(entropy, most_likely)
+        return log_probs, entropy, most_likely
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, *_: Any) -> Any:
+        hidden, weight, bias, targets = ctx.saved_tensors
+        need_hidden, need_weight, need_bias = ctx.needs_input_grad[:3]
+        grad_hidden = torch.empty_like(hidden) if need_hidden else None
+        grad_weight = torch.zeros_like(weight) if need_weight else None
+        grad_bias = torch.zeros_like(bias) if need_bias else None
+        with ctx.gathered():
+            for begin in range(0, len(hidden), CHUNK):
+                part = slice(begin, begin + CHUNK)
+                logits = _logits(hidden[part], weight, bias, ctx.softcap)
+                # ∂ log p(y)/∂z = onehot(y) − p; a capped logit z = c·tanh(u/c) has ∂z/∂u = 1 − (z/c)².
+                slope = None if ctx.softcap is None else 1 - (logits / ctx.softcap).square()
+                grad_logits = torch.softmax(logits, -1).mul_(-grad[part, None])
+                grad_logits.scatter_add_(1, targets[part, None], grad[part, None])
+                grad_logits = (grad_logits if slope is None else grad_logits.mul_(slope)).to(hidden.dtype)
+                if grad_hidden is not None:
+                    torch.mm(grad_logits, weight, out=grad_hidden[part])
+                if grad_weight is not None:
+                    grad_weight.addmm_(grad_logits.T, hidden[part])
+                if grad_bias is not None:
+                    grad_bias += grad_logits.sum(0)
+        return grad_hidden, grad_weight, grad_bias, None, None, None
+
+
+def _logits(rows: Tensor, weight: Tensor, bias: Tensor | None, softcap: float | None) -> Tensor:
+    logits = torch.nn.functional.linear(rows, weight, bias)
+    logits = logits if logits.dtype == torch.float64 else logits.float()
+    return logits if softcap is None else softcap * torch.tanh(logits / softcap)

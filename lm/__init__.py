@@ -1,5 +1,6 @@
 """Language models: the core's loss inside TRL's trainer, `IFTTrainer(model, args=IFTConfig(…), train_dataset=…)`."""
 
-from lm.trainer import IFTConfig, IFTTrainer
+from lm.config import IFTConfig
+from lm.trainer import IFTTrainer
 
 __all__ = ["IFTConfig", "IFTTrainer"]

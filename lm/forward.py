@@ -11,48 +11,61 @@ import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
-from trl.trainer.utils import FusedCausalLMOutput
+from transformers.utils import ModelOutput
+from trl.trainer.utils import maybe_gather_lm_head_ctx
 
 import ift
-from ift.heads import NextTokens, Prediction, next_tokens
+from ift.heads import NextTokens, Prediction, next_tokens, target_scores
 
-# Settings by which some architectures scale their logits before the softmax; pass 1 would have to do the same.
+# Settings by which some architectures scale their logits before the softmax; both passes would have to do the same.
 _LOGIT_SCALES = ("logit_scale", "output_multiplier", "lm_head_multiplier", "logits_scaling")
 
 
 @dataclass(frozen=True)
 class Residual:
-    """What one forward call needs to know of the temporal residual connection."""
+    """What one forward call needs to know of the temporal residual connection.
+
+    `predicted`, token ids `[batch, tokens − 1]` like the labels shifted by one, takes the place of pass 1.
+    """
 
     lam: float
     prediction: Prediction = "greedy"
     top_k: int = 8
     freeze_embedding: bool = False
     generator: torch.Generator | None = None
+    predicted: Tensor | None = None
 
 
 @dataclass
-class ResidualOutput(FusedCausalLMOutput):
-    """TRL's output for the mixed states, and what pass 1 said of the plain ones.
+class ResidualOutput(ModelOutput):
+    """What the model says of the labels, per token `[batch, tokens − 1]`, 0 where there is no label.
 
     Attributes:
-        plain_log_probs: log-probability of each label under the target's own states, like `log_probs`, no gradient.
-        agrees: whether the most likely token of pass 1 is the label, like `log_probs`.
+        log_probs: log-probability of each label under the mixed states; carries the gradient.
+        label_mask: where there is a label.
+        entropy: of the next-token distribution under the mixed states, in nats.
+        most_likely: arg-max token under the mixed states.
+        plain_log_probs: like `log_probs` under the target's own states (pass 1), no gradient; None without pass 1.
+        predicted: arg-max token of pass 1; None without pass 1.
     """
 
+    log_probs: Tensor | None = None
+    label_mask: Tensor | None = None
+    entropy: Tensor | None = None
+    most_likely: Tensor | None = None
     plain_log_probs: Tensor | None = None
-    agrees: Tensor | None = None
+    predicted: Tensor | None = None
 
 
 def add_residual_forward(model: PreTrainedModel) -> None:
-    """Teach `model` the call `model(input_ids=…, labels=…, fused_lm_head=True, residual=Residual(…))`.
+    """Teach `model` the call `model(input_ids=…, labels=…, residual=Residual(…))`, which returns a `ResidualOutput`.
 
-    `model` must carry TRL's fused head already (`SFTTrainer` adds it). Without `residual` nothing changes. With it,
-    pass 1 reads the plain target without gradient and dropout and predicts each answer token from its prefix; pass 2
-    scores the answer with those predictions mixed into the input embeddings of answer tokens, one token deep.
+    Without `residual` nothing changes. With it, pass 1 reads the plain target without gradient and dropout and
+    predicts each answer token from its prefix; pass 2 scores the answer with those predictions mixed into the input
+    embeddings of answer tokens, one token deep. Both project answer positions only. λ = 0 needs no pass 1.
 
     Raises:
-        ValueError: an architecture that scales its logits in a way that pass 1 does not know.
+        ValueError: an architecture whose logits or loss have parts that IFT does not know.
     """
     config = model.config.get_text_config()
     for name in _LOGIT_SCALES:
@@ -62,53 +75,83 @@ def add_residual_forward(model: PreTrainedModel) -> None:
                 "take another architecture"
             )
     softcap = getattr(config, "final_logit_softcapping", None)
-    fused_forward = model.forward
+    original_forward = model.forward
 
-    @functools.wraps(type(model).forward)
+    @functools.wraps(type(model).forward)  # `generate` reads the model's own signature
     def forward(self: PreTrainedModel, *args: Any, residual: Residual | None = None, **kwargs: Any) -> Any:
         if residual is None:
-            return fused_forward(*args, **kwargs)
-        if args or kwargs.get("input_ids") is None or kwargs.get("labels") is None or "shift_labels" in kwargs:
+            return original_forward(*args, **kwargs)
+        input_ids, labels = kwargs.pop("input_ids", None), kwargs.pop("labels", None)
+        embeddings = kwargs.pop("inputs_embeds", None)  # PEFT passes None along
+        if args or input_ids is None or labels is None or embeddings is not None or "shift_labels" in kwargs:
             raise ValueError("IFT needs input_ids and labels: prompt tuning and sequence parallelism are not supported")
-        input_ids, labels = kwargs.pop("input_ids"), kwargs["labels"]
-        answer = labels[:, 1:] != -100  # a token at position i is predicted from position i − 1
-        with torch.no_grad(), _dropout_off(self):
-            inputs = {k: v for k, v in kwargs.items() if k not in ("labels", "fused_lm_head", "num_items_in_batch")}
-            hidden = self.base_model(input_ids=input_ids, **inputs).last_hidden_state[:, :-1][answer]
-            said = _predict(self, hidden, labels[:, 1:][answer], residual, softcap)
-        kwargs["inputs_embeds"] = _mixed_embeddings(self, input_ids, answer, said, residual)
-        outputs = fused_forward(**kwargs)
-        plain = torch.zeros_like(answer, dtype=said.log_probs.dtype).masked_scatter(answer, said.log_probs)
-        agrees = torch.zeros_like(answer).masked_scatter(answer, said.most_likely == labels[:, 1:][answer])
-        return ResidualOutput(**outputs, plain_log_probs=plain, agrees=agrees)
+        kwargs["use_cache"] = False
+        targets = labels[:, 1:]  # the token at position i is predicted from position i − 1
+        answer = targets != -100
+        head = _Head(self, answer, targets[answer], softcap)
+        said = None
+        if residual.lam > 0 and residual.predicted is None:
+            with torch.no_grad(), _dropout_off(self):
+                said = head.predict(self.base_model(input_ids=input_ids, **kwargs).last_hidden_state, residual)
+        embeddings = _mixed_embeddings(self, input_ids, answer, said, residual)
+        hidden = self.base_model(inputs_embeds=embeddings, **kwargs).last_hidden_state
+        scores = head.score(hidden)
+        return ResidualOutput(
+            log_probs=head.spread(scores.log_probs),
+            label_mask=answer,
+            entropy=head.spread(scores.entropy),
+            most_likely=head.spread(scores.most_likely),
+            plain_log_probs=None if said is None else head.spread(said.log_probs),
+            predicted=None if said is None else head.spread(said.most_likely),
+        )
 
     model.forward = types.MethodType(forward, model)
 
 
-def _predict(
-    model: PreTrainedModel, hidden: Tensor, targets: Tensor, residual: Residual, softcap: float | None
-) -> NextTokens:
-    head = model.get_output_embeddings()
-    weight, bias = (part.full_tensor() if isinstance(part, DTensor) else part for part in (head.weight, head.bias))
-    return next_tokens(
-        hidden.to(weight.device),
-        weight.to(hidden.dtype),
-        None if bias is None else bias.to(hidden.dtype),
-        targets.to(weight.device),
-        prediction=residual.prediction,
-        top_k=residual.top_k,
-        softcap=softcap,
-        generator=residual.generator,
-    )
+class _Head:
+    """The model's head over the answer positions of a batch; looked up at each call, since wrappers replace it."""
+
+    def __init__(self, model: PreTrainedModel, answer: Tensor, targets: Tensor, softcap: float | None):
+        head = model.get_output_embeddings()
+        # FSDP2 may show the head in pieces, ZeRO-3 as empty until `gathered` is entered.
+        self.weight, self.bias = (p.full_tensor() if isinstance(p, DTensor) else p for p in (head.weight, head.bias))
+        self.gathered = functools.partial(maybe_gather_lm_head_ctx, head.weight, head.bias)
+        self.answer = answer.to(self.weight.device)  # `device_map` can put the head elsewhere
+        self.targets = targets.to(self.weight.device)
+        self.softcap = softcap
+
+    def _parts(self, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        hidden = hidden[:, :-1].to(self.weight.device)[self.answer]
+        kind = hidden.device.type
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype
+        return hidden.to(dtype), self.weight.to(dtype), None if self.bias is None else self.bias.to(dtype)
+
+    def predict(self, hidden: Tensor, residual: Residual) -> NextTokens:
+        options = {"prediction": residual.prediction, "top_k": residual.top_k, "generator": residual.generator}
+        with self.gathered():
+            return next_tokens(*self._parts(hidden), self.targets, softcap=self.softcap, **options)
+
+    def score(self, hidden: Tensor) -> ift.heads.TargetScores:
+        return target_scores(*self._parts(hidden), self.targets, softcap=self.softcap, gathered=self.gathered)
+
+    def spread(self, values: Tensor) -> Tensor:
+        """One value per answer token to `[batch, tokens − 1]`, connected to the graph even if there is no answer."""
+        return values.new_zeros(self.answer.shape).masked_scatter(self.answer, values)
 
 
 def _mixed_embeddings(
-    model: PreTrainedModel, input_ids: Tensor, answer: Tensor, said: NextTokens, residual: Residual
+    model: PreTrainedModel, input_ids: Tensor, answer: Tensor, said: NextTokens | None, residual: Residual
 ) -> Tensor:
     """(1 − λ) e(y_i) + λ Σ_k share_k e(ŷ_ik) at answer positions, e(y_i) elsewhere, `[batch, tokens, features]`."""
     embed = model.get_input_embeddings()
     states = embed(input_ids)
-    predicted = (embed(said.tokens.to(input_ids.device)) * said.shares.to(states)[..., None]).sum(-2)
+    if residual.lam == 0:
+        return states.detach() if residual.freeze_embedding else states
+    if said is None:
+        assert residual.predicted is not None
+        predicted = embed(residual.predicted[answer])
+    else:
+        predicted = (embed(said.tokens.to(input_ids.device)) * said.shares.to(states)[..., None]).sum(-2)
     if residual.freeze_embedding:  # as the released code, which reads a frozen copy
         states, predicted = states.detach(), predicted.detach()
     mask = torch.nn.functional.pad(answer, (1, 0))

@@ -1,76 +1,25 @@
 """IFT as a drop-in for TRL's supervised trainer: `IFTConfig` for `SFTConfig`, `IFTTrainer` for `SFTTrainer`."""
 
-from dataclasses import dataclass, field
-from typing import Any, Literal, get_args, get_type_hints
+from pathlib import Path
+from typing import Any
 
 import torch
+from datasets import Dataset
 from peft import PeftModel
 from torch import Tensor
-from trl import SFTConfig, SFTTrainer
+from trl import SFTTrainer
 
 import ift
-from ift.propagation import Norm, Side, Source
-from lm.forward import Residual, add_residual_forward
+from lm.batches import KeepsExampleIds, Predictions, split_sequences
+from lm.config import IFTConfig
+from lm.forward import Residual, ResidualOutput, add_residual_forward
 
 
-@dataclass
-class IFTConfig(SFTConfig):
-    """TRL's `SFTConfig` with the options of Intuitive Fine-Tuning (arXiv 2405.11870); defaults as its authors released.
-
-    λ = 0 with γ = 0 is plain SFT, at its cost. Evaluation reports SFT's loss: a number that methods share.
-    """
-
-    lam: float = field(default=0.2, metadata={"help": "λ in [0, 1]: share of the model's own prediction in a state."})
-    min_lam: float | None = field(
-        default=None, metadata={"help": "λ at step 0; it rises to lam over the learning-rate warm-up. None: constant."}
-    )
-    lam_jitter: float = field(default=0.0, metadata={"help": "Standard deviation of the noise on λ, relative to λ."})
-    gamma: float = field(default=0.95, metadata={"help": "γ in [0, 1] of the relation propagation; 0 is none."})
-    propagation: Literal["product", "sum"] = field(
-        default="product", metadata={"help": "product: as the released code; sum: the paper's equation."}
-    )
-    propagation_source: Source = field(default="loss", metadata={"help": "What product sums along the answer."})
-    propagation_norm: Norm = field(default="L1", metadata={"help": "How product normalises its weights."})
-    propagation_side: Side = field(
-        default="left", metadata={"help": "Whether product sums over later (left) or earlier (right) tokens."}
-    )
-    prediction: Literal["greedy", "sampled", "expected"] = field(
-        default="greedy", metadata={"help": "Which token the model is taken to say: arg-max, a sample, the top k."}
-    )
-    prediction_top_k: int = field(default=8, metadata={"help": "Tokens of prediction=expected."})
-    loss_average: Literal["sequence", "token"] = field(
-        default="sequence", metadata={"help": "sequence: mean of each sequence's mean, as the paper; token: all alike."}
-    )
-    freeze_mixed_embedding: bool = field(
-        default=False, metadata={"help": "Keep gradients from the input embedding, as the released code does."}
-    )
-
-    def __post_init__(self) -> None:
-        hints = get_type_hints(IFTConfig)
-        for name in (
-            "propagation",
-            "propagation_source",
-            "propagation_norm",
-            "propagation_side",
-            "prediction",
-            "loss_average",
-        ):
-            allowed = get_args(hints[name])
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} must be one of {', '.join(allowed)}; got {getattr(self, name)!r}")
-        if not 0 <= self.gamma <= 1:
-            raise ValueError(f"gamma must lie in [0, 1], got {self.gamma}")
-        if self.prediction_top_k < 1:
-            raise ValueError(f"prediction_top_k must be at least 1, got {self.prediction_top_k}")
-        ift.lam_at(0, self.lam, min_lam=self.min_lam, jitter=self.lam_jitter)  # raises by name
-        super().__post_init__()
-
-
-class IFTTrainer(SFTTrainer):
+class IFTTrainer(KeepsExampleIds, SFTTrainer):
     """TRL's `SFTTrainer` that trains with IFT: takes the same arguments, with an `IFTConfig` as `args`.
 
     Logged beside SFTTrainer's own metrics: `sft_loss` (pass 1, the plain states), `mixed_loss` (token mean over the
-    mixed states), `lam`, and `prediction_accuracy` (share of answer tokens that pass 1 predicted).
+    mixed states), `lam`, `prediction_accuracy` (share of answer tokens that were predicted), `tokens_per_second`.
     """
 
     args: IFTConfig
@@ -85,8 +34,13 @@ class IFTTrainer(SFTTrainer):
         if args.loss_type != "nll":
             raise ValueError(f"loss_type must be nll with IFT, got {args.loss_type!r}")
         super().__init__(model, args=args, **kwargs)
+        if self.aux_loss_enabled:
+            raise ValueError("router_aux_loss_coef must be 0 with IFT: it has no load-balancing loss for experts")
+        if args.prediction == "lagged" and not isinstance(self.train_dataset, Dataset):
+            raise ValueError("prediction='lagged' needs a map-style data set: a streamed one has no second epoch")
         base: Any = self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
         add_residual_forward(base)
+        self._predictions = Predictions()
 
     def lam(self) -> float:
         """λ at the current step."""
@@ -109,20 +63,39 @@ class IFTTrainer(SFTTrainer):
         plain = lam == 0 and args.gamma == 0 and args.loss_average == "token"
         if plain or not self.model.training:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        inputs["use_cache"] = False
-        residual = None
-        if lam > 0:
-            generator = None
-            if args.prediction == "sampled":
-                generator = torch.Generator(inputs["input_ids"].device)
-                generator.manual_seed(
-                    (args.seed * 1_000_003 + self.state.global_step) * 4096 + self.accelerator.process_index
-                )
-            residual = Residual(lam, args.prediction, args.prediction_top_k, args.freeze_mixed_embedding, generator)
-        outputs: Any = model(**inputs, fused_lm_head=True, residual=residual)
+        residual = self._residual(lam, inputs["labels"])
+        outputs: ResidualOutput = model(**inputs, residual=residual)
+        if args.prediction == "lagged":
+            self._remember(outputs)
         loss = self._ift_loss(outputs.log_probs, outputs.label_mask, inputs.get("position_ids"), num_items_in_batch)
-        self._log_ift(outputs, lam, inputs)
+        self._log_ift(outputs, residual, inputs)
         return (loss, outputs) if return_outputs else loss
+
+    def _residual(self, lam: float, labels: Tensor) -> Residual:
+        args = self.args
+        options = {"top_k": args.prediction_top_k, "freeze_embedding": args.freeze_mixed_embedding}
+        if args.prediction == "lagged":
+            # Wrappers need the same calls on every rank: a rank that has to run pass 1 makes the others run it too.
+            known = self._example_ids is not None and self._predictions.know(self._example_ids)
+            unknown = self.accelerator.reduce(torch.tensor(int(not known), device=labels.device)).item()
+            if lam > 0 and not unknown:
+                options["predicted"] = self._predictions.recall(self._example_ids, labels[:, 1:] != -100)
+            return Residual(lam, **options)
+        generator = None
+        if args.prediction == "sampled":
+            generator = torch.Generator(labels.device)
+            generator.manual_seed(
+                (args.seed * 1_000_003 + self.state.global_step) * 4096 + self.accelerator.process_index
+            )
+        return Residual(lam, args.prediction, generator=generator, **options)
+
+    def _remember(self, outputs: ResidualOutput) -> None:
+        """Keep what the model said: under the plain states if pass 1 ran, else under the mixed ones, for no cost."""
+        said = outputs.most_likely if outputs.predicted is None else outputs.predicted
+        whole: Any = self.accelerator
+        parts = (whole.pad_across_processes(part, dim=1) for part in (said, outputs.label_mask.long()))
+        ids, tokens, answer = whole.gather((self._example_ids, *parts))
+        self._predictions.store(ids, tokens, answer.bool())
 
     def _ift_loss(self, log_probs: Tensor, mask: Tensor, position_ids: Tensor | None, num_items: Any) -> Tensor:
         args = self.args
@@ -147,46 +120,34 @@ class IFTTrainer(SFTTrainer):
             loss = loss * self.accelerator.num_processes  # DDP averages gradients, `num_items` counts all ranks' tokens
         return loss
 
-    def _log_ift(self, outputs: Any, lam: float, inputs: dict[str, Tensor]) -> None:
-        mask = outputs.label_mask
+    def _log_ift(self, outputs: ResidualOutput, residual: Residual, inputs: dict[str, Tensor]) -> None:
+        mask, labels = outputs.label_mask, inputs["labels"][:, 1:].to(outputs.label_mask.device)
         mixed = outputs.log_probs.detach()
-        # Without a residual there is one pass, whose states are the plain ones.
-        plain = getattr(outputs, "plain_log_probs", mixed)
-        agrees = getattr(outputs, "agrees", outputs.is_top1)
-        seen = (
-            inputs["attention_mask"].sum() if "attention_mask" in inputs else mask.new_tensor(mask.shape[1] + 1).long()
-        )
-        sums = torch.stack(
-            [
-                mask.sum().float(),
-                -plain.sum().float(),
-                -mixed.sum().float(),
-                agrees.sum().float(),
-                outputs.entropy.detach().sum().float(),
-                outputs.is_top1.sum().float(),
-                seen.to(mask.device).float(),
-            ]
-        )
-        count, *totals, tokens = self.accelerator.gather(sums[None]).sum(0).tolist()
-        names = ("sft_loss", "mixed_loss", "prediction_accuracy", "entropy", "mean_token_accuracy")
-        for name, total in zip(names, totals, strict=True):
+        predicted = residual.predicted if outputs.predicted is None else outputs.predicted
+        predicted = outputs.most_likely if predicted is None else predicted  # λ = 0: one pass, over plain states
+        plain = mixed if residual.lam == 0 else outputs.plain_log_probs
+        totals = {
+            "mixed_loss": -mixed,
+            "prediction_accuracy": mask & (predicted.to(mask.device) == labels),
+            "entropy": outputs.entropy,
+            "mean_token_accuracy": mask & (outputs.most_likely == labels),
+        }
+        totals |= {} if plain is None else {"sft_loss": -plain}  # lagged predictions have no pass over plain states
+        seen = inputs["attention_mask"] if "attention_mask" in inputs else torch.ones_like(inputs["labels"])
+        sums = torch.stack([part.sum().float() for part in (seen.to(mask.device), mask, *totals.values())])
+        tokens, count, *sums = self.accelerator.gather(sums[None]).sum(0).tolist()
+        for name, total in zip(totals, sums, strict=True):
             self._metrics["train"][name].append(total / max(count, 1))
-        self._metrics["train"]["lam"].append(lam)
+        self._metrics["train"]["lam"].append(residual.lam)
         self._total_train_tokens += int(tokens)
         self._metrics["train"]["num_tokens"] = [self._total_train_tokens]
 
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        super()._save_checkpoint(model, trial)
+        if self.args.should_save:
+            folder = Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}"
+            self._predictions.save(folder / "predictions.safetensors")
 
-def split_sequences(log_probs: Tensor, mask: Tensor, position_ids: Tensor) -> tuple[Tensor, Tensor]:
-    """Packed rows `[rows, tokens]` as one padded row per sequence: nothing propagates across a boundary.
-
-    A sequence begins where its position is 0, or with its row.
-    """
-    begins = position_ids == 0
-    begins[:, 0] = True
-    sequence = begins.flatten().cumsum(0) - 1
-    first = begins.flatten().nonzero()[:, 0]
-    place = torch.arange(len(sequence), device=sequence.device) - first[sequence]
-    shape = (len(first), int(place.max()) + 1)
-    index = sequence * shape[1] + place
-    padded = log_probs.new_zeros(shape).flatten().scatter(0, index, log_probs.flatten()).view(shape)
-    return padded, mask.new_zeros(shape).flatten().scatter(0, index, mask.flatten()).view(shape)
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        self._predictions.load(Path(resume_from_checkpoint) / "predictions.safetensors")

@@ -1,7 +1,9 @@
+from contextlib import contextmanager
+
 import pytest
 import torch
 
-from ift.heads import next_tokens
+from ift.heads import next_tokens, target_scores
 
 
 def head(seed=0, positions=10, features=4, vocabulary=7):
@@ -11,13 +13,17 @@ def head(seed=0, positions=10, features=4, vocabulary=7):
     return *draw, torch.randint(vocabulary, (positions,), generator=generator)
 
 
-@pytest.mark.parametrize("chunk", [1, 3, 10, 1024])
+@pytest.fixture(params=[1, 3, 10, 1024])
+def chunk(request, monkeypatch):
+    monkeypatch.setattr("ift.heads.CHUNK", request.param)
+
+
 @pytest.mark.parametrize("softcap", [None, 1.5])
 def test_chunks_equal_all_logits_at_once(chunk, softcap):
     hidden, weight, bias, targets = head()
     logits = hidden @ weight.T + bias
     logits = logits if softcap is None else softcap * torch.tanh(logits / softcap)
-    said = next_tokens(hidden, weight, bias, targets, softcap=softcap, chunk=chunk)
+    said = next_tokens(hidden, weight, bias, targets, softcap=softcap)
     assert torch.equal(said.most_likely, logits.argmax(-1))
     assert torch.equal(said.tokens[:, 0], said.most_likely)
     torch.testing.assert_close(said.log_probs, logits.log_softmax(-1).gather(-1, targets[:, None])[:, 0])
@@ -45,3 +51,54 @@ def test_bad_values_are_refused_by_name():
         next_tokens(*head()[:4], prediction="beam")
     with pytest.raises(ValueError, match="top_k"):
         next_tokens(*head()[:4], prediction="expected", top_k=0)
+
+
+@pytest.mark.parametrize("softcap", [None, 1.5])
+@pytest.mark.parametrize("with_bias", [True, False])
+def test_target_scores_equal_all_logits_at_once_with_their_gradients(chunk, softcap, with_bias):
+    hidden, weight, bias, targets = head()
+    parameters = [part.requires_grad_() for part in (hidden, weight, *([bias] if with_bias else []))]
+    bias = bias if with_bias else None
+    logits = torch.nn.functional.linear(hidden, weight, bias)
+    log_probs = (logits if softcap is None else softcap * torch.tanh(logits / softcap)).log_softmax(-1)
+    wanted = log_probs.gather(-1, targets[:, None])[:, 0]
+    scores = target_scores(hidden, weight, bias, targets, softcap=softcap)
+    torch.testing.assert_close(scores.log_probs, wanted)
+    torch.testing.assert_close(scores.entropy, -(log_probs.exp() * log_probs).sum(-1))
+    assert torch.equal(scores.most_likely, log_probs.argmax(-1))
+    upstream = torch.linspace(-1, 2, len(targets), dtype=torch.float64)
+    found = torch.autograd.grad(scores.log_probs @ upstream, parameters)
+    torch.testing.assert_close(found, torch.autograd.grad(wanted @ upstream, parameters))
+
+
+def test_target_scores_in_half_precision_and_with_a_frozen_head():
+    hidden, weight, _, targets = (part.bfloat16() if part.is_floating_point() else part for part in head())
+    scores = target_scores(hidden.requires_grad_(), weight, None, targets)
+    assert scores.log_probs.dtype == torch.float32
+    scores.log_probs.sum().backward()
+    wanted = torch.nn.functional.linear(hidden.float(), weight.float()).log_softmax(-1)
+    torch.testing.assert_close(scores.log_probs, wanted.gather(-1, targets[:, None])[:, 0], rtol=0.02, atol=0.02)
+    assert hidden.grad.dtype == torch.bfloat16
+    assert weight.grad is None
+
+
+def test_the_head_is_put_together_in_both_directions():
+    entered = []
+
+    @contextmanager
+    def gathered():
+        entered.append(True)
+        yield
+
+    hidden, weight, bias, targets = head()
+    scores = target_scores(hidden.requires_grad_(), weight, bias, targets, gathered=gathered)
+    assert len(entered) == 1
+    scores.log_probs.sum().backward()
+    assert len(entered) == 2
+
+
+def test_no_positions_are_no_error():
+    hidden, weight, bias, targets = head(positions=0)
+    scores = target_scores(hidden.requires_grad_(), weight, bias, targets)
+    scores.log_probs.sum().backward()
+    assert scores.log_probs.shape == (0,)

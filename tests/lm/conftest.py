@@ -39,3 +39,20 @@ def sums():
     rng = random.Random(0)
     rows = [(rng.randrange(1000), rng.randrange(100)) for _ in range(64)]
     return Dataset.from_list([{"prompt": f"{a}+{b}=", "completion": f"{a + b}"} for a, b in rows])
+
+
+@pytest.fixture
+def saved_model(model, tokenizer, tmp_path):
+    """The same model as a folder in Hub layout."""
+    folder = tmp_path / "model"
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def jsonl(sums, tmp_path):
+    """The same data as a file."""
+    file = tmp_path / "sums.jsonl"
+    sums.to_json(file)
+    return file

@@ -1,0 +1,102 @@
+"""What a run will need, from the architecture alone: parameters, tokens, memory per device, FLOPs and time."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM
+
+from ift import METHODS
+from ift.heads import CHUNK
+from lm.settings import Settings
+
+# Bytes of optimiser state per trained parameter: two moments, one, none, or two of a byte each.
+_OPTIMIZER_BYTES = {"adamw": 8.0, "adam": 8.0, "rmsprop": 4.0, "adafactor": 0.1, "sgd": 0.0}
+A100_FLOPS, UTILISATION = 312e12, 0.4
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Sizes in parameters, tokens, bytes per device, floating-point operations and updates.
+
+    `sharded` counts weights, gradients and optimiser state split over the devices (FSDP, ZeRO-3), `replicated` all
+    of them on each (DDP).
+    """
+
+    parameters: int
+    trained: int
+    tokens_per_update: int
+    updates: int
+    flops_per_token: float
+    state_bytes: float
+    activation_bytes: float
+    devices: int
+
+    @property
+    def replicated(self) -> float:
+        return self.state_bytes + self.activation_bytes
+
+    @property
+    def sharded(self) -> float:
+        return self.state_bytes / self.devices + self.activation_bytes
+
+    @property
+    def a100_hours(self) -> float:
+        """Hours on A100s at 40 % of their peak in bfloat16, all tokens at their longest."""
+        flops = self.flops_per_token * self.tokens_per_update * self.updates
+        return flops / (self.devices * A100_FLOPS * UTILISATION) / 3600
+
+
+def estimate(settings: Settings, config: Any, rows: int, bytes_per_weight: int) -> Estimate:
+    """Estimate a run over `rows` examples, every sequence at its longest."""
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    parameters = sum(weight.numel() for weight in model.parameters())
+    linear = [module for name, module in model.named_modules()
+              if isinstance(module, torch.nn.Linear) and name != "lm_head"]  # fmt: skip
+    matrices = sum(module.weight.numel() for module in linear) + model.get_output_embeddings().weight.numel()
+    trained = parameters
+    if settings.lora_r:
+        trained = sum(settings.lora_r * (module.in_features + module.out_features) for module in linear)
+    pairs = settings.learns_from_pairs
+    per_update = settings.batch_size * settings.max_length * (2 if pairs else 1)
+    updates = settings.max_steps
+    if updates <= 0:
+        updates = math.ceil(math.ceil(rows / settings.batch_size) * settings.num_train_epochs)
+    return Estimate(
+        parameters=parameters,
+        trained=trained,
+        tokens_per_update=per_update,
+        updates=updates,
+        flops_per_token=_passes(settings) * 2 * matrices,
+        state_bytes=_state_bytes(settings, parameters, trained, bytes_per_weight),
+        activation_bytes=_activation_bytes(settings, config, bytes_per_weight, 2 if pairs else 1),
+        devices=settings.devices,
+    )
+
+
+def _passes(settings: Settings) -> float:
+    """Forward passes that a token's training costs; going backward costs two, or one where weights are frozen."""
+    passes = 1.0 + (1 if settings.lora_r else 2) + (1 if settings.gradient_checkpointing else 0)
+    if settings.method == "ift" and settings.lam > 0:
+        passes += 1 / max(settings.num_train_epochs, 1) if settings.prediction == "lagged" else 1
+    return passes + (1 if METHODS[settings.method].needs_reference else 0)
+
+
+def _state_bytes(settings: Settings, parameters: int, trained: int, bytes_per_weight: int) -> float:
+    optimizer = next((size for name, size in _OPTIMIZER_BYTES.items() if settings.optim.startswith(name)), 8.0)
+    optimizer = 2.0 if "8bit" in settings.optim else optimizer
+    weights = parameters * (0.56 if settings.load_in_4bit else bytes_per_weight)
+    reference = weights if METHODS[settings.method].needs_reference and not settings.lora_r else 0
+    return weights + reference + trained * (4 + optimizer) + (4 * trained if settings.lora_r else 0)
+
+
+def _activation_bytes(settings: Settings, config: Any, bytes_per_weight: int, answers: int) -> float:
+    tokens = settings.per_device_train_batch_size * settings.max_length * answers
+    width, inner, layers = config.hidden_size, config.intermediate_size, config.num_hidden_layers
+    layer = 8 * width + 4 * inner  # norms, projections, attention without its matrix, gated MLP
+    kept = layers * width + layer if settings.gradient_checkpointing else layers * layer
+    each = 2 if torch.cuda.is_available() or settings.dtype == "bfloat16" else bytes_per_weight
+    logits = 3 * min(tokens, CHUNK) * config.vocab_size * 4
+    return tokens * kept * each + logits

@@ -1,0 +1,190 @@
+"""The lake in words: a random map as the prompt, a walk to the goal as the answer, and a small model that plays it.
+
+Ice is not slippery here. Breadth-first search knows how far every cell is from the goal, so every move can be judged.
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import MistralConfig, MistralForCausalLM, PreTrainedTokenizerFast
+
+MOVES = ("left", "down", "right", "up")  # Gymnasium's action order
+_STEP = np.array([(0, -1), (1, 0), (0, 1), (-1, 0)])
+_TEMPLATE = (
+    "{% for message in messages %}<|{{ message['role'] }}|> {{ message['content'] }} "
+    "{% if message['role'] == 'assistant' %}{{ eos_token }} {% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|> {% endif %}"
+)
+_BUCKETS = {"test": (0,), "dev": (1,), "train": range(2, 10)}
+
+
+def random_maps(count: int, split: str, generator: np.random.Generator, size: int = 4) -> np.ndarray:
+    """Distinct solvable maps of a split as letters `[count, size, size]`: S, G anywhere, a quarter of the rest holes.
+
+    A map and its rotations and mirror images are always in the same split.
+    """
+    found: dict[bytes, np.ndarray] = {}
+    while len(found) < count:
+        letters = np.where(generator.random((4 * count, size * size)) < 0.25, "H", "F")
+        ends = generator.random(letters.shape).argsort(1)[:, :2]
+        np.put_along_axis(letters, ends, np.array([["S", "G"]]), 1)
+        letters = letters.reshape(-1, size, size)
+        steps = steps_to_goal(letters)
+        for rows, distance in zip(letters, steps, strict=True):
+            if len(found) < count and distance[rows == "S"][0] < size * size and _split_of(rows) == split:
+                found[rows.tobytes()] = rows
+    return np.stack(list(found.values()))
+
+
+def _split_of(rows: np.ndarray) -> str:
+    turned = [np.rot90(flipped, turns) for flipped in (rows, rows.T) for turns in range(4)]
+    smallest = min("".join(same.ravel()) for same in turned)
+    bucket = hashlib.sha256(f"{len(rows)} {smallest}".encode()).digest()[0] % 10
+    return next(split for split, buckets in _BUCKETS.items() if bucket in buckets)
+
+
+def steps_to_goal(letters: np.ndarray) -> np.ndarray:
+    """Fewest moves from each cell to the goal, `[maps, size, size]`; size² where there is no way, and for holes."""
+    far = letters.shape[1] * letters.shape[2]
+    steps = np.where(letters == "G", 0, far)
+    open_cell = letters != "H"
+    for _ in range(far):
+        padded = np.pad(steps, ((0, 0), (1, 1), (1, 1)), constant_values=far)
+        near = np.minimum.reduce([padded[:, :-2, 1:-1], padded[:, 2:, 1:-1], padded[:, 1:-1, :-2], padded[:, 1:-1, 2:]])
+        closer = np.where(open_cell, np.minimum(steps, near + 1), far)
+        if (closer == steps).all():
+            break
+        steps = closer
+    return steps
+
+
+def walks(letters: np.ndarray, noise: float, generator: np.random.Generator, limit: int = 24) -> list[list[int]]:
+    """One walk per map as action indices: best moves (ties drawn), a share `noise` of them random instead.
+
+    A walk ends at the goal, in a hole, or after `limit` moves.
+    """
+    maps, size = np.arange(len(letters)), letters.shape[1]
+    steps = steps_to_goal(letters)
+    cell = np.argwhere(letters == "S")[:, 1:]
+    moves = np.full((len(letters), limit), -1)
+    for step in range(limit):
+        going = ~np.isin(letters[maps, cell[:, 0], cell[:, 1]], ("G", "H"))
+        if not going.any():
+            break
+        after = np.clip(cell[:, None] + _STEP, 0, size - 1)  # [maps, moves, 2]
+        distance = steps[maps[:, None], after[..., 0], after[..., 1]]
+        best = distance == distance.min(1, keepdims=True)
+        best[generator.random(len(letters)) < noise] = True
+        move = (generator.random(best.shape) * best).argmax(1)
+        moves[going, step] = move[going]
+        cell = np.where(going[:, None], after[maps, move], cell)
+    return [row[row >= 0].tolist() for row in moves]
+
+
+def outcome(rows: np.ndarray, walk: Sequence[int]) -> str:
+    """Letter of the cell where a walk of action indices ends: G is success; it stops at the first hole or goal."""
+    cell = np.argwhere(rows == "S")[0]
+    for move in walk:
+        if rows[tuple(cell)] in "GH":
+            break
+        cell = np.clip(cell + _STEP[move], 0, len(rows) - 1)
+    return str(rows[tuple(cell)])
+
+
+def prompt(rows: np.ndarray) -> str:
+    """The map in words: its letters, rows ended by `/`."""
+    return " ".join(letter for row in rows for letter in (*row, "/"))
+
+
+def in_words(walk: Sequence[int]) -> str:
+    """A walk as an answer: one word per move."""
+    return " ".join(MOVES[move] for move in walk)
+
+
+def examples(count: int, split: str, seed: int) -> list[dict[str, str]]:
+    """Prompts with an optimal walk (`chosen`) and one that is not (`rejected`: it ends elsewhere, or is longer)."""
+    generator = np.random.default_rng([seed, len(split)])
+    letters = random_maps(count, split, generator)
+    best = walks(letters, 0.0, generator)
+    worse: list[list[int]] = [[] for _ in best]
+    while missing := [i for i, walk in enumerate(worse) if not walk]:
+        for i, walk in zip(missing, walks(letters[missing], 0.5, generator), strict=True):
+            if outcome(letters[i], walk) != "G" or len(walk) > len(best[i]):
+                worse[i] = walk
+    return [
+        {"prompt": prompt(rows), "chosen": in_words(good), "rejected": in_words(bad)}
+        for rows, good, bad in zip(letters, best, worse, strict=True)
+    ]
+
+
+def make_tokenizer() -> PreTrainedTokenizerFast:
+    """A word-level tokenizer of the lake, with a chat template."""
+    special = ["<pad>", "<eos>", "<unk>", "<|user|>", "<|assistant|>", "<|system|>"]
+    words = [*special, *"SFHG/", *MOVES]
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.add_special_tokens(special)
+    whole = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<eos>", unk_token="<unk>", padding_side="left"
+    )
+    whole.chat_template = _TEMPLATE
+    return whole
+
+
+def make_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> MistralForCausalLM:
+    """A Mistral of 0.8M parameters with new weights."""
+    config = MistralConfig(
+        vocab_size=len(tokenizer), hidden_size=128, intermediate_size=384, num_hidden_layers=4, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=256, sliding_window=None, bos_token_id=None,
+        pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id,
+    )  # fmt: skip
+    with torch.random.fork_rng():
+        torch.random.default_generator.manual_seed(seed)
+        return MistralForCausalLM(config)
+
+
+def train_base(
+    seed: int, updates: int = 250, report: Callable[[float], None] = lambda share: None
+) -> MistralForCausalLM:
+    """A model that has read 64 noisy walks per update (30 % of the moves random): it plays, but not well."""
+    generator = np.random.default_rng([seed, 0])
+    tokenizer = make_tokenizer()
+    model = make_model(tokenizer, seed)
+    letters = random_maps(20_000, "train", generator)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.0)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=updates, pct_start=0.1)
+    for update in range(updates):
+        drawn = letters[generator.integers(len(letters), size=64)]
+        pairs = [(prompt(rows), in_words(walk)) for rows, walk in zip(drawn, walks(drawn, 0.3, generator), strict=True)]
+        texts = [f"<|user|> {asked} <|assistant|> {walk} <eos>" for asked, walk in pairs]
+        batch = tokenizer(texts, return_tensors="pt", padding=True, padding_side="right")
+        begins = batch["input_ids"] == tokenizer.convert_tokens_to_ids("<|assistant|>")
+        answer = (begins.cumsum(1) > 0) & ~begins & (batch["attention_mask"] == 1)
+        labels = batch["input_ids"].masked_fill(~answer, -100)
+        model(**batch, labels=labels).loss.backward()
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+        report((update + 1) / updates)
+    return model
+
+
+@torch.no_grad()
+def success_rate(model: Any, tokenizer: PreTrainedTokenizerFast, letters: np.ndarray) -> tuple[float, list[str]]:
+    """Share of maps whose goal the model's greedy walk reaches, and the walks in words."""
+    chats = [[{"role": "user", "content": prompt(rows)}] for rows in letters]
+    inputs = tokenizer.apply_chat_template(
+        chats, add_generation_prompt=True, return_tensors="pt", return_dict=True, padding=True
+    ).to(model.device)
+    training = model.training
+    model.eval()
+    tokens = model.generate(**inputs, do_sample=False, max_new_tokens=24, pad_token_id=tokenizer.pad_token_id)
+    model.train(training)
+    answers = tokenizer.batch_decode(tokens[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+    moves = [[MOVES.index(word) for word in answer.split() if word in MOVES] for answer in answers]
+    reached = [outcome(rows, walk) == "G" for rows, walk in zip(letters, moves, strict=True)]
+    return float(np.mean(reached)), answers

@@ -1,0 +1,112 @@
+"""The folder of a run: what may be written there, what a resumed run goes on from, what is kept."""
+
+import hashlib
+import json
+import shutil
+import zipfile
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+from lm.settings import Settings
+
+# What a resumed run may do otherwise than the first.
+_FREE = {"resume", "overwrite", "dry_run", "devices", "output_dir", "logging_steps", "save_steps", "report_to"}
+
+
+def describe(settings: Settings) -> dict[str, Any]:
+    """Settings and versions as JSON-ready data, without local paths: files by name and SHA-256."""
+    kept = {name: value for name, value in vars(settings).items() if name not in _FREE}
+    for name in ("dataset", "eval_dataset"):
+        kept[name] = [_anonymous(source) for source in kept[name]]
+    kept["model"], kept["chat_template"] = _anonymous(settings.model), _anonymous(settings.chat_template)
+    kept["trainer"] = [pair for pair in settings.trainer if "token" not in pair]
+    packages = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "intuitive-fine-tuning")
+    return {"settings": kept, "versions": {name: version(name) for name in packages}}
+
+
+def _anonymous(source: str) -> str:
+    path = Path(source.rsplit(":", 1)[0]) if not Path(source).exists() else Path(source)
+    if path.is_file():
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return f"{source.replace(str(path), path.name)} sha256 {digest[:16]}"
+    return source.replace(str(path), path.name) if path.is_dir() else source
+
+
+def prepare(folder: Path, settings: Settings) -> Path | None:
+    """Make the folder ready; the checkpoint to go on from, if the run resumes and there is one.
+
+    Raises:
+        ValueError: another run's folder without `overwrite`, or a resumed run with other settings.
+    """
+    file, mine = folder / "settings.json", json.loads(json.dumps(describe(settings)["settings"]))
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"output_dir {str(folder)!r} is a file: name a folder")
+    if settings.resume and file.exists():
+        theirs = json.loads(file.read_text())["settings"]
+        other = [name for name in mine if mine[name] != theirs.get(name)]
+        if other:
+            changes = ", ".join(f"{name} was {theirs.get(name)!r}, is {mine[name]!r}" for name in other)
+            raise ValueError(f"resume: {str(folder)!r} holds a run with other settings ({changes})")
+        return newest_whole_checkpoint(folder)
+    if folder.is_dir() and any(folder.iterdir()):
+        if not settings.overwrite:
+            raise ValueError(f"output_dir {str(folder)!r} holds files already: take --resume, --overwrite or another")
+        if not file.exists():
+            raise ValueError(f"output_dir {str(folder)!r} holds no run of ours: nothing is removed, name another")
+        shutil.rmtree(folder)
+    write_json(file, describe(settings))
+    return None
+
+
+def newest_whole_checkpoint(folder: Path) -> Path | None:
+    """The last checkpoint whose files are whole; those that a kill cut short are removed."""
+    numbered = [path for path in folder.glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdigit()]
+    for path in sorted(numbered, key=lambda path: -int(path.name.removeprefix("checkpoint-"))):
+        if _is_whole(path):
+            return path
+        shutil.rmtree(path)
+    return None
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    try:
+        # transformers writes the trainer's state last.
+        json.loads((checkpoint / "trainer_state.json").read_text())
+        for file in checkpoint.rglob("*.safetensors"):
+            with safe_open(file, "pt") as tensors:  # its header knows how long the file has to be
+                tensors.keys()
+        for file in (*checkpoint.rglob("*.pt"), *checkpoint.rglob("*.pth")):
+            with zipfile.ZipFile(file) as archive:
+                if archive.testzip() is not None:
+                    return False
+    except (OSError, ValueError, SafetensorError, zipfile.BadZipFile):
+        return False
+    return any(checkpoint.glob("*.safetensors")) or any(path.is_dir() for path in checkpoint.iterdir())
+
+
+def write_json(file: Path, data: Any) -> None:
+    """Write it whole or not at all."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part = file.with_suffix(".part")
+    part.write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n")
+    part.rename(file)
+
+
+def keep_model(trainer: Any, folder: Path) -> Path:
+    """Save the trained model and tokenizer as `folder/model`, whole or not at all; every process calls this."""
+    part, model = folder / "model.part", folder / "model"
+    trainer.save_model(str(part))
+    if trainer.accelerator.is_main_process:
+        (part / "training_args.bin").unlink(missing_ok=True)  # a pickle, with paths of this machine
+        if model.exists():
+            shutil.rmtree(model)
+        part.rename(model)
+        with (folder / "log.jsonl.part").open("w") as file:
+            file.writelines(json.dumps(row) + "\n" for row in trainer.state.log_history)
+        (folder / "log.jsonl.part").rename(folder / "log.jsonl")
+    trainer.accelerator.wait_for_everyone()
+    return model

@@ -1,0 +1,289 @@
+"""Every choice of a training run as plain data, for the command line, for recipes and for Python alike.
+
+Names that TRL has are TRL's, and go to its configuration as they are.
+"""
+
+import dataclasses
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import tyro
+import yaml
+
+from ift import METHODS
+from ift.propagation import Norm, Side, Source
+
+METHOD_NAMES = tuple(name for name, method in METHODS.items() if method.learns_from != "rollouts")
+BETAS = {"dpo": 0.1, "ipo": 0.1, "orpo": 0.1, "kto": 0.1, "simpo": 2.0}
+# Step sizes of TRL's own configurations; LoRA takes ten times as much, the tiny model of the lake 1e-3.
+LEARNING_RATES = {"targets": 2e-5, "pairs": 1e-6}
+
+Flag = tyro.conf.FlagCreatePairsOff[bool]
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What to train and where it goes."""
+
+    method: str = "ift"
+    """One of sft, ift, dft, dpo, ipo, orpo, kto, simpo."""
+    model: str = "tiny-lake"
+    """Hub name, local folder, .gguf file, or tiny-lake: a Mistral of 0.8M parameters that is trained here, once."""
+    output_dir: str | None = None
+    """Folder for the model, checkpoints and logs; results/lm-METHOD-MODEL if not given."""
+    resume: Flag = False
+    """Go on from the newest whole checkpoint in the folder."""
+    overwrite: Flag = False
+    """Write into a folder that holds another run; its files are removed."""
+    dry_run: Flag = False
+    """Print size, tokens per step, memory and time, and stop."""
+    devices: int = 1
+    """Devices that --dry-run reckons with; a run takes what it is launched on."""
+    seed: int = 0
+    """Seed of the data order, the draws from data sets and new weights."""
+    trust_remote_code: Flag = False
+    """Run code that comes with the model from the Hub."""
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """The data: methods that learn from targets take the chosen answers of pairs."""
+
+    dataset: tuple[str, ...] = ("lake:512",)
+    """NAME, NAME:ROWS, NAME@SPLIT or NAME@SPLIT:ROWS each: lake, ultrachat, ultrafeedback, a Hub name, a local file."""
+    eval_dataset: tuple[str, ...] = ()
+    """The same, for the loss before and after; the lake has its own held-out maps."""
+    max_length: int = 1024
+    """Tokens of prompt and answer; an answer that goes beyond loses its end."""
+    max_prompt_length: int = 512
+    """Tokens of the prompt; a longer one loses its beginning."""
+    packing: Flag = False
+    """Put several examples in a row (sft, ift, dft)."""
+    chat_template: str = "auto"
+    """auto: the tokenizer's, zephyr if it has none; zephyr; none: prompt and answer as they are; or a .jinja file."""
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """The updates; names are TRL's where it has one."""
+
+    num_train_epochs: float = 3.0
+    """Passes over the data."""
+    max_steps: int = -1
+    """Updates, if above 0: then epochs do not count."""
+    learning_rate: float | None = None
+    """Step size; if not given, TRL's for the method, ten times that for LoRA, 1e-3 for tiny-lake."""
+    batch_size: int = 32
+    """Sequences (or pairs) per update, over all devices; accumulation follows from it."""
+    per_device_train_batch_size: int = 8
+    """Sequences (or pairs) that a device holds at a time."""
+    optim: str = "adamw_torch"
+    """Optimiser, by its name in transformers, such as rmsprop or adamw_8bit."""
+    weight_decay: float = 0.0
+    """Weight decay."""
+    lr_scheduler_type: str = "cosine"
+    """Schedule of the step size, by its name in transformers."""
+    warmup_steps: float = 0.1
+    """Warm-up, in updates, or as a share of them below 1."""
+    max_grad_norm: float = 1.0
+    """Norm at which gradients are clipped."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Precision; auto: bfloat16 where the device has it, float32 on CPU."""
+    gradient_checkpointing: Flag = False
+    """Compute activations twice instead of keeping them."""
+    logging_steps: int = 10
+    """Updates between log lines."""
+    save_steps: int = 500
+    """Updates between checkpoints."""
+    report_to: str = "none"
+    """Where else to log: wandb, tensorboard, …"""
+    trainer: tuple[str, ...] = ()
+    """Any other option of TRL's configuration, as NAME=VALUE."""
+
+
+@dataclass(frozen=True)
+class IFTOptions:
+    """Intuitive fine-tuning; defaults as its authors released."""
+
+    lam: float = 0.2
+    """λ of the temporal residual connection, in [0, 1]; 0 is the target's state."""
+    min_lam: float | None = None
+    """λ at step 0; it rises to lam over the warm-up. Constant if not given."""
+    lam_jitter: float = 0.0
+    """Standard deviation of the noise on λ, relative to λ."""
+    gamma: float = 0.95
+    """γ of the relation propagation, in [0, 1]; 0 is none."""
+    propagation: Literal["product", "sum"] = "product"
+    """product: as in the released code; sum: the paper's equation."""
+    propagation_source: Source = "loss"
+    """What `product` sums along the answer."""
+    propagation_norm: Norm = "L1"
+    """How `product` normalises its weights."""
+    propagation_side: Side = "left"
+    """Whether `product` sums over later (left) or earlier (right) tokens."""
+    prediction: Literal["greedy", "sampled", "expected", "lagged"] = "greedy"
+    """Token that the model is taken to say; lagged: what it said in the previous epoch, for the cost of SFT."""
+    prediction_top_k: int = 8
+    """Tokens of `expected`."""
+    loss_average: Literal["sequence", "token"] = "sequence"
+    """sequence: mean of each sequence's mean, as the paper; token: all tokens alike."""
+
+
+@dataclass(frozen=True)
+class PairOptions:
+    """Methods that learn from pairs: dpo, ipo, orpo, kto, simpo."""
+
+    beta: float | None = None
+    """β of these methods; each its own if not given (dpo, ipo, orpo, kto 0.1, simpo 2)."""
+    label_smoothing: float = 0.0
+    """ε of conservative DPO, in [0, 0.5]."""
+    margin: float = 0.5
+    """Target margin of SimPO."""
+
+
+@dataclass(frozen=True)
+class LoraOptions:
+    """Low-rank adapters instead of all weights."""
+
+    lora_r: int = 0
+    """Rank; 0 trains all weights."""
+    lora_alpha: int = 16
+    """Scale of the adapters, over the rank."""
+    lora_dropout: float = 0.0
+    """Dropout of the adapters."""
+    lora_target_modules: str = "all-linear"
+    """Modules that get adapters, separated by commas."""
+    load_in_4bit: Flag = False
+    """Load the model in 4-bit NF4 (QLoRA; needs bitsandbytes)."""
+
+
+@dataclass(frozen=True)
+class Settings(LoraOptions, PairOptions, IFTOptions, TrainingOptions, DataOptions, RunOptions):
+    """All choices of a run; a bad one raises `ValueError` with its name and what is allowed."""
+
+    def __post_init__(self) -> None:
+        for name, hint in get_type_hints(type(self)).items():
+            value = getattr(self, name)
+            if get_origin(hint) is Literal and value not in get_args(hint):
+                raise ValueError(f"{name} must be one of {', '.join(get_args(hint))}; got {value!r}")
+            kind = {int: int, float: int | float, str: str}.get(hint)
+            if kind is not None and (not isinstance(value, kind) or isinstance(value, bool)):
+                raise ValueError(f"{name} must be {'text' if hint is str else 'a number'}, got {value!r}")
+        if self.method not in METHOD_NAMES:
+            raise ValueError(f"method {self.method!r} is unknown{_nearest(self.method, METHOD_NAMES)}")
+        for name in ("max_length", "max_prompt_length", "batch_size", "per_device_train_batch_size", "devices",
+                     "logging_steps", "save_steps", "prediction_top_k", "lora_alpha"):  # fmt: skip
+            self._require(name, getattr(self, name) >= 1, "at least 1")
+        for name in ("lam", "gamma"):
+            self._require(name, 0 <= getattr(self, name) <= 1, "in [0, 1]")
+        self._require("min_lam", self.min_lam is None or 0 <= self.min_lam <= 1, "in [0, 1]")
+        for name in ("learning_rate", "beta"):
+            value = getattr(self, name)
+            self._require(name, value is None or 0 < value < float("inf"), "a finite number above 0")
+        for name in ("lam_jitter", "weight_decay", "warmup_steps", "max_grad_norm", "lora_r", "seed"):
+            self._require(name, 0 <= getattr(self, name) < float("inf"), "0 or more")
+        self._require("label_smoothing", 0 <= self.label_smoothing <= 0.5, "in [0, 0.5]")
+        self._require("lora_dropout", 0 <= self.lora_dropout < 1, "in [0, 1)")
+        self._require("num_train_epochs", 0 < self.num_train_epochs < float("inf"), "above 0")
+        self._require(
+            "max_prompt_length", self.max_prompt_length < self.max_length, f"below max_length {self.max_length}"
+        )
+        self._require("dataset", bool(self.dataset), "at least one name")
+        self._require("load_in_4bit", not self.load_in_4bit or self.lora_r > 0, "off unless lora_r is above 0")
+        self._require("packing", not self.packing or not self.learns_from_pairs, f"off with {self.method}")
+
+    def _require(self, name: str, holds: bool, allowed: str) -> None:
+        if not holds:
+            raise ValueError(f"{name} must be {allowed}, got {getattr(self, name)}")
+
+    @property
+    def learns_from_pairs(self) -> bool:
+        return METHODS[self.method].learns_from == "pairs"
+
+    @property
+    def beta_or_default(self) -> float:
+        return BETAS.get(self.method, 0.1) if self.beta is None else self.beta
+
+    @property
+    def learning_rate_or_default(self) -> float:
+        if self.learning_rate is not None:
+            return self.learning_rate
+        if self.model == "tiny-lake":
+            return 1e-3
+        return LEARNING_RATES[METHODS[self.method].learns_from] * (10 if self.lora_r else 1)
+
+    @property
+    def folder(self) -> Path:
+        model = Path(self.model.rstrip("/")).name
+        return Path(self.output_dir or f"results/lm-{self.method}-{model}")
+
+
+@dataclass(frozen=True)
+class Groups:
+    """The same options, in the groups that `--help` shows."""
+
+    run: RunOptions = field(default_factory=RunOptions)
+    data: DataOptions = field(default_factory=DataOptions)
+    training: TrainingOptions = field(default_factory=TrainingOptions)
+    ift: IFTOptions = field(default_factory=IFTOptions)
+    pairs: PairOptions = field(default_factory=PairOptions)
+    lora: LoraOptions = field(default_factory=LoraOptions)
+
+    def settings(self) -> Settings:
+        """All of them as one value; raises `ValueError` for a bad one."""
+        return Settings(**{name: value for group in vars(self).values() for name, value in vars(group).items()})
+
+
+def read_recipe(path: str | Path, groups: Groups | None = None) -> Groups:
+    """The options that a YAML file sets, on top of `groups` or of the defaults.
+
+    Raises:
+        ValueError: no such file, not a mapping, or an unknown key (the message has the nearest known one).
+    """
+    if not Path(path).is_file():
+        raise ValueError(f"config {str(path)!r} is not a file")
+    try:
+        given = yaml.safe_load(Path(path).read_text()) or {}
+    except yaml.YAMLError as error:
+        raise ValueError(f"config {str(path)!r} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(given, dict):
+        raise ValueError(f"config {str(path)!r} must hold 'name: value' lines")
+    known = {option.name: option for option in dataclasses.fields(Settings)}
+    for name, value in given.items():
+        if name not in known:
+            raise ValueError(f"config {str(path)!r}: {name!r} is no option{_nearest(str(name), tuple(known))}")
+        if isinstance(value, list):
+            given[name] = tuple(map(str, value))
+        elif isinstance(known[name].default, tuple):
+            given[name] = (str(value),)
+        elif isinstance(value, str) and _number(value) is not None:  # YAML reads 5e-7 as text
+            given[name] = _number(value)
+    groups = groups or Groups()
+    mine = {name: {key: given[key] for key in vars(group) if key in given} for name, group in vars(groups).items()}
+    return Groups(**{name: dataclasses.replace(group, **mine[name]) for name, group in vars(groups).items()})
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def _nearest(name: str, known: tuple[str, ...]) -> str:
+    near: list[str] = get_close_matches(name.lower(), known, n=1)
+    return f": did you mean {near[0]!r}?" if near else f" (known: {', '.join(known)})"
+
+
+def trainer_options(settings: Settings) -> dict[str, Any]:
+    """The `NAME=VALUE` pairs of `trainer`, values read as YAML; raises `ValueError` for one without `=`."""
+    options = {}
+    for pair in settings.trainer:
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise ValueError(f"trainer must be NAME=VALUE, got {pair!r}")
+        number = _number(value)
+        options[name.replace("-", "_")] = yaml.safe_load(value) if number is None or "e" not in value else number
+    return options

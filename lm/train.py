@@ -1,0 +1,302 @@
+"""Fine-tune a language model with SFT, IFT, DFT, DPO, IPO, KTO, ORPO or SimPO.
+
+Alone it needs no network: a small model that plays Frozen Lake in words learns from 512 optimal walks. Options come
+from --config FILE.yaml (lm/recipes has the paper's runs; later files win) and from the command line, which wins.
+
+Examples:
+  python -m lm.train
+  python -m lm.train --method ift --model mistralai/Mistral-7B-v0.1 --dataset ultrachat:60000 ultrafeedback
+  python -m lm.train --config lm/recipes/mistral-7b-ift.yaml --dry-run
+  accelerate launch --config_file lm/recipes/fsdp2.yaml -m lm.train --config lm/recipes/mistral-7b-ift.yaml
+"""
+
+import argparse
+import logging
+import os
+import signal
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import datasets
+import numpy as np
+import psutil
+import torch
+import transformers
+import tyro
+from accelerate import PartialState
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+
+from lm import data, lake, models
+from lm.batches import NonFiniteLossError
+from lm.estimate import A100_FLOPS, UTILISATION, Estimate, estimate
+from lm.methods import make_trainer
+from lm.runs import keep_model, prepare
+from lm.settings import Groups, Settings, read_recipe, trainer_options
+
+_COLUMNS = (TextColumn("{task.description:<44}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"))
+_TEST_MAPS = 200
+
+
+class Bar(TrainerCallback):
+    """A progress bar with the loss and tokens per second."""
+
+    def __init__(self, console: Console):
+        self.bar = Progress(*_COLUMNS, TimeElapsedColumn(), TimeRemainingColumn(), console=console, transient=True)
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.task = self.bar.add_task("training", total=state.max_steps, completed=state.global_step)
+        self.bar.start()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.bar.update(self.task, completed=state.global_step)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **_: Any) -> None:
+        if "loss" in logs:
+            rate = f" · {logs['tokens_per_second']:,.0f} tokens/s" if "tokens_per_second" in logs else ""
+            self.bar.update(self.task, description=f"loss {logs['loss']:.4f}{rate}")
+
+    def on_train_end(self, *_: Any, **__: Any) -> None:
+        self.bar.stop()
+
+
+def run(settings: Settings, console: Console) -> None:
+    """The whole command: check, load, measure, train, keep, measure again."""
+    options = trainer_options(settings)
+    if settings.dry_run:
+        show_estimate(settings, console)
+        return
+    PartialState(cpu=not torch.cuda.is_available())  # without a GPU it joins the other processes only if told so
+    if settings.model == "tiny-lake":
+        with PartialState().main_process_first(), Progress(*_COLUMNS, console=console, transient=True) as bar:
+            task = bar.add_task("training the base model, once", total=1.0)
+            models.tiny_lake(lambda share: bar.update(task, completed=share))
+    dtype, half = _precision(settings, console)
+    tokenizer = models.load_tokenizer(settings)
+    train, test = _encoded(settings, tokenizer, console)
+    with PartialState().main_process_first():  # the others find the folder as the first leaves it
+        main = PartialState().is_main_process
+        checkpoint = prepare(settings.folder, settings if main else _as_second(settings))
+    model = models.load_model(settings, dtype)
+    needs_reference = settings.method in ("dpo", "ipo", "kto") and not settings.lora_r
+    trainer = make_trainer(
+        settings,
+        _trl_options(settings, half) | options,
+        model,
+        models.load_model(settings, dtype) if needs_reference else None,
+        train,
+        test,
+        processing_class=tokenizer,
+        peft_config=models.adapters(settings),
+        callbacks=[Bar(console)] if main else [],
+    )
+    trainer.remove_callback(transformers.PrinterCallback)
+    _warn_of_memory(settings, model.config, len(train), trainer.accelerator, console)
+    before = trainer.evaluate()["eval_loss"] if test is not None and checkpoint is None else None
+    before_walks = _success(trainer.model, tokenizer, settings)
+    if checkpoint is not None:
+        console.print(f"Going on from [bold]{checkpoint}[/bold]")
+    trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    kept = keep_model(trainer, settings.folder)
+    _show_training(trainer, before, console)
+    if main and trainer.accelerator.num_processes == 1:
+        del trainer, model
+        _show_reloaded(kept, settings, before_walks, console)
+    console.print(f"Written to [bold]{settings.folder}[/bold]: model/, log.jsonl, settings.json")
+
+
+def _as_second(settings: Settings) -> Settings:
+    """For the processes that come after the first: they find its fresh folder, which is no other run's."""
+    return Settings(**{**vars(settings), "resume": True, "overwrite": False})
+
+
+def _precision(settings: Settings, console: Console) -> tuple[torch.dtype, bool]:
+    """Type of the loaded weights, and whether to compute in bfloat16."""
+    able = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    if settings.dtype == "bfloat16" and not able:
+        console.print("[yellow]note[/yellow] dtype bfloat16 is not supported on this device: training in float32")
+    half = able and settings.dtype != "float32"
+    # Frozen weights may be half; trained ones stay whole, or updates of 5e-7 would round to nothing.
+    return (torch.bfloat16 if half and settings.lora_r else torch.float32), half
+
+
+def _encoded(settings: Settings, tokenizer: Any, console: Console) -> tuple[Any, Any]:
+    cut = data.Cut(settings.max_length, settings.max_prompt_length)
+    sets = []
+    held_out = settings.eval_dataset or (("lake:200",) if settings.model == "tiny-lake" else ())
+    for name, sources, split in (("train", settings.dataset, "train"), ("held out", held_out, "test")):
+        if not sources:
+            sets.append(None)
+            continue
+        rows = data.load(sources, settings.learns_from_pairs, settings.seed, split)
+        tokens, counts = data.encode(rows, tokenizer, cut)
+        console.print(f"[bold]{name}[/bold] {', '.join(sources)}: {counts}")
+        sets.append(tokens)
+    return sets[0], sets[1]
+
+
+def _trl_options(settings: Settings, half: bool) -> dict[str, Any]:
+    """Our settings in the words of TRL's configurations."""
+    at_a_time = settings.per_device_train_batch_size * PartialState().num_processes
+    if settings.batch_size % at_a_time:
+        raise ValueError(
+            f"batch_size must be a multiple of per_device_train_batch_size × devices = {at_a_time}, "
+            f"got {settings.batch_size}"
+        )
+    on_cpu = not torch.cuda.is_available()
+    options = {
+        "output_dir": str(settings.folder), "gradient_accumulation_steps": settings.batch_size // at_a_time,
+        "per_device_eval_batch_size": settings.per_device_train_batch_size, "bf16": half, "use_cpu": on_cpu,
+        "ddp_backend": "gloo" if on_cpu and PartialState().num_processes > 1 else None, "learning_rate": settings.learning_rate_or_default,
+        "report_to": settings.report_to.split(","), "disable_tqdm": True, "save_total_limit": 2, "data_seed": settings.seed,
+        "ddp_find_unused_parameters": False,
+    }  # fmt: skip
+    if settings.packing:
+        options["packing"] = True
+    same = ("max_length", "num_train_epochs", "max_steps", "per_device_train_batch_size", "optim", "weight_decay",
+            "lr_scheduler_type", "warmup_steps", "max_grad_norm", "gradient_checkpointing", "logging_steps",
+            "save_steps", "seed", "trust_remote_code")  # fmt: skip
+    return options | {name: getattr(settings, name) for name in same}
+
+
+def show_estimate(settings: Settings, console: Console) -> None:
+    """What `--dry-run` prints."""
+    config, where = models.load_config(settings)
+    found = estimate(settings, config, _rows(settings), bytes_per_weight=2 if settings.lora_r else 4)
+    console.print(f"[bold]{settings.method}[/bold] of {settings.model} (architecture: {where})")
+    trained = "all" if found.trained == found.parameters else f"{found.trained / 1e6:,.1f} M"
+    console.print(f"  model         {found.parameters / 1e9:.2f} B parameters, {trained} trained")
+    console.print(f"  data          {', '.join(settings.dataset)}: {_rows(settings):,} rows")
+    console.print(
+        f"  update        {settings.batch_size} {'pairs' if settings.learns_from_pairs else 'sequences'}, up to "
+        f"{found.tokens_per_update:,} tokens; {found.updates:,} updates, learning rate "
+        f"{settings.learning_rate_or_default:g}"
+    )
+    shares = f"{found.replicated / 2**30:.1f} GiB replicated (DDP)"
+    if settings.devices > 1:
+        shares += f", {found.sharded / 2**30:.1f} GiB sharded (FSDP2, ZeRO-3) over {settings.devices}"
+    console.print(f"  memory        about {shares} per device")
+    console.print(f"  compute       {found.flops_per_token / 1e9:.2f} GFLOP per token, attention scores left out")
+    console.print(
+        f"  time          about {found.a100_hours:.2g} h on {settings.devices} × A100 ({A100_FLOPS / 1e12:.0f} TFLOP/s "
+        f"at {UTILISATION:.0%}), at most"
+    )
+
+
+def _rows(settings: Settings) -> int:
+    total = 0
+    for text in settings.dataset:
+        source = data.Source.of(text)
+        known = {"lake": 1024} | {name: named.rows for name, named in data.NAMED.items()}
+        if source.rows is None and source.name not in known:
+            total += len(data.load((text,), settings.learns_from_pairs, settings.seed))
+        else:
+            total += source.rows or known[source.name]
+    return total
+
+
+def _warn_of_memory(settings: Settings, config: Any, rows: int, accelerator: Any, console: Console) -> None:
+    found: Estimate = estimate(settings, config, rows, bytes_per_weight=2 if settings.lora_r else 4)
+    cuda = torch.cuda.is_available()
+    free = torch.cuda.mem_get_info()[0] if cuda else psutil.virtual_memory().available
+    sharded = str(accelerator.distributed_type).endswith(("FSDP", "DEEPSPEED"))
+    needed = found.state_bytes / (accelerator.num_processes if sharded else 1) + found.activation_bytes
+    if needed > free:
+        console.print(
+            f"[yellow]warning[/yellow] about {needed / 2**30:.1f} GiB are needed and {free / 2**30:.1f} are free: try "
+            "a smaller per_device_train_batch_size, gradient_checkpointing, lora_r, or sharding"
+        )
+
+
+def _success(model: Any, tokenizer: Any, settings: Settings) -> tuple[float, list[str]] | None:
+    """Share of held-out maps on which the lake's small model reaches the goal, and its walks."""
+    if settings.model != "tiny-lake" or PartialState().num_processes > 1:
+        return None
+    return lake.success_rate(model, tokenizer, _test_maps(settings))
+
+
+def _test_maps(settings: Settings) -> np.ndarray:
+    return lake.random_maps(_TEST_MAPS, "test", np.random.default_rng([settings.seed, 1]))
+
+
+def _show_training(trainer: Any, before: float | None, console: Console) -> None:
+    losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
+    if losses:
+        console.print(f"training loss {losses[0]:.4f} → {losses[-1]:.4f}")
+    if trainer.eval_dataset is not None:
+        after = trainer.evaluate()["eval_loss"]
+        console.print(f"held-out loss {'' if before is None else f'{before:.4f} → '}[bold]{after:.4f}[/bold]")
+
+
+def _show_reloaded(folder: Path, settings: Settings, before: Any, console: Console) -> None:
+    """Load what was written, and let it speak."""
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    if settings.lora_r:
+        from peft import AutoPeftModelForCausalLM
+
+        if settings.model.endswith(".gguf"):  # PEFT finds base models by name only
+            return
+        model = AutoPeftModelForCausalLM.from_pretrained(folder)
+    else:
+        model = AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True)
+    if before is None:
+        return
+    rate, walks = lake.success_rate(model, tokenizer, _test_maps(settings))
+    console.print(
+        f"goal reached on {_TEST_MAPS} unseen maps {before[0]:.1%} → [bold]{rate:.1%}[/bold] (reloaded model)"
+    )
+    letters = _test_maps(settings)[0]
+    console.print(f"\n{lake.prompt(letters).replace(' /', chr(10)).replace(chr(10) + ' ', chr(10))}", end="")
+    console.print(f"before: {before[1][0]}\nafter:  {walks[0]}\n")
+
+
+def parse(arguments: list[str] | None = None) -> Settings:
+    """Settings from a recipe and the command line; raises `ValueError` for a bad one."""
+    recipes = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    recipes.add_argument("--config", action="append", default=[])
+    try:
+        given, rest = recipes.parse_known_args(arguments)
+    except argparse.ArgumentError as error:
+        raise ValueError("config needs the name of a YAML file") from error
+    groups = Groups()
+    for path in given.config:
+        groups = read_recipe(path, groups)
+    groups = tyro.cli(
+        Groups, prog="python -m lm.train", description=__doc__, args=rest, default=groups,
+        config=(tyro.conf.OmitArgPrefixes,),
+    )  # fmt: skip
+    return groups.settings()
+
+
+def main() -> None:
+    """Parse, run, and turn bad input into one line and exit code 2."""
+    warnings.simplefilter("ignore", FutureWarning)
+    for library in (transformers, datasets):
+        library.utils.logging.set_verbosity_error()
+    logging.getLogger("trl").setLevel(logging.ERROR)
+    datasets.disable_progress_bars()
+    transformers.utils.logging.disable_progress_bar()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: schedulers send it before they kill
+    try:
+        settings = parse()
+        models.offline()
+        console = Console(quiet=int(os.environ.get("RANK", "0")) > 0, soft_wrap=True)
+        run(settings, console)
+    except (ValueError, OSError, ImportError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except NonFiniteLossError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("interrupted: the same command with --resume goes on from the last checkpoint", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

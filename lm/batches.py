@@ -26,7 +26,7 @@ class KeepsExampleIds:
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
-        self._example_ids: Tensor | None = None
+        self._example_ids: Any = None
         self._clock = (time.perf_counter(), 0)
         self.train_dataset: Any
         if isinstance(self.train_dataset, Dataset) and self.train_dataset.format["type"] != "custom":

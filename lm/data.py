@@ -86,7 +86,9 @@ def _read(source: Source, seed: int, split: str) -> Dataset:
     try:
         if path.suffix in _FORMATS:
             if not path.is_file():
-                raise ValueError(f"dataset {source.name!r}: there is no such file")
+                raise ValueError("there is no such file")
+            if not path.stat().st_size:
+                raise ValueError("the file is empty")
             return load_dataset(_FORMATS[path.suffix], data_files=str(path), split="train")
         named = NAMED.get(source.name)
         name, wanted = (named.name, named.split) if named else (source.name, "train")

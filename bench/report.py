@@ -1,6 +1,7 @@
 """What both benchmarks share: timing in turns, rows of ratios, the table and the JSON file."""
 
 import json
+import resource
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -48,6 +49,15 @@ def seconds(*functions: Callable[[], object], rounds: int) -> list[float]:
     return best
 
 
+def peak_gigabytes() -> float:
+    """Most memory that this process has held. `getrusage` would count what its parent held before it began."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        (line,) = [line for line in status.read_text().splitlines() if line.startswith("VmHWM")]
+        return int(line.split()[1]) / 1e6
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+
+
 def run(benchmarks: Sequence[Callable[[bool], Row | list[Row]]], options: Options) -> None:
     """Run them one after the other, print the table, write the file."""
     console = Console()
@@ -55,7 +65,10 @@ def run(benchmarks: Sequence[Callable[[bool], Row | list[Row]]], options: Option
     for benchmark in benchmarks:
         console.print(f"[dim]{benchmark.__name__.replace('_', ' ')} …[/dim]")
         found = benchmark(options.quick)
-        rows += found if isinstance(found, list) else [found]
+        found = found if isinstance(found, list) else [found]
+        for row in found:
+            console.print(f"  {row.name}: {row.ours}, {row.peer}, ratio {row.ratio:.2f}")
+        rows += found
     table = Table("benchmark", "ours", "peer", "ratio", "target", "met")
     for row in rows:
         limit = f"{'≤ ' if row.at_most else '≥ '}{row.target:g}"

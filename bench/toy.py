@@ -5,7 +5,6 @@ the best time of each side counts, so that a machine whose speed drifts hurts bo
 """
 
 import multiprocessing
-import resource
 import subprocess
 import sys
 import tempfile
@@ -20,7 +19,7 @@ import scipy.sparse
 import torch
 import tyro
 
-from bench.report import Options, Row, run, seconds
+from bench.report import Options, Row, peak_gigabytes, run, seconds
 from toy import Lake, Settings, value_iteration
 from toy.alignment import Problem, fine_tune, start_policies
 from toy.experiment import block_runs
@@ -151,7 +150,7 @@ def _solve_big_lake() -> tuple[float, float, int]:
     plan = value_iteration(lake, 0.99, 1e-8)
     took = time.perf_counter() - begin
     assert plan.error_bound <= 1e-8
-    return took, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, plan.backups
+    return took, peak_gigabytes(), plan.backups
 
 
 def whole_command(quick: bool) -> Row:

@@ -103,9 +103,9 @@ def target_scores(
 ) -> TargetScores:
     """Log-probabilities of target tokens under `hidden @ weight.T + bias`, with gradient; shapes as in `next_tokens`.
 
-    Neither direction holds more logits than one chunk's: the backward pass projects again, one more product of
-    matrices for `[positions, vocabulary]` of memory. Both enter `gathered()` while they read the head: engines that
-    keep it in pieces (ZeRO-3) put it together there.
+    Never more than one chunk of logits is held. Where there are several chunks the backward pass projects again: one
+    more product of matrices in place of `[positions, vocabulary]` of memory. Both directions enter `gathered()` while
+    they read the head: engines that keep it in pieces (ZeRO-3) put it together there.
     """
     return TargetScores(*_TargetScores.apply(hidden, weight, bias, targets, softcap, gathered))
 
@@ -115,7 +115,7 @@ class _TargetScores(torch.autograd.Function):
     def forward(
         ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, softcap: Any, gathered: Any
     ) -> Any:
-        parts = []
+        parts, kept = [], None
         with gathered():
             for rows, wanted in zip(hidden.split(CHUNK), targets.split(CHUNK), strict=True):
                 logits = _logits(rows, weight, bias, softcap)
@@ -128,14 +128,16 @@ class _TargetScores(torch.autograd.Function):
                 entropy = total.log() - torch.linalg.vecdot(scores, shifted) / total
                 parts.append((target - total.log(), entropy, most_likely))
         log_probs, entropy, most_likely = (torch.cat(part) for part in zip(*parts, strict=True))
-        ctx.save_for_backward(hidden, weight, bias, targets)
+        if len(parts) == 1 and softcap is None and any(ctx.needs_input_grad):
+            kept = scores.div_(total[:, None])  # a single chunk may stay: no second projection
+        ctx.save_for_backward(hidden, weight, bias, targets, kept)
         ctx.softcap, ctx.gathered = softcap, gathered
         ctx.mark_non_differentiable(entropy, most_likely)
         return log_probs, entropy, most_likely
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor, *_: Any) -> Any:
-        hidden, weight, bias, targets = ctx.saved_tensors
+        hidden, weight, bias, targets, kept = ctx.saved_tensors
         need_hidden, need_weight, need_bias = ctx.needs_input_grad[:3]
         grad_hidden = torch.empty_like(hidden) if need_hidden else None
         grad_weight = torch.zeros_like(weight) if need_weight else None
@@ -143,10 +145,13 @@ class _TargetScores(torch.autograd.Function):
         with ctx.gathered():
             for begin in range(0, len(hidden), CHUNK):
                 part = slice(begin, begin + CHUNK)
-                logits = _logits(hidden[part], weight, bias, ctx.softcap)
                 # ∂ log p(y)/∂z = onehot(y) − p; a capped logit z = c·tanh(u/c) has ∂z/∂u = 1 − (z/c)².
-                slope = None if ctx.softcap is None else 1 - (logits / ctx.softcap).square()
-                grad_logits = torch.softmax(logits, -1).mul_(-grad[part, None])
+                probs, slope = kept, None
+                if kept is None:
+                    logits = _logits(hidden[part], weight, bias, ctx.softcap)
+                    probs = logits.softmax(-1)
+                    slope = None if ctx.softcap is None else 1 - (logits / ctx.softcap).square()
+                grad_logits = probs * -grad[part, None]
                 grad_logits.scatter_add_(1, targets[part, None], grad[part, None])
                 grad_logits = (grad_logits if slope is None else grad_logits.mul_(slope)).to(hidden.dtype)
                 if grad_hidden is not None:

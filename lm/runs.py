@@ -36,6 +36,14 @@ def _anonymous(source: str) -> str:
     return source.replace(str(path), path.name) if path.is_dir() else source
 
 
+def folder_of(settings: Settings) -> Path:
+    """Where the run goes: as asked for, or a folder that no other settings share."""
+    if settings.output_dir is not None:
+        return Path(settings.output_dir)
+    digest = hashlib.sha256(json.dumps(describe(settings)["settings"]).encode()).hexdigest()[:6]
+    return Path("results") / f"lm-{settings.method}-{Path(settings.model).name}-{digest}"
+
+
 def prepare(folder: Path, settings: Settings) -> Path | None:
     """Make the folder ready; the checkpoint to go on from, if the run resumes and there is one.
 

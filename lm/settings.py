@@ -39,7 +39,7 @@ class RunOptions:
     model: str = "tiny-lake"
     """Hub name, local folder, .gguf file, or tiny-lake: a Mistral of 0.8M parameters that is trained here, once."""
     output_dir: str | None = None
-    """Folder for the model, checkpoints and logs; results/lm-METHOD-MODEL if not given."""
+    """Folder for the model, checkpoints and logs; results/lm-METHOD-MODEL-DIGEST if not given."""
     resume: Flag = False
     """Go on from the newest whole checkpoint in the folder."""
     overwrite: Flag = False
@@ -220,11 +220,6 @@ class Settings(LoraOptions, PairOptions, IFTOptions, TrainingOptions, DataOption
         if self.model == "tiny-lake":
             return 1e-3
         return LEARNING_RATES[METHODS[self.method].learns_from] * (10 if self.lora_r else 1)
-
-    @property
-    def folder(self) -> Path:
-        model = Path(self.model.rstrip("/")).name
-        return Path(self.output_dir or f"results/lm-{self.method}-{model}")
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ import torch
 import transformers
 import tyro
 from accelerate import PartialState
+from peft import AutoPeftModelForCausalLM
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
@@ -36,18 +37,18 @@ from lm import data, lake, models
 from lm.batches import NonFiniteLossError
 from lm.estimate import A100_FLOPS, UTILISATION, Estimate, estimate
 from lm.methods import make_trainer
-from lm.runs import keep_model, prepare
+from lm.runs import folder_of, keep_model, prepare
 from lm.settings import Groups, Settings, read_recipe, trainer_options
 
-_COLUMNS = (TextColumn("{task.description:<44}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"))
 _TEST_MAPS = 200
 
 
-class Bar(TrainerCallback):
-    """A progress bar with the loss and tokens per second."""
+class Progressing(TrainerCallback):
+    """A progress bar with the loss and tokens per second on a terminal, lines elsewhere; no pickles in checkpoints."""
 
     def __init__(self, console: Console):
-        self.bar = Progress(*_COLUMNS, TimeElapsedColumn(), TimeRemainingColumn(), console=console, transient=True)
+        self.console = console
+        self.bar = _bar(console)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.task = self.bar.add_task("training", total=state.max_steps, completed=state.global_step)
@@ -56,13 +57,26 @@ class Bar(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.bar.update(self.task, completed=state.global_step)
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **_: Any) -> None:
-        if "loss" in logs:
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+        if logs and "loss" in logs:
             rate = f" · {logs['tokens_per_second']:,.0f} tokens/s" if "tokens_per_second" in logs else ""
-            self.bar.update(self.task, description=f"loss {logs['loss']:.4f}{rate}")
+            line = f"loss {logs['loss']:.4f}{rate}"
+            self.bar.update(self.task, description=line)
+            if not self.console.is_terminal:
+                self.console.print(f"update {state.global_step}/{state.max_steps} {line}")
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        # A pickle of the arguments, with paths of this machine; nothing reads it.
+        (Path(args.output_dir) / f"checkpoint-{state.global_step}" / "training_args.bin").unlink(missing_ok=True)
 
     def on_train_end(self, *_: Any, **__: Any) -> None:
         self.bar.stop()
+
+
+def _bar(console: Console) -> Progress:
+    columns = (TextColumn("{task.description:<44}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"))
+    times = (TimeElapsedColumn(), TimeRemainingColumn())
+    return Progress(*columns, *times, console=console, transient=True, disable=not console.is_terminal)
 
 
 def run(settings: Settings, console: Console) -> None:
@@ -73,15 +87,15 @@ def run(settings: Settings, console: Console) -> None:
         return
     PartialState(cpu=not torch.cuda.is_available())  # without a GPU it joins the other processes only if told so
     if settings.model == "tiny-lake":
-        with PartialState().main_process_first(), Progress(*_COLUMNS, console=console, transient=True) as bar:
+        with PartialState().main_process_first(), _bar(console) as bar:
             task = bar.add_task("training the base model, once", total=1.0)
             models.tiny_lake(lambda share: bar.update(task, completed=share))
-    dtype, half = _precision(settings, console)
+    folder, (dtype, half) = folder_of(settings), _precision(settings, console)
     tokenizer = models.load_tokenizer(settings)
     train, test = _encoded(settings, tokenizer, console)
     with PartialState().main_process_first():  # the others find the folder as the first leaves it
         main = PartialState().is_main_process
-        checkpoint = prepare(settings.folder, settings if main else _as_second(settings))
+        checkpoint = prepare(folder, settings if main else _as_second(settings))
     model = models.load_model(settings, dtype)
     needs_reference = settings.method in ("dpo", "ipo", "kto") and not settings.lora_r
     trainer = make_trainer(
@@ -93,7 +107,7 @@ def run(settings: Settings, console: Console) -> None:
         test,
         processing_class=tokenizer,
         peft_config=models.adapters(settings),
-        callbacks=[Bar(console)] if main else [],
+        callbacks=[Progressing(console)] if main else [],
     )
     trainer.remove_callback(transformers.PrinterCallback)
     _warn_of_memory(settings, model.config, len(train), trainer.accelerator, console)
@@ -102,12 +116,11 @@ def run(settings: Settings, console: Console) -> None:
     if checkpoint is not None:
         console.print(f"Going on from [bold]{checkpoint}[/bold]")
     trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-    kept = keep_model(trainer, settings.folder)
+    kept = keep_model(trainer, folder)
     _show_training(trainer, before, console)
-    if main and trainer.accelerator.num_processes == 1:
-        del trainer, model
+    if before_walks is not None:
         _show_reloaded(kept, settings, before_walks, console)
-    console.print(f"Written to [bold]{settings.folder}[/bold]: model/, log.jsonl, settings.json")
+    console.print(f"Written to [bold]{folder}[/bold]: model/, log.jsonl, settings.json")
 
 
 def _as_second(settings: Settings) -> Settings:
@@ -150,7 +163,7 @@ def _trl_options(settings: Settings, half: bool) -> dict[str, Any]:
         )
     on_cpu, several = not torch.cuda.is_available(), PartialState().num_processes > 1
     options = {
-        "output_dir": str(settings.folder),
+        "output_dir": str(folder_of(settings)),
         "learning_rate": settings.learning_rate_or_default,
         "gradient_accumulation_steps": settings.batch_size // at_a_time,
         "per_device_eval_batch_size": settings.per_device_train_batch_size,
@@ -240,26 +253,18 @@ def _show_training(trainer: Any, before: float | None, console: Console) -> None
         console.print(f"held-out loss {'' if before is None else f'{before:.4f} → '}[bold]{after:.4f}[/bold]")
 
 
-def _show_reloaded(folder: Path, settings: Settings, before: Any, console: Console) -> None:
-    """Load what was written, and let it speak."""
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    if settings.lora_r:
-        from peft import AutoPeftModelForCausalLM
-
-        if settings.model.endswith(".gguf"):  # PEFT finds base models by name only
-            return
-        model = AutoPeftModelForCausalLM.from_pretrained(folder)
-    else:
-        model = AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True)
-    if before is None:
-        return
-    rate, walks = lake.success_rate(model, tokenizer, _test_maps(settings))
+def _show_reloaded(folder: Path, settings: Settings, before: tuple[float, list[str]], console: Console) -> None:
+    """Load what was written, let it walk the unseen maps, and draw the first on which it changed its mind."""
+    kind = AutoPeftModelForCausalLM if settings.lora_r else AutoModelForCausalLM
+    maps = _test_maps(settings)
+    rate, walks = lake.success_rate(kind.from_pretrained(folder), AutoTokenizer.from_pretrained(folder), maps)
     console.print(
-        f"goal reached on {_TEST_MAPS} unseen maps {before[0]:.1%} → [bold]{rate:.1%}[/bold] (reloaded model)"
+        f"goal reached on {len(maps)} unseen maps {before[0]:.1%} → [bold]{rate:.1%}[/bold] (reloaded model)\n"
     )
-    letters = _test_maps(settings)[0]
-    console.print(f"\n{lake.prompt(letters).replace(' /', chr(10)).replace(chr(10) + ' ', chr(10))}", end="")
-    console.print(f"before: {before[1][0]}\nafter:  {walks[0]}\n")
+    shown = next((i for i in range(len(maps)) if walks[i] != before[1][i]), 0)
+    for row in maps[shown]:
+        console.print("  " + " ".join(row))
+    console.print(f"before: {before[1][shown]}\nafter:  {walks[shown]}\n")
 
 
 def parse(arguments: list[str] | None = None) -> Settings:

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -76,6 +77,43 @@ def test_the_written_settings_hold_no_path(command, tmp_path, monkeypatch):
         assert "secret" not in text
     settings = json.loads((tmp_path / "out" / "settings.json").read_text())
     assert settings["settings"]["dataset"][0].startswith("sums.jsonl sha256 ")
+
+
+def test_checkpoints_hold_no_pickled_arguments(command, tmp_path, monkeypatch):
+    assert call(monkeypatch, [*command, "--max-steps", "2", "--save-steps", "1"]) == 0
+    names = {path.name for path in (tmp_path / "out" / "checkpoint-1").iterdir()}
+    assert {"model.safetensors", "trainer_state.json"} <= names
+    assert "training_args.bin" not in names
+
+
+def test_what_the_device_lacks_is_said(command, monkeypatch, capsys):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("psutil.virtual_memory", lambda: type("Memory", (), {"available": 1000})())
+    assert call(monkeypatch, [*command, "--max-steps", "1", "--dtype", "bfloat16"]) == 0
+    out = capsys.readouterr().out
+    assert "dtype bfloat16 is not supported on this device: training in float32" in out
+    assert "GiB are needed" in out
+
+
+def test_other_settings_go_to_other_folders():
+    from lm.runs import folder_of
+
+    folders = {folder_of(train.parse(["--lam", lam])) for lam in ("0.1", "0.2", "0.2")}
+    assert len(folders) == 2
+
+
+@pytest.mark.slow
+def test_alone_it_trains_the_lakes_model_and_plays(tmp_path):
+    """With an empty cache, so the base model is trained as well; under three minutes."""
+    environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "1"}
+    begin = time.monotonic()
+    command = [sys.executable, "-m", "lm.train", "--output-dir", str(tmp_path / "out")]
+    out = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout
+    print(out, f"{time.monotonic() - begin:.0f} s")
+    before, after = (float(share) / 100 for share in re.search(r"maps ([\d.]+)% → ([\d.]+)%", out).groups())
+    assert after > before > 0.1
+    before, after = map(float, re.search(r"held-out loss ([\d.]+) → ([\d.]+)", out).groups())
+    assert after < before
 
 
 def test_a_recipe_is_read_and_flags_win(tmp_path):

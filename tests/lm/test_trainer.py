@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from datasets import Dataset
 from peft import LoraConfig
 from safetensors.torch import load_file
 from transformers import MistralConfig, MistralForCausalLM
@@ -13,6 +14,8 @@ import ift
 from lm import IFTConfig, IFTTrainer
 from lm.batches import NonFiniteLossError, split_sequences
 from lm.forward import Residual, add_residual_forward
+from lm.lake import make_model, make_tokenizer
+from lm.models import ZEPHYR
 
 ASSETS = Path(__file__).parents[1] / "assets"
 
@@ -94,6 +97,7 @@ def test_it_trains_and_says_how_it_goes(model, tokenizer, sums, tmp_path, predic
     trainer.train()
     for name in ("loss", "sft_loss", "mixed_loss", "lam", "prediction_accuracy", "entropy", "num_tokens"):
         assert len(logged(trainer, name)) == 40
+    assert len(logged(trainer, "tokens_per_second")) == 39  # the first interval holds the start-up
     assert sum(logged(trainer, "sft_loss")[-5:]) < 0.8 * sum(logged(trainer, "sft_loss")[:5])
 
 
@@ -220,6 +224,23 @@ def test_tied_embeddings_and_capped_logits(tokenizer, sums, tmp_path):
     torch.testing.assert_close(outputs.plain_log_probs, expected, rtol=1e-4, atol=1e-5)
     loss_of(trainer, [0, 1]).backward()
     assert trainer.model.lm_head.weight is trainer.model.get_input_embeddings().weight
+
+
+def test_chat_data_with_several_turns_and_assistant_only_loss(tmp_path):
+    """TRL's own data path: messages, a template with generation markers."""
+    tokenizer = make_tokenizer()
+    tokenizer.chat_template = ZEPHYR.read_text().replace("|>\\n", "|> ").replace("eos_token", "' ' + eos_token + ' '")
+    turns = [("user", "S F"), ("assistant", "left"), ("user", "F G"), ("assistant", "up down")]
+    messages = [{"role": role, "content": content} for role, content in turns]
+    data = Dataset.from_list([{"messages": messages}] * 8)
+    trainer = make(
+        IFTTrainer, make_model(tokenizer, 0), tokenizer, data, tmp_path, assistant_only_loss=True, max_steps=2
+    )
+    labels = trainer.train_dataset[0]["labels"]
+    said = tokenizer.decode([token for token in labels if token != -100]).split()
+    assert said == ["left", "<eos>", "up", "down", "<eos>"]
+    trainer.train()
+    assert len(logged(trainer, "sft_loss")) == 2
 
 
 def test_models_that_scale_their_logits_are_refused_by_name(model):

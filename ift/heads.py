@@ -107,7 +107,8 @@ def target_scores(
     more product of matrices in place of `[positions, vocabulary]` of memory. Both directions enter `gathered()` while
     they read the head: engines that keep it in pieces (ZeRO-3) put it together there.
     """
-    return TargetScores(*_TargetScores.apply(hidden, weight, bias, targets, softcap, gathered))
+    with gathered():  # around `apply`: autograd notes the shape that the gradient has to have
+        return TargetScores(*_TargetScores.apply(hidden, weight, bias, targets, softcap, gathered))
 
 
 class _TargetScores(torch.autograd.Function):
@@ -116,17 +117,16 @@ class _TargetScores(torch.autograd.Function):
         ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, softcap: Any, gathered: Any
     ) -> Any:
         parts, kept = [], None
-        with gathered():
-            for rows, wanted in zip(hidden.split(CHUNK), targets.split(CHUNK), strict=True):
-                logits = _logits(rows, weight, bias, softcap)
-                best, most_likely = logits.max(-1)
-                target = logits.gather(-1, wanted[:, None])[:, 0] - best
-                # Entropy as log Z − Σ p z, with z − max in place of z.
-                shifted = logits.sub_(best[:, None])
-                scores = shifted.exp()
-                total = scores.sum(-1)
-                entropy = total.log() - torch.linalg.vecdot(scores, shifted) / total
-                parts.append((target - total.log(), entropy, most_likely))
+        for rows, wanted in zip(hidden.split(CHUNK), targets.split(CHUNK), strict=True):
+            logits = _logits(rows, weight, bias, softcap)
+            best, most_likely = logits.max(-1)
+            target = logits.gather(-1, wanted[:, None])[:, 0] - best
+            # Entropy as log Z − Σ p z, with z − max in place of z.
+            shifted = logits.sub_(best[:, None])
+            scores = shifted.exp()
+            total = scores.sum(-1)
+            entropy = total.log() - torch.linalg.vecdot(scores, shifted) / total
+            parts.append((target - total.log(), entropy, most_likely))
         log_probs, entropy, most_likely = (torch.cat(part) for part in zip(*parts, strict=True))
         if len(parts) == 1 and softcap is None and any(ctx.needs_input_grad):
             kept = scores.div_(total[:, None])  # a single chunk may stay: no second projection
@@ -139,10 +139,10 @@ class _TargetScores(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor, *_: Any) -> Any:
         hidden, weight, bias, targets, kept = ctx.saved_tensors
         need_hidden, need_weight, need_bias = ctx.needs_input_grad[:3]
-        grad_hidden = torch.empty_like(hidden) if need_hidden else None
-        grad_weight = torch.zeros_like(weight) if need_weight else None
-        grad_bias = torch.zeros_like(bias) if need_bias else None
         with ctx.gathered():
+            grad_hidden = torch.empty_like(hidden) if need_hidden else None
+            grad_weight = torch.zeros_like(weight) if need_weight else None
+            grad_bias = torch.zeros_like(bias) if need_bias else None
             for begin in range(0, len(hidden), CHUNK):
                 part = slice(begin, begin + CHUNK)
                 # ∂ log p(y)/∂z = onehot(y) − p; a capped logit z = c·tanh(u/c) has ∂z/∂u = 1 − (z/c)².

@@ -78,8 +78,10 @@ class _WithIds:
         batch = self.collator(examples)
         return {**batch, EXAMPLE_ID: torch.tensor(ids)} if ids else batch
 
-    def __getattr__(self, name: str) -> Any:  # TRL sets and reads options of its collators
-        return getattr(self.__dict__["collator"], name)
+    def __getattr__(self, name: str) -> Any:  # TRL reads options of its collators
+        if name == "collator":  # not there yet while a copy is made
+            raise AttributeError(name)
+        return getattr(self.collator, name)
 
 
 class Predictions:
@@ -107,6 +109,7 @@ class Predictions:
         if self.tokens:
             ids = torch.tensor(list(self.tokens))
             lengths = torch.tensor([len(row) for row in self.tokens.values()])
+            file.parent.mkdir(parents=True, exist_ok=True)
             parts = {"ids": ids, "lengths": lengths, "tokens": torch.cat(list(self.tokens.values()))}
             save_file(parts, file.with_suffix(".part"))
             file.with_suffix(".part").rename(file)
@@ -117,6 +120,14 @@ class Predictions:
             parts = load_file(file)
             rows = parts["tokens"].split(parts["lengths"].tolist())
             self.tokens = dict(zip(parts["ids"].tolist(), rows, strict=True))
+
+
+def sequences_with_labels(batch: dict[str, Any]) -> int:
+    """How many sequences of a batch have an answer token that is predicted; packed rows hold several."""
+    mask = batch["labels"][:, 1:] != -100
+    if batch.get("position_ids") is not None:
+        _, mask = split_sequences(mask.float(), mask, batch["position_ids"][:, 1:])
+    return int(mask.any(-1).sum())
 
 
 def split_sequences(log_probs: Tensor, mask: Tensor, position_ids: Tensor) -> tuple[Tensor, Tensor]:

@@ -60,6 +60,10 @@ class IFTConfig(SFTConfig):
                 raise ValueError(f"{name} must be one of {', '.join(allowed)}; got {getattr(self, name)!r}")
         if not 0 <= self.gamma <= 1:
             raise ValueError(f"gamma must lie in [0, 1], got {self.gamma}")
+        if self.prediction == "lagged" and (self.packing or self.padding_free):
+            raise ValueError("prediction='lagged' needs one example per row: packing and padding_free must be off")
+        if self.label_smoothing_factor:
+            raise ValueError(f"label_smoothing_factor must be 0 with IFT, got {self.label_smoothing_factor}")
         if self.prediction_top_k < 1:
             raise ValueError(f"prediction_top_k must be at least 1, got {self.prediction_top_k}")
         ift.lam_at(0, self.lam, min_lam=self.min_lam, jitter=self.lam_jitter)  # raises by name

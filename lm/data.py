@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset, Features, Value, concatenate_datasets, load_dataset
+from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from lm import lake
@@ -69,9 +70,10 @@ def load(sources: tuple[str, ...], pairs: bool, seed: int, split: str = "train")
         rows = rows.shuffle(seed=seed).select(range(source.rows or len(rows)))
         convert = _converter(source.name, rows.column_names, pairs)
         features = Features({name: [{"role": Value("string"), "content": Value("string")}] for name in _columns(pairs)})
-        parts.append(
-            rows.map(convert, remove_columns=rows.column_names, features=features, desc=f"Reading {source.name}")
-        )
+        try:
+            parts.append(rows.map(convert, remove_columns=rows.column_names, features=features))
+        except _BadRowError as error:
+            raise ValueError(f"dataset {source.name!r}: {error}") from error
     return concatenate_datasets(parts).shuffle(seed=seed)
 
 
@@ -81,12 +83,16 @@ def _columns(pairs: bool) -> tuple[str, ...]:
 
 def _read(source: Source, seed: int, split: str) -> Dataset:
     if source.name == "lake":
+        if source.split not in (None, *lake.SPLITS):
+            raise ValueError(f"dataset 'lake' has the splits {', '.join(lake.SPLITS)}, not {source.split!r}")
         return Dataset.from_list(lake.examples(source.rows or 1024, source.split or split, seed))
     path = Path(source.name)
     try:
         if path.suffix in _FORMATS:
             if not path.is_file():
                 raise ValueError("there is no such file")
+            if source.split is not None:
+                raise ValueError("a file has no splits: leave @ away")
             if not path.stat().st_size:
                 raise ValueError("the file is empty")
             return load_dataset(_FORMATS[path.suffix], data_files=str(path), split="train")
@@ -146,9 +152,16 @@ def _chosen_of_pair(row: Mapping[str, Any]) -> dict[str, Messages]:
     return {"prompt": pair["prompt"], "completion": pair["chosen"]}
 
 
+class _BadRowError(TypeError):
+    """A row that cannot be read."""
+
+
 def _messages(value: Any, role: str) -> Messages:
     if isinstance(value, list):
-        return [{"role": turn["role"], "content": turn["content"] or ""} for turn in value]
+        for turn in value:
+            if not isinstance(turn, dict) or not isinstance(turn.get("content"), str | None) or "role" not in turn:
+                raise _BadRowError(f"a message must have 'role' and 'content' as text, got {str(turn)[:80]}")
+        return [{"role": turn["role"], "content": turn.get("content") or ""} for turn in value]
     return [] if value is None else [{"role": role, "content": str(value)}]
 
 
@@ -175,7 +188,7 @@ class Counts:
         return (
             f"{self.kept:,} examples, {self.tokens:,} tokens ({self.answer_tokens:,} of answers); "
             f"cut: {self.prompts_cut:,} prompts, {self.answers_cut:,} answers; "
-            f"dropped without an answer: {self.dropped:,}"
+            f"dropped without prompt or answer: {self.dropped:,}"
         )
 
 
@@ -187,8 +200,11 @@ def encode(rows: Dataset, tokenizer: PreTrainedTokenizerBase, cut: Cut) -> tuple
     """
     function = _encode_pair if "rejected" in rows.column_names else _encode_single
     options = {"tokenizer": tokenizer, "cut": cut}
-    tokens = rows.map(function, fn_kwargs=options, remove_columns=rows.column_names, desc="Encoding")
-    kept = tokens.filter(lambda count: count > 0, input_columns="answer_tokens", desc="Dropping empty answers")
+    try:
+        tokens = rows.map(function, fn_kwargs=options, remove_columns=rows.column_names)
+    except TemplateError as error:
+        raise ValueError(f"the chat template refuses an example ({error}): see --chat-template") from error
+    kept = tokens.filter(lambda count: count > 0, input_columns="answer_tokens")
     counts = Counts(
         kept=len(kept),
         dropped=len(tokens) - len(kept),
@@ -200,7 +216,7 @@ def encode(rows: Dataset, tokenizer: PreTrainedTokenizerBase, cut: Cut) -> tuple
     if not len(kept):
         raise ValueError(
             f"no answer token is left of {len(tokens)} examples: raise max_length ({cut.max_length}) or look at the "
-            "data's answers"
+            "data's prompts and answers"
         )
     return kept.remove_columns(["prompt_cut", "answer_cut", "tokens", "answer_tokens"]), counts
 
@@ -234,7 +250,7 @@ def _encode_pair(row: Mapping[str, Messages], tokenizer: PreTrainedTokenizerBase
         "prompt_cut": start > 0,
         "answer_cut": any(len(ids) - prompt_length > room for ids, _, _ in answers),
         "tokens": 2 * len(prompt) + len(chosen) + len(rejected),
-        "answer_tokens": len(chosen) + len(rejected) if chosen and rejected else 0,
+        "answer_tokens": len(chosen) + len(rejected) if all(any(trained) for _, trained, _ in answers) else 0,
     }
 
 
@@ -243,7 +259,8 @@ def _render(
 ) -> tuple[list[int], list[bool], int]:
     """Token ids, whether each is one that an assistant turn of `completion` says, and the tokens of the prompt.
 
-    Templates may render a turn differently once another follows, so spans end where the renderings part.
+    Templates may render a turn differently once another follows, so spans end where the renderings part. Nothing is
+    trained where there is no prompt: chat templates refuse to render none.
     """
 
     def ids_of(turns: Messages, asked: bool) -> list[int]:
@@ -254,6 +271,8 @@ def _render(
         rendered = tokenizer.apply_chat_template(turns, add_generation_prompt=asked, tokenize=True, return_dict=True)
         return list(rendered["input_ids"])
 
+    if not prompt:
+        return [], [], 0
     whole = ids_of([*prompt, *completion], False)
     trained = [False] * len(whole)
     prompt_length = len(whole)

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM
+from transformers.pytorch_utils import Conv1D
 
 from ift import METHODS
 from ift.heads import CHUNK
@@ -48,17 +49,21 @@ class Estimate:
         return flops / (self.devices * A100_FLOPS * UTILISATION) / 3600
 
 
-def estimate(settings: Settings, config: Any, rows: int, bytes_per_weight: int) -> Estimate:
-    """Estimate a run over `rows` examples, every sequence at its longest."""
+def without_weights(config: Any, trust_remote_code: bool) -> Any:
+    """The model of an architecture, with shapes only."""
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)
+        return AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
+
+
+def estimate(settings: Settings, model: Any, rows: int, bytes_per_weight: int) -> Estimate:
+    """Estimate a run over `rows` examples, every sequence at its longest; `model` may be without weights."""
     parameters = sum(weight.numel() for weight in model.parameters())
     linear = [module for name, module in model.named_modules()
-              if isinstance(module, torch.nn.Linear) and name != "lm_head"]  # fmt: skip
+              if isinstance(module, torch.nn.Linear | Conv1D) and name != "lm_head"]  # fmt: skip
     matrices = sum(module.weight.numel() for module in linear) + model.get_output_embeddings().weight.numel()
     trained = parameters
     if settings.lora_r:
-        trained = sum(settings.lora_r * (module.in_features + module.out_features) for module in linear)
+        trained = sum(settings.lora_r * sum(module.weight.shape) for module in linear)
     pairs = settings.learns_from_pairs
     per_update = settings.batch_size * settings.max_length * (2 if pairs else 1)
     updates = settings.max_steps
@@ -71,7 +76,7 @@ def estimate(settings: Settings, config: Any, rows: int, bytes_per_weight: int) 
         updates=updates,
         flops_per_token=_passes(settings) * 2 * matrices,
         state_bytes=_state_bytes(settings, parameters, trained, bytes_per_weight),
-        activation_bytes=_activation_bytes(settings, config, bytes_per_weight, 2 if pairs else 1),
+        activation_bytes=_activation_bytes(settings, model.config.get_text_config(), bytes_per_weight),
         devices=settings.devices,
     )
 
@@ -92,9 +97,10 @@ def _state_bytes(settings: Settings, parameters: int, trained: int, bytes_per_we
     return weights + reference + trained * (4 + optimizer) + (4 * trained if settings.lora_r else 0)
 
 
-def _activation_bytes(settings: Settings, config: Any, bytes_per_weight: int, answers: int) -> float:
-    tokens = settings.per_device_train_batch_size * settings.max_length * answers
-    width, inner, layers = config.hidden_size, config.intermediate_size, config.num_hidden_layers
+def _activation_bytes(settings: Settings, config: Any, bytes_per_weight: int) -> float:
+    tokens = settings.per_device_train_batch_size * settings.max_length * (2 if settings.learns_from_pairs else 1)
+    width, layers = config.hidden_size, config.num_hidden_layers
+    inner = getattr(config, "intermediate_size", None) or 4 * width
     layer = 8 * width + 4 * inner  # norms, projections, attention without its matrix, gated MLP
     kept = layers * width + layer if settings.gradient_checkpointing else layers * layer
     each = 2 if torch.cuda.is_available() or settings.dtype == "bfloat16" else bytes_per_weight

@@ -2,12 +2,13 @@
 
 import functools
 import types
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from peft import PeftModel
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
@@ -58,7 +59,7 @@ class ResidualOutput(ModelOutput):
     predicted: Any = None
 
 
-def add_residual_forward(model: PreTrainedModel) -> None:
+def add_residual_forward(model: PreTrainedModel | PeftModel) -> None:
     """Teach `model` the call `model(input_ids=…, labels=…, residual=Residual(…))`, which returns a `ResidualOutput`.
 
     Without `residual` nothing changes. With it, pass 1 reads the plain target without gradient and dropout and
@@ -68,6 +69,7 @@ def add_residual_forward(model: PreTrainedModel) -> None:
     Raises:
         ValueError: an architecture whose logits or loss have parts that IFT does not know.
     """
+    model = model.get_base_model() if isinstance(model, PeftModel) else model
     config = model.config.get_text_config()
     for name in _LOGIT_SCALES:
         if getattr(config, name, None) not in (None, 1, 1.0):
@@ -75,6 +77,10 @@ def add_residual_forward(model: PreTrainedModel) -> None:
                 f"model type {config.model_type!r} scales its logits ({name}), which IFT does not support: "
                 "take another architecture"
             )
+    if getattr(config, "hidden_size_per_layer_input", None):
+        raise ValueError(
+            f"model type {config.model_type!r} has embeddings per layer, which IFT does not support: take another one"
+        )
     softcap = getattr(config, "final_logit_softcapping", None)
     original_forward = model.forward
 
@@ -110,22 +116,29 @@ def add_residual_forward(model: PreTrainedModel) -> None:
 
 
 class _Head:
-    """The model's head over the answer positions of a batch; looked up at each call, since wrappers replace it."""
+    """The model's head over the answer positions of a batch, with the hidden states that its backbone has just left.
+
+    The head is looked up for each of them: FSDP2 puts its pieces together, with gradients that reach all processes,
+    only while the backbone runs; ZeRO-3 while `gathered` is entered.
+    """
 
     def __init__(self, model: PreTrainedModel, answer: Tensor, targets: Tensor, softcap: float | None):
-        head = model.get_output_embeddings()
-        # FSDP2 may show the head in pieces, ZeRO-3 as empty until `gathered` is entered.
-        self.weight, self.bias = (p.full_tensor() if isinstance(p, DTensor) else p for p in (head.weight, head.bias))
-        self.gathered = functools.partial(maybe_gather_lm_head_ctx, head.weight, head.bias)
-        self.answer = answer.to(self.weight.device)  # `device_map` can put the head elsewhere
-        self.targets = targets.to(self.weight.device)
-        self.softcap = softcap
+        self.model = model
+        self.answer, self.targets, self.softcap = answer, targets, softcap
 
-    def _parts(self, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        hidden = hidden[:, :-1].to(self.weight.device)[self.answer]
+    @property
+    def gathered(self) -> Callable[[], AbstractContextManager]:
+        head = self.model.get_output_embeddings()
+        return functools.partial(maybe_gather_lm_head_ctx, head.weight, head.bias)
+
+    def _parts(self, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
+        head = self.model.get_output_embeddings()
+        weight, bias = (part.full_tensor() if isinstance(part, DTensor) else part for part in (head.weight, head.bias))
+        hidden = hidden[:, :-1][self.answer].to(weight.device)  # `device_map` can put the head elsewhere
         kind = hidden.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype
-        return hidden.to(dtype), self.weight.to(dtype), None if self.bias is None else self.bias.to(dtype)
+        bias = None if bias is None else bias.to(dtype)
+        return hidden.to(dtype), weight.to(dtype), bias, self.targets.to(weight.device)
 
     def predict(self, hidden: Tensor, residual: Residual) -> NextTokens:
         options: dict[str, Any] = {
@@ -134,13 +147,15 @@ class _Head:
             "generator": residual.generator,
         }
         with self.gathered():
-            return next_tokens(*self._parts(hidden), self.targets, softcap=self.softcap, **options)
+            return next_tokens(*self._parts(hidden), softcap=self.softcap, **options)
 
     def score(self, hidden: Tensor) -> ift.heads.TargetScores:
-        return target_scores(*self._parts(hidden), self.targets, softcap=self.softcap, gathered=self.gathered)
+        with self.gathered():
+            return target_scores(*self._parts(hidden), softcap=self.softcap, gathered=self.gathered)
 
     def spread(self, values: Tensor) -> Tensor:
         """One value per answer token to `[batch, tokens − 1]`, connected to the graph even if there is no answer."""
+        values = values.to(self.answer.device)
         return values.new_zeros(self.answer.shape).masked_scatter(self.answer, values)
 
 
@@ -154,7 +169,7 @@ def _mixed_embeddings(
         return states.detach() if residual.freeze_embedding else states
     if said is None:
         assert residual.predicted is not None
-        predicted = embed(residual.predicted[answer])
+        predicted = embed(residual.predicted)[answer]
     else:
         predicted = (embed(said.tokens.to(input_ids.device)) * said.shares.to(states)[..., None]).sum(-2)
     if residual.freeze_embedding:  # as the released code, which reads a frozen copy

@@ -19,7 +19,7 @@ _TEMPLATE = (
     "{% if message['role'] == 'assistant' %}{{ eos_token }} {% endif %}{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|> {% endif %}"
 )
-_BUCKETS = {"test": (0,), "dev": (1,), "train": range(2, 10)}
+SPLITS = {"test": (0,), "dev": (1,), "train": range(2, 10)}  # tenths of all maps, by hash
 
 
 def random_maps(count: int, split: str, generator: np.random.Generator, size: int = 4) -> np.ndarray:
@@ -28,7 +28,11 @@ def random_maps(count: int, split: str, generator: np.random.Generator, size: in
     A map and its rotations and mirror images are always in the same split.
     """
     found: dict[bytes, np.ndarray] = {}
+    tries = 0
     while len(found) < count:
+        tries += 1
+        if tries > 200:
+            raise ValueError(f"there are not {count} different maps of {size}×{size} in the split {split!r}")
         letters = np.where(generator.random((4 * count, size * size)) < 0.25, "H", "F")
         ends = generator.random(letters.shape).argsort(1)[:, :2]
         np.put_along_axis(letters, ends, np.array([["S", "G"]]), 1)
@@ -44,7 +48,7 @@ def _split_of(rows: np.ndarray) -> str:
     turned = [np.rot90(flipped, turns) for flipped in (rows, rows.T) for turns in range(4)]
     smallest = min("".join(same.ravel()) for same in turned)
     bucket = hashlib.sha256(f"{len(rows)} {smallest}".encode()).digest()[0] % 10
-    return next(split for split, buckets in _BUCKETS.items() if bucket in buckets)
+    return next(split for split, buckets in SPLITS.items() if bucket in buckets)
 
 
 def steps_to_goal(letters: np.ndarray) -> np.ndarray:

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any
 
-from datasets import Dataset
+from datasets import Dataset, interleave_datasets
 from torch import Tensor
 from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer, SFTConfig, SFTTrainer
 
@@ -30,10 +30,13 @@ class PreferenceWithoutReferenceTrainer(PreferenceTrainer):
     """ORPO and SimPO: TRL's pairs, the core's loss of mean token log-probabilities, no reference model."""
 
     def __init__(self, model: Any, args: DPOConfig, method: str, margin: float, **kwargs: Any):
-        args.precompute_ref_log_probs = True  # DPOTrainer then keeps no reference model; nothing is computed below
+        # DPOTrainer then keeps no reference model (under FSDP it loads one and drops it); nothing is computed below.
+        args.precompute_ref_log_probs = True
         super().__init__(model, args=args, **kwargs)
+        if self.aux_loss_enabled:
+            raise ValueError(f"router_aux_loss_coef must be 0 with {method}: it has no load-balancing loss for experts")
         self.method, self.margin = method, margin
-        add_residual_forward(self.model.get_base_model() if hasattr(self.model, "peft_config") else self.model)
+        add_residual_forward(self.model)
 
     def _precompute_ref_logps(self, dataset: Dataset, *_: Any) -> Dataset:
         return dataset
@@ -84,55 +87,59 @@ class UnpairedTrainer(KeepsExampleIds, KTOTrainer):
 
 
 def unpaired(pairs: Dataset) -> Dataset:
-    """Chosen and rejected answers of encoded pairs, one after the other, for KTO."""
+    """Chosen and rejected answers of encoded pairs, alternating, for KTO.
 
-    def both(batch: dict[str, list]) -> dict[str, list]:
-        answers = list(zip(batch["chosen_ids"], batch["rejected_ids"], strict=True))
-        return {
-            "prompt_ids": [prompt for prompt in batch["prompt_ids"] for _ in range(2)],
-            "completion_ids": [answer for pair in answers for answer in pair],
-            "label": [good for _ in answers for good in (True, False)],
-        }
+    A rejected answer stands half the data away from its chosen one, so that neighbours have different prompts: KTO's
+    estimate of the KL gives each prompt its neighbour's answer.
+    """
+    chosen = pairs.select_columns(["prompt_ids", "chosen_ids"]).rename_column("chosen_ids", "completion_ids")
+    rejected = pairs.select_columns(["prompt_ids", "rejected_ids"]).rename_column("rejected_ids", "completion_ids")
+    away = [(i + max(len(pairs) // 2, 2)) % len(pairs) for i in range(len(pairs))]
+    chosen = chosen.add_column("label", [True] * len(chosen))
+    rejected = rejected.select(away).add_column("label", [False] * len(rejected))
+    return interleave_datasets([chosen, rejected])
 
-    return pairs.map(both, batched=True, remove_columns=pairs.column_names, desc="Taking pairs apart")
 
-
-def make_trainer(
-    settings: Settings,
-    options: dict[str, Any],
-    model: Any,
-    reference: Any,
-    data: Dataset,
-    eval_data: Any,
-    **others: Any,
-) -> Any:
-    """The trainer of `settings.method`; `options` go to its TRL configuration, `others` to the trainer.
+def make_arguments(settings: Settings, options: dict[str, Any]) -> Any:
+    """The TRL configuration of `settings.method`; made before models are loaded, so that engines can shard them.
 
     Raises:
-        ValueError: an option that the configuration does not have or refuses.
+        ValueError: an option that the configuration does not have, refuses, or that has a name of ours.
     """
-    method, beta = settings.method, settings.beta_or_default
-    others |= {"train_dataset": data, "eval_dataset": eval_data}
+    method = settings.method
     if method == "ift":
         mine = {option.name: getattr(settings, option.name) for option in dataclasses.fields(IFTOptions)}
-        return IFTTrainer(model, args=configure(IFTConfig, **options, **mine), **others)
+        return _configure(IFTConfig, options, mine)
     if method in ("sft", "dft"):
-        args = configure(SFTConfig, **options, loss_type="nll" if method == "sft" else "dft")
-        return SupervisedTrainer(model, args=args, **others)
+        return _configure(SFTConfig, options, {"loss_type": "nll" if method == "sft" else "dft"})
     if method == "kto":
-        others |= {"train_dataset": unpaired(data), "eval_dataset": eval_data and unpaired(eval_data)}
-        return UnpairedTrainer(model, args=configure(KTOConfig, **options, beta=beta), ref_model=reference, **others)
-    args = configure(DPOConfig, **options, beta=beta, label_smoothing=settings.label_smoothing)
-    if method in ("orpo", "simpo"):
-        return PreferenceWithoutReferenceTrainer(model, args, method=method, margin=settings.margin, **others)
-    args.loss_type = ["sigmoid" if method == "dpo" else "ipo"]
-    return PreferenceTrainer(model, args=args, ref_model=reference, **others)
+        return _configure(KTOConfig, options, {"beta": settings.beta_or_default})
+    loss = ["ipo" if method == "ipo" else "sigmoid"]  # ORPO and SimPO have the core's
+    return _configure(DPOConfig, options, {"beta": settings.beta_or_default, "loss_type": loss})
 
 
-def configure(kind: type, **options: Any) -> Any:
-    """A TRL configuration; raises `ValueError` for an option that it does not have."""
+def _configure(kind: type, options: dict[str, Any], mine: dict[str, Any]) -> Any:
     known = {option.name for option in dataclasses.fields(kind)}
     for name in options:
         if name not in known:
             raise ValueError(f"trainer: {kind.__name__} has no option {name!r}")
-    return kind(**options)
+        if name in mine:
+            raise ValueError(f"trainer: {name!r} follows from the command's own options")
+    return kind(**options, **mine)
+
+
+def make_trainer(
+    settings: Settings, args: Any, model: Any, reference: Any, data: Dataset, eval_data: Dataset | None, **others: Any
+) -> Any:
+    """The trainer of `settings.method` over encoded data; `others` go to it as they are."""
+    method = settings.method
+    if method == "kto":
+        data, eval_data = unpaired(data), None if eval_data is None else unpaired(eval_data)
+    others |= {"args": args, "train_dataset": data, "eval_dataset": eval_data}
+    if method == "ift":
+        return IFTTrainer(model, **others)
+    if method in ("sft", "dft"):
+        return SupervisedTrainer(model, **others)
+    if method in ("orpo", "simpo"):
+        return PreferenceWithoutReferenceTrainer(model, method=method, margin=settings.margin, **others)
+    return (UnpairedTrainer if method == "kto" else PreferenceTrainer)(model, ref_model=reference, **others)

@@ -99,6 +99,8 @@ def _load(kind: Any, settings: Settings, **options: Any) -> Any:
 
 def offline() -> bool:
     """Whether the Hub's name can't be looked up; if so, the libraries look at their caches only, without retries."""
+    if any(name.lower() in ("https_proxy", "all_proxy") for name in os.environ):
+        return bool(constants.HF_HUB_OFFLINE)  # the proxy looks names up
     try:
         socket.getaddrinfo(urlparse(constants.ENDPOINT).hostname, 443)
     except OSError:
@@ -115,6 +117,6 @@ def adapters(settings: Settings) -> LoraConfig | None:
         r=settings.lora_r,
         lora_alpha=settings.lora_alpha,
         lora_dropout=settings.lora_dropout,
-        target_modules=modules if modules == "all-linear" else modules.split(","),
+        target_modules=modules if modules == "all-linear" else modules.replace(" ", "").split(","),
         task_type="CAUSAL_LM",
     )

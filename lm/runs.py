@@ -10,8 +10,20 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
+from lm.data import Source
 from lm.settings import Settings
 
+# What a run leaves in its folder; `overwrite` removes nothing else.
+_WRITTEN = (
+    "checkpoint-*",
+    "model",
+    "model.part",
+    "log.jsonl*",
+    "settings.*",
+    "README.md",
+    "nonfinite-loss-*.json",
+    "runs",
+)
 # What a resumed run may do otherwise than the first.
 _FREE = {"resume", "overwrite", "dry_run", "devices", "output_dir", "logging_steps", "save_steps", "report_to"}
 
@@ -22,13 +34,13 @@ def describe(settings: Settings) -> dict[str, Any]:
     for name in ("dataset", "eval_dataset"):
         kept[name] = [_anonymous(source) for source in kept[name]]
     kept["model"], kept["chat_template"] = _anonymous(settings.model), _anonymous(settings.chat_template)
-    kept["trainer"] = [pair for pair in settings.trainer if "token" not in pair]
-    packages = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "intuitive-fine-tuning")
+    kept["trainer"] = [pair for pair in settings.trainer if not pair.replace("-", "_").startswith("hub_token")]
+    packages = ("torch", "transformers", "trl", "peft", "datasets", "accelerate")
     return {"settings": kept, "versions": {name: version(name) for name in packages}}
 
 
 def _anonymous(source: str) -> str:
-    path = Path(source.rsplit(":", 1)[0]) if not Path(source).exists() else Path(source)
+    path = Path(source if Path(source).exists() else Source.of(source).name)
     if path.is_file():
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -44,7 +56,7 @@ def folder_of(settings: Settings) -> Path:
     return Path("results") / f"lm-{settings.method}-{Path(settings.model).name}-{digest}"
 
 
-def prepare(folder: Path, settings: Settings) -> Path | None:
+def prepare(folder: Path, settings: Settings) -> str | None:
     """Make the folder ready; the checkpoint to go on from, if the run resumes and there is one.
 
     Raises:
@@ -53,21 +65,32 @@ def prepare(folder: Path, settings: Settings) -> Path | None:
     file, mine = folder / "settings.json", json.loads(json.dumps(describe(settings)["settings"]))
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"output_dir {str(folder)!r} is a file: name a folder")
-    if settings.resume and file.exists():
-        theirs = json.loads(file.read_text())["settings"]
+    theirs = _settings_in(file)
+    if settings.resume and theirs is not None:
         other = [name for name in mine if mine[name] != theirs.get(name)]
         if other:
             changes = ", ".join(f"{name} was {theirs.get(name)!r}, is {mine[name]!r}" for name in other)
             raise ValueError(f"resume: {str(folder)!r} holds a run with other settings ({changes})")
-        return newest_whole_checkpoint(folder)
+        checkpoint = newest_whole_checkpoint(folder)
+        return None if checkpoint is None else str(checkpoint)
     if folder.is_dir() and any(folder.iterdir()):
         if not settings.overwrite:
             raise ValueError(f"output_dir {str(folder)!r} holds files already: take --resume, --overwrite or another")
-        if not file.exists():
+        if theirs is None:
             raise ValueError(f"output_dir {str(folder)!r} holds no run of ours: nothing is removed, name another")
-        shutil.rmtree(folder)
+        for path in (path for pattern in _WRITTEN for path in folder.glob(pattern)):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
     write_json(file, describe(settings))
     return None
+
+
+def _settings_in(file: Path) -> dict[str, Any] | None:
+    """The settings of the run that wrote `file`; None if no run of ours did."""
+    try:
+        found = json.loads(file.read_text())
+        return dict(found["settings"]) if "torch" in found["versions"] else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def newest_whole_checkpoint(folder: Path) -> Path | None:
@@ -109,7 +132,7 @@ def keep_model(trainer: Any, folder: Path) -> Path:
     part, model = folder / "model.part", folder / "model"
     trainer.save_model(str(part))
     if trainer.accelerator.is_main_process:
-        (part / "training_args.bin").unlink(missing_ok=True)  # a pickle, with paths of this machine
+        (part / "training_args.bin").unlink(missing_ok=True)  # torch.save of the arguments, with paths of this machine
         if model.exists():
             shutil.rmtree(model)
         part.rename(model)

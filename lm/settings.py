@@ -26,6 +26,7 @@ _KINDS: dict[Any, tuple[Any, str]] = {
     float: (int | float, "a number"),
     float | None: (int | float | None, "a number"),
     str: (str, "text"),
+    str | None: (str | None, "text"),
     bool: (bool, "true or false"),
 }
 
@@ -144,8 +145,6 @@ class PairOptions:
 
     beta: float | None = None
     """β of these methods; each its own if not given (dpo, ipo, orpo, kto 0.1, simpo 2)."""
-    label_smoothing: float = 0.0
-    """ε of conservative DPO, in [0, 0.5]."""
     margin: float = 0.5
     """Target margin of SimPO."""
 
@@ -191,7 +190,6 @@ class Settings(LoraOptions, PairOptions, IFTOptions, TrainingOptions, DataOption
             self._require(name, value is None or 0 < value < float("inf"), "a finite number above 0")
         for name in ("lam_jitter", "weight_decay", "warmup_steps", "max_grad_norm", "lora_r", "seed"):
             self._require(name, 0 <= getattr(self, name) < float("inf"), "0 or more")
-        self._require("label_smoothing", 0 <= self.label_smoothing <= 0.5, "in [0, 0.5]")
         self._require("lora_dropout", 0 <= self.lora_dropout < 1, "in [0, 1)")
         self._require("num_train_epochs", 0 < self.num_train_epochs < float("inf"), "above 0")
         self._require(
@@ -253,6 +251,7 @@ def read_recipe(path: str | Path, groups: Groups | None = None) -> Groups:
     if not isinstance(given, dict):
         raise ValueError(f"config {str(path)!r} must hold 'name: value' lines")
     known = {option.name: option for option in dataclasses.fields(Settings)}
+    hints = get_type_hints(Settings)
     for name, value in given.items():
         if name not in known:
             raise ValueError(f"config {str(path)!r}: {name!r} is no option{_nearest(str(name), tuple(known))}")
@@ -260,8 +259,8 @@ def read_recipe(path: str | Path, groups: Groups | None = None) -> Groups:
             given[name] = tuple(map(str, value))
         elif isinstance(known[name].default, tuple):
             given[name] = (str(value),)
-        elif isinstance(value, str) and _number(value) is not None:  # YAML reads 5e-7 as text
-            given[name] = _number(value)
+        elif hints[name] in (float, float | None) and isinstance(value, str) and _number(value) is not None:
+            given[name] = _number(value)  # YAML reads 5e-7 as text
     groups = groups or Groups()
     mine = {name: {key: given[key] for key in vars(group) if key in given} for name, group in vars(groups).items()}
     return Groups(**{name: dataclasses.replace(group, **mine[name]) for name, group in vars(groups).items()})
@@ -280,12 +279,23 @@ def _nearest(name: str, known: tuple[str, ...]) -> str:
 
 
 def trainer_options(settings: Settings) -> dict[str, Any]:
-    """The `NAME=VALUE` pairs of `trainer`, values read as YAML; raises `ValueError` for one without `=`."""
+    """The `NAME=VALUE` pairs of `trainer`, values read as YAML.
+
+    Raises:
+        ValueError: one without `=`, a value that is not YAML, or a name that has an option of its own.
+    """
     options = {}
     for pair in settings.trainer:
         name, equals, value = pair.partition("=")
+        name = name.replace("-", "_")
         if not equals:
             raise ValueError(f"trainer must be NAME=VALUE, got {pair!r}")
-        number = _number(value)
-        options[name.replace("-", "_")] = yaml.safe_load(value) if number is None or "e" not in value else number
+        if name in vars(settings):
+            raise ValueError(f"trainer: {name!r} has an option of its own, --{name.replace('_', '-')}")
+        try:
+            options[name] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ValueError(f"trainer: the value of {pair!r} is not YAML: quote it") from error
+        if isinstance(options[name], str) and _number(value) is not None:  # YAML reads 5e-7 as text
+            options[name] = _number(value)
     return options

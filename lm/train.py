@@ -28,15 +28,17 @@ import torch
 import transformers
 import tyro
 from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
 from peft import AutoPeftModelForCausalLM
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 
+from ift import METHODS
 from lm import data, lake, models
 from lm.batches import NonFiniteLossError
-from lm.estimate import A100_FLOPS, UTILISATION, Estimate, estimate
-from lm.methods import make_trainer
+from lm.estimate import A100_FLOPS, UTILISATION, estimate, without_weights
+from lm.methods import make_arguments, make_trainer
 from lm.runs import folder_of, keep_model, prepare
 from lm.settings import Groups, Settings, read_recipe, trainer_options
 
@@ -44,7 +46,7 @@ _TEST_MAPS = 200
 
 
 class Progressing(TrainerCallback):
-    """A progress bar with the loss and tokens per second on a terminal, lines elsewhere; no pickles in checkpoints."""
+    """A progress bar with the loss and tokens per second on a terminal, lines elsewhere; checkpoints without paths."""
 
     def __init__(self, console: Console):
         self.console = console
@@ -66,7 +68,7 @@ class Progressing(TrainerCallback):
                 self.console.print(f"update {state.global_step}/{state.max_steps} {line}")
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        # A pickle of the arguments, with paths of this machine; nothing reads it.
+        # torch.save of the arguments, with paths of this machine and perhaps a token; nothing reads it.
         (Path(args.output_dir) / f"checkpoint-{state.global_step}" / "training_args.bin").unlink(missing_ok=True)
 
     def on_train_end(self, *_: Any, **__: Any) -> None:
@@ -90,17 +92,19 @@ def run(settings: Settings, console: Console) -> None:
         with PartialState().main_process_first(), _bar(console) as bar:
             task = bar.add_task("training the base model, once", total=1.0)
             models.tiny_lake(lambda share: bar.update(task, completed=share))
-    folder, (dtype, half) = folder_of(settings), _precision(settings, console)
+    folder, (dtype, half), main = folder_of(settings), _precision(settings, console), PartialState().is_main_process
+    args = make_arguments(settings, _trl_options(settings, half) | options)
     tokenizer = models.load_tokenizer(settings)
-    train, test = _encoded(settings, tokenizer, console)
-    with PartialState().main_process_first():  # the others find the folder as the first leaves it
-        main = PartialState().is_main_process
-        checkpoint = prepare(folder, settings if main else _as_second(settings))
+    with PartialState().main_process_first():
+        train, test = _encoded(settings, tokenizer, console)
+    found = [prepare(folder, settings) if main else None]
+    checkpoint = broadcast_object_list(found)[0]
     model = models.load_model(settings, dtype)
-    needs_reference = settings.method in ("dpo", "ipo", "kto") and not settings.lora_r
+    _warn_of_memory(settings, model, len(train), console)
+    needs_reference = METHODS[settings.method].needs_reference and not settings.lora_r
     trainer = make_trainer(
         settings,
-        _trl_options(settings, half) | options,
+        args,
         model,
         models.load_model(settings, dtype) if needs_reference else None,
         train,
@@ -110,22 +114,21 @@ def run(settings: Settings, console: Console) -> None:
         callbacks=[Progressing(console)] if main else [],
     )
     trainer.remove_callback(transformers.PrinterCallback)
-    _warn_of_memory(settings, model.config, len(train), trainer.accelerator, console)
-    before = trainer.evaluate()["eval_loss"] if test is not None and checkpoint is None else None
+    # Engines that shard the model want to meet it together with its optimiser, in `train`.
+    measured = test is not None and checkpoint is None and not _sharded()
+    before = trainer.evaluate()["eval_loss"] if measured else None
     before_walks = _success(trainer.model, tokenizer, settings)
     if checkpoint is not None:
         console.print(f"Going on from [bold]{checkpoint}[/bold]")
-    trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    try:
+        trainer.train(resume_from_checkpoint=checkpoint)
+    except ValueError as error:  # bad input has been refused by now: this is a bug, and wants its traceback
+        raise RuntimeError("training failed") from error
     kept = keep_model(trainer, folder)
     _show_training(trainer, before, console)
     if before_walks is not None:
         _show_reloaded(kept, settings, before_walks, console)
     console.print(f"Written to [bold]{folder}[/bold]: model/, log.jsonl, settings.json")
-
-
-def _as_second(settings: Settings) -> Settings:
-    """For the processes that come after the first: they find its fresh folder, which is no other run's."""
-    return Settings(**{**vars(settings), "resume": True, "overwrite": False})
 
 
 def _precision(settings: Settings, console: Console) -> tuple[torch.dtype, bool]:
@@ -156,6 +159,7 @@ def _encoded(settings: Settings, tokenizer: Any, console: Console) -> tuple[Any,
 def _trl_options(settings: Settings, half: bool) -> dict[str, Any]:
     """Our settings in the words of TRL's configurations."""
     at_a_time = settings.per_device_train_batch_size * PartialState().num_processes
+    sequences = settings.batch_size * (2 if settings.method == "kto" else 1)  # KTO takes the answers of pairs apart
     if settings.batch_size % at_a_time:
         raise ValueError(
             f"batch_size must be a multiple of per_device_train_batch_size × devices = {at_a_time}, "
@@ -165,7 +169,7 @@ def _trl_options(settings: Settings, half: bool) -> dict[str, Any]:
     options = {
         "output_dir": str(folder_of(settings)),
         "learning_rate": settings.learning_rate_or_default,
-        "gradient_accumulation_steps": settings.batch_size // at_a_time,
+        "gradient_accumulation_steps": sequences // at_a_time,
         "per_device_eval_batch_size": settings.per_device_train_batch_size,
         "data_seed": settings.seed,
         "bf16": half,
@@ -177,7 +181,7 @@ def _trl_options(settings: Settings, half: bool) -> dict[str, Any]:
         "disable_tqdm": True,
     }
     if settings.packing:
-        options["packing"] = True
+        options["packing"] = True  # only supervised configurations have it
     same = ("max_length", "num_train_epochs", "max_steps", "per_device_train_batch_size", "optim", "weight_decay",
             "lr_scheduler_type", "warmup_steps", "max_grad_norm", "gradient_checkpointing", "logging_steps",
             "save_steps", "seed", "trust_remote_code")  # fmt: skip
@@ -187,7 +191,8 @@ def _trl_options(settings: Settings, half: bool) -> dict[str, Any]:
 def show_estimate(settings: Settings, console: Console) -> None:
     """What `--dry-run` prints."""
     config, where = models.load_config(settings)
-    found = estimate(settings, config, _rows(settings), bytes_per_weight=2 if settings.lora_r else 4)
+    model = without_weights(config, settings.trust_remote_code)
+    found = estimate(settings, model, _rows(settings), bytes_per_weight=2 if settings.lora_r else 4)
     console.print(f"[bold]{settings.method}[/bold] of {settings.model} (architecture: {where})")
     trained = "all" if found.trained == found.parameters else f"{found.trained / 1e6:,.1f} M"
     console.print(f"  model         {found.parameters / 1e9:.2f} B parameters, {trained} trained")
@@ -220,17 +225,26 @@ def _rows(settings: Settings) -> int:
     return total
 
 
-def _warn_of_memory(settings: Settings, config: Any, rows: int, accelerator: Any, console: Console) -> None:
-    found: Estimate = estimate(settings, config, rows, bytes_per_weight=2 if settings.lora_r else 4)
-    cuda = torch.cuda.is_available()
-    free = torch.cuda.mem_get_info()[0] if cuda else psutil.virtual_memory().available
-    sharded = str(accelerator.distributed_type).endswith(("FSDP", "DEEPSPEED"))
-    needed = found.state_bytes / (accelerator.num_processes if sharded else 1) + found.activation_bytes
+def _warn_of_memory(settings: Settings, model: Any, rows: int, console: Console) -> None:
+    if settings.load_in_4bit or _flag("ACCELERATE_USE_DEEPSPEED"):
+        return  # the weights do not show their size there
+    found = estimate(settings, model, rows, bytes_per_weight=2 if settings.lora_r else 4)
+    free = torch.cuda.mem_get_info()[0] if torch.cuda.is_available() else psutil.virtual_memory().available
+    needed = found.state_bytes / (PartialState().num_processes if _sharded() else 1) + found.activation_bytes
     if needed > free:
         console.print(
             f"[yellow]warning[/yellow] about {needed / 2**30:.1f} GiB are needed and {free / 2**30:.1f} are free: try "
             "a smaller per_device_train_batch_size, gradient_checkpointing, lora_r, or sharding"
         )
+
+
+def _sharded() -> bool:
+    """Whether accelerate was told to split the model over the devices."""
+    return _flag("ACCELERATE_USE_FSDP") or _flag("ACCELERATE_USE_DEEPSPEED")
+
+
+def _flag(name: str) -> bool:
+    return os.environ.get(name, "false").lower() in ("true", "1")
 
 
 def _success(model: Any, tokenizer: Any, settings: Settings) -> tuple[float, list[str]] | None:

@@ -5,12 +5,12 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from peft import PeftModel
 from torch import Tensor
+from transformers.trainer_utils import get_last_checkpoint
 from trl import SFTTrainer
 
 import ift
-from lm.batches import KeepsExampleIds, Predictions, split_sequences
+from lm.batches import KeepsExampleIds, Predictions, sequences_with_labels, split_sequences
 from lm.config import IFTConfig
 from lm.forward import Residual, ResidualOutput, add_residual_forward
 
@@ -33,14 +33,16 @@ class IFTTrainer(KeepsExampleIds, SFTTrainer):
             raise ValueError(f"args must be an IFTConfig, got a {type(args).__name__}")
         if args.loss_type != "nll":
             raise ValueError(f"loss_type must be nll with IFT, got {args.loss_type!r}")
+        if kwargs.get("compute_loss_func") is not None:
+            raise ValueError("compute_loss_func must be None with IFT: the loss is IFT's")
         super().__init__(model, args=args, **kwargs)
         if self.aux_loss_enabled:
             raise ValueError("router_aux_loss_coef must be 0 with IFT: it has no load-balancing loss for experts")
         if args.prediction == "lagged" and not isinstance(self.train_dataset, Dataset):
             raise ValueError("prediction='lagged' needs a map-style data set: a streamed one has no second epoch")
-        base: Any = self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
-        add_residual_forward(base)
+        add_residual_forward(self.model)
         self._predictions = Predictions()
+        self._draws: tuple[int, torch.Generator | None] = (-1, None)  # of which step, from where
 
     def lam(self) -> float:
         """λ at the current step."""
@@ -81,13 +83,13 @@ class IFTTrainer(KeepsExampleIds, SFTTrainer):
             if lam > 0 and not unknown:
                 options["predicted"] = self._predictions.recall(self._example_ids, labels[:, 1:] != -100)
             return Residual(lam, **options)
-        generator = None
-        if args.prediction == "sampled":
+        if args.prediction == "sampled" and self._draws[0] != self.state.global_step:
             generator = torch.Generator(labels.device)
             generator.manual_seed(
                 (args.seed * 1_000_003 + self.state.global_step) * 4096 + self.accelerator.process_index
             )
-        return Residual(lam, args.prediction, generator=generator, **options)
+            self._draws = (self.state.global_step, generator)  # goes on over the micro-batches of an update
+        return Residual(lam, args.prediction, generator=self._draws[1], **options)
 
     def _remember(self, outputs: ResidualOutput) -> None:
         """Keep what the model said: under the plain states if pass 1 ran, else under the mixed ones, for no cost."""
@@ -110,15 +112,22 @@ class IFTTrainer(KeepsExampleIds, SFTTrainer):
             norm=args.propagation_norm,
             side=args.propagation_side,
         )
+        # Sequences count alike, or by their tokens; `num_items` counts them over the whole update.
         tokens = mask.sum(-1)
-        if args.loss_average == "sequence":
-            loss = losses.sum() / (tokens > 0).sum().clamp(min=1)
-            # With `num_items_in_batch`, Trainer leaves gradient accumulation to the loss.
-            return loss / self.current_gradient_accumulation_steps if num_items is not None else loss
-        loss = (losses * tokens).sum() / torch.as_tensor(tokens.sum() if num_items is None else num_items).clamp(min=1)
+        counts = tokens > 0 if args.loss_average == "sequence" else tokens
+        loss = (losses * counts).sum() / torch.as_tensor(counts.sum() if num_items is None else num_items).clamp(min=1)
         if args.average_tokens_across_devices and num_items is not None:
-            loss = loss * self.accelerator.num_processes  # DDP averages gradients, `num_items` counts all ranks' tokens
+            loss = loss * self.accelerator.num_processes  # DDP averages gradients, `num_items` counts all ranks' items
         return loss
+
+    def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Any:
+        """Sequences with a label in the micro-batches of an update, where sequences count alike; else tokens."""
+        if self.args.loss_average == "token" or not batch_samples or "labels" not in batch_samples[0]:
+            return super()._get_num_items_in_batch(batch_samples, device)
+        count = torch.tensor(sum(sequences_with_labels(batch) for batch in batch_samples), device=device)
+        if self.args.average_tokens_across_devices:
+            count = self.accelerator.gather(count).sum()
+        return count
 
     def _log_ift(self, outputs: ResidualOutput, residual: Residual, inputs: dict[str, Tensor]) -> None:
         mask, labels = outputs.label_mask, inputs["labels"][:, 1:].to(outputs.label_mask.device)
@@ -143,11 +152,16 @@ class IFTTrainer(KeepsExampleIds, SFTTrainer):
         self._metrics["train"]["num_tokens"] = [self._total_train_tokens]
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        super()._save_checkpoint(model, trial)
-        if self.args.should_save:
+        if self.args.should_save:  # first: a checkpoint counts as whole once the trainer's state is there
             folder = Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}"
             self._predictions.save(folder / "predictions.safetensors")
+        super()._save_checkpoint(model, trial)
 
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        super()._load_from_checkpoint(resume_from_checkpoint, model)
-        self._predictions.load(Path(resume_from_checkpoint) / "predictions.safetensors")
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
+        """TRL's training; a resumed one has the predictions of its checkpoint."""
+        checkpoint = resume_from_checkpoint
+        if checkpoint is True:
+            checkpoint = get_last_checkpoint(self.args.output_dir)
+        if checkpoint:
+            self._predictions.load(Path(checkpoint) / "predictions.safetensors")
+        return super().train(resume_from_checkpoint, *args, **kwargs)

@@ -83,18 +83,26 @@ def test_target_scores_in_half_precision_and_with_a_frozen_head():
 
 
 def test_the_head_is_put_together_in_both_directions():
-    entered = []
+    """As ZeRO-3 keeps it: outside `gathered` the parameter is empty."""
+    hidden, weight, bias, targets = head()
+    whole, empty, depth = weight.clone(), torch.empty(0, dtype=weight.dtype), [0]
+    weight = torch.nn.Parameter(empty)
 
     @contextmanager
     def gathered():
-        entered.append(True)
+        depth[0] += 1
+        weight.data = whole
         yield
+        depth[0] -= 1
+        weight.data = whole if depth[0] else empty
 
-    hidden, weight, bias, targets = head()
     scores = target_scores(hidden.requires_grad_(), weight, bias, targets, gathered=gathered)
-    assert len(entered) == 1
-    scores.log_probs.sum().backward()
-    assert len(entered) == 2
+    assert not len(weight)
+    with gathered():  # where the engine's hooks take the gradient
+        scores.log_probs.sum().backward()
+    plain = whole.clone().requires_grad_()
+    target_scores(hidden.detach(), plain, bias, targets).log_probs.sum().backward()
+    torch.testing.assert_close(weight.grad, plain.grad)
 
 
 def test_no_positions_are_no_error():

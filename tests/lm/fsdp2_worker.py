@@ -1,6 +1,7 @@
 """One of two processes that train a sharded model: `torchrun --nproc-per-node 2 fsdp2_worker.py MODEL BATCHES OUT`.
 
-accelerate refuses FSDP without an accelerator, so this shards the model as it would, and takes plain SGD steps.
+accelerate refuses FSDP without an accelerator, so this shards the model as it does there (layers, embedding, final
+norm with the head, the rest), and takes plain SGD steps.
 """
 
 import sys
@@ -23,6 +24,8 @@ add_residual_forward(model)
 mesh = dist.device_mesh.init_device_mesh("cpu", (world,))
 for layer in model.model.layers:
     fully_shard(layer, mesh=mesh)
+fully_shard(model.model.embed_tokens, mesh=mesh)
+fully_shard([model.model.norm, model.lm_head], mesh=mesh, reshard_after_forward=False)
 fully_shard(model, mesh=mesh)
 optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
 losses = []

@@ -157,7 +157,7 @@ def test_what_has_no_answer_is_dropped_and_counted(tokenizer):
     rows = [{"prompt": asked("a"), "completion": said(answer)} for answer in ("", "b", "")]
     kept, counts = data.encode(Dataset.from_list(rows), tokenizer, CUT)
     assert (len(kept), counts.kept, counts.dropped) == (1, 1, 2)
-    assert "dropped without an answer: 2" in str(counts)
+    assert "dropped without prompt or answer: 2" in str(counts)
 
 
 @given(st.text("ab ", max_size=20), st.text("ab ", min_size=1, max_size=20), st.integers(2, 20), st.integers(1, 19))

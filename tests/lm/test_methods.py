@@ -30,7 +30,8 @@ def trainer_of(method, model, reference, tokenizer, rows, tmp_path, *arguments):
     settings = train.parse(["--method", method, "--output-dir", str(tmp_path), *arguments])
     options = {"output_dir": str(tmp_path), "use_cpu": True, "bf16": False, "report_to": "none", "seed": 0,
                "per_device_train_batch_size": 8, "gradient_checkpointing": False, "disable_tqdm": True}  # fmt: skip
-    return methods.make_trainer(settings, options, model, reference, rows, None, processing_class=tokenizer)
+    args = methods.make_arguments(settings, options)
+    return methods.make_trainer(settings, args, model, reference, rows, None, processing_class=tokenizer)
 
 
 def answer_log_probs(model, inputs):
@@ -87,11 +88,20 @@ def test_no_reference_model_is_kept_where_none_is_needed(model, tokenizer, pairs
     assert "ref_chosen_logps" not in trainer.train_dataset.column_names
 
 
-def test_pairs_taken_apart_for_kto_alternate(pairs):
+@pytest.mark.parametrize("batch", [2, 4, 8])
+def test_kto_sees_every_answer_and_no_prompt_with_its_own_for_the_kl(pairs, saved_model, tokenizer, tmp_path, batch):
     rows = methods.unpaired(pairs)
     assert rows["label"][:4] == [True, False, True, False]
-    assert rows[0]["completion_ids"] == pairs[0]["chosen_ids"]
-    assert rows[1]["completion_ids"] == pairs[0]["rejected_ids"]
+    own = {(*row["prompt_ids"], -1, *row[name]) for row in pairs for name in ("chosen_ids", "rejected_ids")}
+    assert {(*row["prompt_ids"], -1, *row["completion_ids"]) for row in rows} == own
+    options = {"output_dir": str(tmp_path), "use_cpu": True, "bf16": False, "report_to": "none",
+               "per_device_train_batch_size": batch}  # fmt: skip
+    settings = train.parse(["--method", "kto", "--output-dir", str(tmp_path)])
+    models = [AutoModelForCausalLM.from_pretrained(saved_model) for _ in range(2)]
+    args = methods.make_arguments(settings, options)
+    trainer = methods.make_trainer(settings, args, *models, pairs, None, processing_class=tokenizer)
+    paired = trainer.train_dataset
+    assert not [row for row in paired if (*row["prompt_ids"], -1, *row["KL_completion_ids"]) in own]
 
 
 def test_lam_0_in_one_pass_is_the_plain_forward(model, saved_model, tokenizer, pairs):

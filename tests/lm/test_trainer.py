@@ -12,10 +12,9 @@ from trl import SFTConfig, SFTTrainer
 
 import ift
 from lm import IFTConfig, IFTTrainer
-from lm.batches import NonFiniteLossError, split_sequences
+from lm.batches import NonFiniteLossError, sequences_with_labels, split_sequences
 from lm.forward import Residual, add_residual_forward
 from lm.lake import make_model, make_tokenizer
-from lm.models import ZEPHYR
 
 ASSETS = Path(__file__).parents[1] / "assets"
 
@@ -70,9 +69,19 @@ def test_one_forward_call_equals_the_released_codes_two_passes():
 
 
 def test_the_embedding_gets_its_gradient_through_the_mix(model, tokenizer, sums, tmp_path):
+    """Tokens that are predicted and stand nowhere in the input get one too."""
     trainer = make(IFTTrainer, model, tokenizer, sums, tmp_path, lam=1.0)
-    loss_of(trainer, [0, 1]).backward()
-    assert trainer.model.get_input_embeddings().weight.grad.abs().sum() > 0
+    inputs = trainer.data_collator([trainer.train_dataset[i] for i in range(4)])
+    inputs.pop("example_id")
+    trainer.model.train()
+    outputs = trainer.model(**inputs, residual=Residual(1.0))
+    labels = inputs["labels"]
+    mask = (labels[:, 1:-1] != -100) & (labels[:, 2:] != -100)  # the last answer token is the input of nothing
+    only_predicted = set(outputs.predicted[:, :-1][mask].tolist()) - set(inputs["input_ids"].flatten().tolist())
+    assert only_predicted
+    outputs.log_probs.sum().backward()
+    gradient = trainer.model.get_input_embeddings().weight.grad
+    assert all(gradient[token].abs().sum() > 0 for token in only_predicted)
 
 
 def test_switched_off_it_is_sft_to_the_last_digit(model, tokenizer, sums, tmp_path):
@@ -146,6 +155,24 @@ def test_gradient_accumulation_changes_nothing(model, tokenizer, sums, tmp_path)
     whole.train()
     halves.train()
     assert logged(whole) == pytest.approx(logged(halves), rel=1e-4)
+
+
+def test_unequal_micro_batches_weigh_sequences_alike(model, tokenizer, sums, tmp_path):
+    """Nine sequences as eight and one are nine sequences."""
+    rows = sums.select(range(9))
+    options = {"max_steps": 1, "gamma": 0.5, "train_sampling_strategy": "sequential"}
+    whole = make(IFTTrainer, model, tokenizer, rows, tmp_path, per_device_train_batch_size=9, **options)
+    parts = make(IFTTrainer, model, tokenizer, rows, tmp_path, gradient_accumulation_steps=2, **options)
+    whole.train()
+    parts.train()
+    assert logged(parts) == pytest.approx(logged(whole), rel=1e-5)
+
+
+def test_packed_sequences_with_labels_are_counted():
+    labels = torch.tensor([[-100, 5, -100, 6, -100, -100]])
+    positions = torch.tensor([[0, 1, 0, 1, 0, 1]])
+    assert sequences_with_labels({"labels": labels, "position_ids": positions}) == 2
+    assert sequences_with_labels({"labels": labels}) == 1
 
 
 def test_left_padding_equals_right_padding(model, tokenizer, sums, tmp_path):
@@ -229,7 +256,10 @@ def test_tied_embeddings_and_capped_logits(tokenizer, sums, tmp_path):
 def test_chat_data_with_several_turns_and_assistant_only_loss(tmp_path):
     """TRL's own data path: messages, a template with generation markers."""
     tokenizer = make_tokenizer()
-    tokenizer.chat_template = ZEPHYR.read_text().replace("|>\\n", "|> ").replace("eos_token", "' ' + eos_token + ' '")
+    tokenizer.chat_template = (
+        "{% for turn in messages %}<|{{ turn.role }}|> {% if turn.role == 'assistant' %}{% generation %}"
+        "{{ turn.content + ' ' + eos_token }}{% endgeneration %}{% else %}{{ turn.content }}{% endif %}{{ ' ' }}{% endfor %}"
+    )
     turns = [("user", "S F"), ("assistant", "left"), ("user", "F G"), ("assistant", "up down")]
     messages = [{"role": role, "content": content} for role, content in turns]
     data = Dataset.from_list([{"messages": messages}] * 8)
@@ -237,8 +267,9 @@ def test_chat_data_with_several_turns_and_assistant_only_loss(tmp_path):
         IFTTrainer, make_model(tokenizer, 0), tokenizer, data, tmp_path, assistant_only_loss=True, max_steps=2
     )
     labels = trainer.train_dataset[0]["labels"]
-    said = tokenizer.decode([token for token in labels if token != -100]).split()
-    assert said == ["left", "<eos>", "up", "down", "<eos>"]
+    ids = trainer.train_dataset[0]["input_ids"]
+    said = [(token, label != -100) for token, label in zip(tokenizer.convert_ids_to_tokens(ids), labels, strict=True)]
+    assert [token for token, trained in said if trained] == ["left", "<eos>", "up", "down", "<eos>"]
     trainer.train()
     assert len(logged(trainer, "sft_loss")) == 2
 
@@ -300,6 +331,8 @@ def test_evaluation_reports_the_loss_of_sft(model, tokenizer, sums, tmp_path):
         ({"propagation": "both"}, "propagation must be one of product, sum"),
         ({"prediction": "beam"}, "prediction must be one of"),
         ({"prediction_top_k": 0}, "prediction_top_k must be at least 1"),
+        ({"prediction": "lagged", "packing": True}, "prediction='lagged' needs one example per row"),
+        ({"label_smoothing_factor": 0.1}, "label_smoothing_factor must be 0"),
         ({"loss_average": "batch"}, "loss_average must be one of"),
     ],
 )

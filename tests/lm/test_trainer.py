@@ -258,7 +258,8 @@ def test_chat_data_with_several_turns_and_assistant_only_loss(tmp_path):
     tokenizer = make_tokenizer()
     tokenizer.chat_template = (
         "{% for turn in messages %}<|{{ turn.role }}|> {% if turn.role == 'assistant' %}{% generation %}"
-        "{{ turn.content + ' ' + eos_token }}{% endgeneration %}{% else %}{{ turn.content }}{% endif %}{{ ' ' }}{% endfor %}"
+        "{{ turn.content + ' ' + eos_token }}{% endgeneration %}{% else %}{{ turn.content }}{% endif %}"
+        "{{ ' ' }}{% endfor %}"
     )
     turns = [("user", "S F"), ("assistant", "left"), ("user", "F G"), ("assistant", "up down")]
     messages = [{"role": role, "content": content} for role, content in turns]

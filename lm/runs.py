@@ -1,5 +1,6 @@
 """The folder of a run: what may be written there, what a resumed run goes on from, what is kept."""
 
+import functools
 import hashlib
 import json
 import shutil
@@ -39,6 +40,7 @@ def describe(settings: Settings) -> dict[str, Any]:
     return {"settings": kept, "versions": {name: version(name) for name in packages}}
 
 
+@functools.cache
 def _anonymous(source: str) -> str:
     path = Path(source if Path(source).exists() else Source.of(source).name)
     if path.is_file():
@@ -56,31 +58,37 @@ def folder_of(settings: Settings) -> Path:
     return Path("results") / f"lm-{settings.method}-{Path(settings.model).name}-{digest}"
 
 
-def prepare(folder: Path, settings: Settings) -> str | None:
-    """Make the folder ready; the checkpoint to go on from, if the run resumes and there is one.
+def check(folder: Path, settings: Settings) -> dict[str, Any] | None:
+    """The settings of the run that `folder` holds, if any.
 
     Raises:
         ValueError: another run's folder without `overwrite`, or a resumed run with other settings.
     """
-    file, mine = folder / "settings.json", json.loads(json.dumps(describe(settings)["settings"]))
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"output_dir {str(folder)!r} is a file: name a folder")
-    theirs = _settings_in(file)
+    mine, theirs = json.loads(json.dumps(describe(settings)["settings"])), _settings_in(folder / "settings.json")
     if settings.resume and theirs is not None:
         other = [name for name in mine if mine[name] != theirs.get(name)]
         if other:
             changes = ", ".join(f"{name} was {theirs.get(name)!r}, is {mine[name]!r}" for name in other)
             raise ValueError(f"resume: {str(folder)!r} holds a run with other settings ({changes})")
-        checkpoint = newest_whole_checkpoint(folder)
-        return None if checkpoint is None else str(checkpoint)
-    if folder.is_dir() and any(folder.iterdir()):
+    elif folder.is_dir() and any(folder.iterdir()):
         if not settings.overwrite:
             raise ValueError(f"output_dir {str(folder)!r} holds files already: take --resume, --overwrite or another")
         if theirs is None:
             raise ValueError(f"output_dir {str(folder)!r} holds no run of ours: nothing is removed, name another")
-        for path in (path for pattern in _WRITTEN for path in folder.glob(pattern)):
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-    write_json(file, describe(settings))
+    return theirs
+
+
+def prepare(folder: Path, settings: Settings) -> str | None:
+    """Make the folder ready; the checkpoint to go on from, if the run resumes and there is one. Raises as `check`."""
+    theirs = check(folder, settings)
+    if settings.resume and theirs is not None:
+        checkpoint = newest_whole_checkpoint(folder)
+        return None if checkpoint is None else str(checkpoint)
+    for path in (path for pattern in _WRITTEN for path in folder.glob(pattern)):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    write_json(folder / "settings.json", describe(settings))
     return None
 
 

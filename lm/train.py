@@ -39,7 +39,7 @@ from lm import data, lake, models
 from lm.batches import NonFiniteLossError
 from lm.estimate import A100_FLOPS, UTILISATION, estimate, without_weights
 from lm.methods import make_arguments, make_trainer
-from lm.runs import folder_of, keep_model, prepare
+from lm.runs import check, folder_of, keep_model, prepare
 from lm.settings import Groups, Settings, read_recipe, trainer_options
 
 _TEST_MAPS = 200
@@ -94,6 +94,8 @@ def run(settings: Settings, console: Console) -> None:
             models.tiny_lake(lambda share: bar.update(task, completed=share))
     folder, (dtype, half), main = folder_of(settings), _precision(settings, console), PartialState().is_main_process
     args = make_arguments(settings, _trl_options(settings, half) | options)
+    if main:
+        check(folder, settings)  # before the work; `prepare` writes, once the data is known to be good
     tokenizer = models.load_tokenizer(settings)
     with PartialState().main_process_first():
         train, test = _encoded(settings, tokenizer, console)

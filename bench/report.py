@@ -3,7 +3,7 @@
 import json
 import resource
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,17 +58,16 @@ def peak_gigabytes() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
 
 
-def run(benchmarks: Sequence[Callable[[bool], Row | list[Row]]], options: Options) -> None:
+def run(benchmarks: Sequence[Callable[[bool], Row | Iterable[Row]]], options: Options) -> None:
     """Run them one after the other, print the table, write the file."""
     console = Console()
     rows: list[Row] = []
     for benchmark in benchmarks:
         console.print(f"[dim]{benchmark.__name__.replace('_', ' ')} …[/dim]")
         found = benchmark(options.quick)
-        found = found if isinstance(found, list) else [found]
-        for row in found:
+        for row in [found] if isinstance(found, Row) else found:
             console.print(f"  {row.name}: {row.ours}, {row.peer}, ratio {row.ratio:.2f}")
-        rows += found
+            rows.append(row)
     table = Table("benchmark", "ours", "peer", "ratio", "target", "met")
     for row in rows:
         limit = f"{'≤ ' if row.at_most else '≥ '}{row.target:g}"

@@ -32,8 +32,10 @@ class Source:
     @classmethod
     def of(cls, text: str) -> "Source":
         match = re.fullmatch(r"(.+?)(?:@([\w.-]+))?(?::(\d+))?", text)
-        if match is None or match[3] == "0":
-            raise ValueError(f"dataset {text!r} must be NAME, NAME:ROWS, NAME@SPLIT or NAME@SPLIT:ROWS")
+        if match is None or match[3] == "0" or re.search(r":[^/\\]*$", match[1]):
+            raise ValueError(
+                f"dataset {text!r} must be NAME, NAME:ROWS, NAME@SPLIT or NAME@SPLIT:ROWS, ROWS a number above 0"
+            )
         return cls(match[1], match[2], None if match[3] is None else int(match[3]))
 
 
@@ -110,6 +112,8 @@ def _read(source: Source, seed: int, split: str) -> Dataset:
 
 
 def _first_line(error: Exception) -> str:
+    while error.__cause__ is not None and isinstance(error.__cause__, Exception):  # where it began says most
+        error = error.__cause__
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 

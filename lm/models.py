@@ -87,6 +87,8 @@ def _load(kind: Any, settings: Settings, **options: Any) -> Any:
         name, options["gguf_file"] = str(path.parent), path.name
     elif name == "tiny-lake":
         name = str(tiny_lake())
+    elif name.startswith((".", "/", "~")) and not path.is_dir():
+        raise ValueError(f"model {name!r}: there is no such folder")
     try:
         return kind.from_pretrained(name, trust_remote_code=settings.trust_remote_code, **options)
     except Exception as error:  # the Hub, the readers and the integrations each have their own

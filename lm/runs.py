@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import json
+import os
 import shutil
 import zipfile
 from importlib.metadata import version
@@ -66,6 +67,9 @@ def check(folder: Path, settings: Settings) -> dict[str, Any] | None:
     """
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"output_dir {str(folder)!r} is a file: name a folder")
+    above = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if not os.access(above, os.W_OK):
+        raise ValueError(f"output_dir {str(folder)!r} cannot be written: {str(above)!r} does not allow it")
     mine, theirs = json.loads(json.dumps(describe(settings)["settings"])), _settings_in(folder / "settings.json")
     if settings.resume and theirs is not None:
         other = [name for name in mine if mine[name] != theirs.get(name)]

@@ -146,7 +146,7 @@ def _precision(settings: Settings, console: Console) -> tuple[torch.dtype, bool]
 def _encoded(settings: Settings, tokenizer: Any, console: Console) -> tuple[Any, Any]:
     cut = data.Cut(settings.max_length, settings.max_prompt_length)
     sets: list[Any] = []
-    held_out = settings.eval_dataset or (("lake:200",) if settings.model == "tiny-lake" else ())
+    held_out = settings.eval_dataset or (("lake:200",) if _plays(settings) else ())
     for name, sources, split in (("train", settings.dataset, "train"), ("held out", held_out, "test")):
         if not sources:
             sets.append(None)
@@ -160,18 +160,11 @@ def _encoded(settings: Settings, tokenizer: Any, console: Console) -> tuple[Any,
 
 def _trl_options(settings: Settings, half: bool) -> dict[str, Any]:
     """Our settings in the words of TRL's configurations."""
-    at_a_time = settings.per_device_train_batch_size * PartialState().num_processes
-    sequences = settings.batch_size * (2 if settings.method == "kto" else 1)  # KTO takes the answers of pairs apart
-    if settings.batch_size % at_a_time:
-        raise ValueError(
-            f"batch_size must be a multiple of per_device_train_batch_size × devices = {at_a_time}, "
-            f"got {settings.batch_size}"
-        )
     on_cpu, several = not torch.cuda.is_available(), PartialState().num_processes > 1
     options = {
         "output_dir": str(folder_of(settings)),
         "learning_rate": settings.learning_rate_or_default,
-        "gradient_accumulation_steps": sequences // at_a_time,
+        "gradient_accumulation_steps": _accumulation(settings, PartialState().num_processes),
         "per_device_eval_batch_size": settings.per_device_train_batch_size,
         "data_seed": settings.seed,
         "bf16": half,
@@ -190,14 +183,28 @@ def _trl_options(settings: Settings, half: bool) -> dict[str, Any]:
     return options | {name: getattr(settings, name) for name in same}
 
 
+def _accumulation(settings: Settings, devices: int) -> int:
+    """Micro-batches of an update on each device; raises `ValueError` where they do not come out even."""
+    at_a_time = settings.per_device_train_batch_size * devices
+    if settings.batch_size % at_a_time:
+        raise ValueError(
+            f"batch_size must be a multiple of per_device_train_batch_size × devices = {at_a_time}, "
+            f"got {settings.batch_size}"
+        )
+    # KTO takes the two answers of a pair apart.
+    return settings.batch_size * (2 if settings.method == "kto" else 1) // at_a_time
+
+
 def show_estimate(settings: Settings, console: Console) -> None:
     """What `--dry-run` prints."""
+    _accumulation(settings, settings.devices)
     config, where = models.load_config(settings)
     model = without_weights(config, settings.trust_remote_code)
     found = estimate(settings, model, _rows(settings), bytes_per_weight=2 if settings.lora_r else 4)
     console.print(f"[bold]{settings.method}[/bold] of {settings.model} (architecture: {where})")
     trained = "all" if found.trained == found.parameters else f"{found.trained / 1e6:,.1f} M"
-    console.print(f"  model         {found.parameters / 1e9:.2f} B parameters, {trained} trained")
+    size = f"{found.parameters / 1e9:.2f} B" if found.parameters >= 1e9 else f"{found.parameters / 1e6:.2f} M"
+    console.print(f"  model         {size} parameters, {trained} trained")
     console.print(f"  data          {', '.join(settings.dataset)}: {_rows(settings):,} rows")
     console.print(
         f"  update        {settings.batch_size} {'pairs' if settings.learns_from_pairs else 'sequences'}, up to "
@@ -208,7 +215,7 @@ def show_estimate(settings: Settings, console: Console) -> None:
     if settings.devices > 1:
         shares += f", {found.sharded / 2**30:.1f} GiB sharded (FSDP2, ZeRO-3) over {settings.devices}"
     console.print(f"  memory        about {shares} per device")
-    console.print(f"  compute       {found.flops_per_token / 1e9:.2f} GFLOP per token, attention scores left out")
+    console.print(f"  compute       {found.flops_per_token / 1e9:.4g} GFLOP per token, attention scores left out")
     console.print(
         f"  time          about {found.a100_hours:.2g} h on {settings.devices} × A100 ({A100_FLOPS / 1e12:.0f} TFLOP/s "
         f"at {UTILISATION:.0%}), at most"
@@ -249,9 +256,14 @@ def _flag(name: str) -> bool:
     return os.environ.get(name, "false").lower() in ("true", "1")
 
 
+def _plays(settings: Settings) -> bool:
+    """Whether the lake's small model learns to play the lake."""
+    return settings.model == "tiny-lake" and any(data.Source.of(text).name == "lake" for text in settings.dataset)
+
+
 def _success(model: Any, tokenizer: Any, settings: Settings) -> tuple[float, list[str]] | None:
     """Share of held-out maps on which the lake's small model reaches the goal, and its walks."""
-    if settings.model != "tiny-lake" or PartialState().num_processes > 1:
+    if not _plays(settings) or PartialState().num_processes > 1:
         return None
     return lake.success_rate(model, tokenizer, _test_maps(settings))
 
@@ -261,9 +273,12 @@ def _test_maps(settings: Settings) -> np.ndarray:
 
 
 def _show_training(trainer: Any, before: float | None, console: Console) -> None:
-    losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
-    if losses:
-        console.print(f"training loss {losses[0]:.4f} → {losses[-1]:.4f}")
+    logged = [(row["step"], row["loss"]) for row in trainer.state.log_history if "loss" in row]
+    if len(logged) > 1:
+        (first, before_loss), (last, after_loss) = logged[0], logged[-1]
+        console.print(f"training loss {before_loss:.4f} (update {first}) → {after_loss:.4f} (update {last})")
+    elif "train_loss" in trainer.state.log_history[-1]:
+        console.print(f"training loss {trainer.state.log_history[-1]['train_loss']:.4f}, the mean of all updates")
     if trainer.eval_dataset is not None:
         after = trainer.evaluate()["eval_loss"]
         console.print(f"held-out loss {'' if before is None else f'{before:.4f} → '}[bold]{after:.4f}[/bold]")
@@ -294,6 +309,7 @@ def parse(arguments: list[str] | None = None) -> Settings:
     groups = Groups()
     for path in given.config:
         groups = read_recipe(path, groups)
+        groups.settings()  # a bad value is named here, before the parser sees it as a default
     groups = tyro.cli(
         Groups, prog="python -m lm.train", description=__doc__, args=rest, default=groups,
         config=(tyro.conf.OmitArgPrefixes,),

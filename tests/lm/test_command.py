@@ -58,6 +58,7 @@ def test_every_method_trains_from_pairs(method, lora, command, pairs, tmp_path, 
     assert call(monkeypatch, arguments) == 0
     out = capsys.readouterr().out
     assert "held-out loss" in out
+    assert "training loss" in out
     written = {path.name for path in (tmp_path / "out" / "model").iterdir()}
     assert ("adapter_model.safetensors" if lora else "model.safetensors") in written
     assert "tokenizer.json" in written
@@ -163,7 +164,12 @@ def test_lora_recipes_fit_a_card_of_24_gb():
         (["--model", "nowhere/at-all"], "model 'nowhere/at-all' could not be loaded"),
         (["--model", "nothing.gguf"], "model 'nothing.gguf': there is no such file"),
         (["--dataset", "nowhere.jsonl"], "dataset 'nowhere.jsonl': there is no such file"),
-        (["--dataset", "lake:x"], "dataset 'lake:x'"),
+        (["--dataset", "lake:x"], "dataset 'lake:x' must be NAME, NAME:ROWS"),
+        (["--model", "./nowhere"], "model './nowhere': there is no such folder"),
+        (
+            ["--dry-run", "--devices", "3"],
+            "batch_size must be a multiple of per_device_train_batch_size × devices = 24",
+        ),
         (["--method", "dpo"], "the method needs pairs"),
         (["--batch-size", "12"], "batch_size must be a multiple of per_device_train_batch_size × devices = 8, got 12"),
         (["--trainer", "lerning_rate=1"], "SFTConfig has no option 'lerning_rate'"),
@@ -215,13 +221,14 @@ def test_bad_recipes_are_refused_by_key(text, message, tmp_path, monkeypatch, ca
         ([{"text": "a"}], "has columns text; needed is one of prompt+chosen+rejected"),
         ([], "bad.jsonl': the file is empty"),
         ([{"messages": [{"from": "human", "value": "hi"}]}], "a message must have 'role' and 'content' as text"),
+        ("not json", "JSON parse error"),
         ([{"chosen": "a", "rejected": "b"}], "no answer token is left of 1 examples"),
         ([{"prompt": "1+1=", "completion": ""}], "no answer token is left of 1 examples"),
     ],
 )
 def test_data_that_cannot_be_used_is_refused(rows, message, command, tmp_path, monkeypatch, capsys):
     file = tmp_path / "bad.jsonl"
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    file.write_text(rows if isinstance(rows, str) else "".join(json.dumps(row) + "\n" for row in rows))
     assert call(monkeypatch, [*command, "--dataset", file]) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert message in error

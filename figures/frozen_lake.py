@@ -1,52 +1,107 @@
-"""The paper's figure 3: policies on the lake after each method, and how far they are from the optimum."""
+"""The paper's figure 3: a lake, its trajectories, the policy after each method, and how close each comes."""
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
+from figures.store import package_version, refuse_other
+from figures.style import PAGE, paper, save
 from toy import Lake, Settings, align, results
-from toy.picture import draw_result
+from toy.picture import COLOURS, draw_cells, draw_errors, draw_lake, draw_walk
 
 METHODS = ("sft", "ift", "orpo", "dpo", "ppo")
 FIRST_SEED = 20_000  # seeds that nothing was chosen on
 
 
-def frozen_lake(out: Path, quick: bool) -> list[Path]:
-    """Draw the figure into `out`, from `out/frozen-lake/` if it holds the results; returns the files written."""
+def frozen_lake(out: Path, quick: bool, jobs: int) -> list[Path]:
+    """Draw the figure into `out`, from `out/frozen-lake-runs` if it holds the results; returns the files written."""
     lake, settings = Lake.make("ring"), Settings(seeds=16 if quick else 200, seed=FIRST_SEED)
-    folder = out / "frozen-lake"
-    results.check_folder(folder, results.describe(lake, METHODS, settings), overwrite=False)
-    if not (folder / "config.json").exists():
-        result = align(lake, METHODS, settings)
-        results.save(result, results.summary(result), lake, settings, folder)
+    folder = out / "frozen-lake-runs"
+    _make_results(folder, lake, settings)
     summary = json.loads((folder / "summary.json").read_text())
     with np.load(folder / "policies.npz") as tables:
         policies, visits = (
             {key.removeprefix(kind): tables[key] for key in tables.files if key.startswith(kind)}
             for kind in ("policy_", "visits_")
         )
-    figure = draw_result(lake, summary["methods"], settings.seeds, policies, visits)
-    written = [out / f"frozen-lake.{kind}" for kind in ("png", "svg", "md")]
-    figure.savefig(written[0], dpi=200)
-    figure.savefig(written[1], metadata={"Date": None})
-    written[2].write_text(caption(json.loads((folder / "config.json").read_text()), summary))
-    return written
+    figure = _draw(lake, summary, policies, visits, pd.read_parquet(folder / "curves.parquet"))
+    return save(figure, out, "frozen-lake", _caption(lake, settings, summary["methods"]))
 
 
-def caption(config: dict, summary: dict) -> str:
-    """Setting and numbers of the figure, as text."""
-    settings, metrics = config["settings"], summary["methods"]
-    order = sorted((name for name in metrics if name != "start"), key=lambda name: metrics[name]["policy_mse"]["mean"])
-    numbers = "; ".join(
-        f"{name} {1000 * m['mean']:.2f} [{1000 * m['low']:.2f}, {1000 * m['high']:.2f}]"
-        for name, m in ((name, metrics[name]["policy_mse"]) for name in ("start", *order))
-    )
+def _make_results(folder: Path, lake: Lake, settings: Settings) -> None:
+    wanted = {"version": package_version(), **results.describe(lake, METHODS, settings)}
+    if (folder / "config.json").exists():
+        held = json.loads((folder / "config.json").read_text())
+        version = held.get("versions", {}).get("intuitive-fine-tuning")
+        refuse_other(folder, {"version": version, **{key: held.get(key) for key in wanted if key != "version"}}, wanted)
+        return
+    results.check_folder(folder, wanted, overwrite=False)
+    result = align(lake, METHODS, settings)
+    results.save(result, results.summary(result), lake, settings, folder)
+
+
+@paper
+def _draw(
+    lake: Lake,
+    summary: dict[str, Any],
+    policies: dict[str, np.ndarray],
+    visits: dict[str, np.ndarray],
+    curves: pd.DataFrame,
+) -> Figure:
+    figure = Figure(figsize=(PAGE, 5.6), layout="constrained")
+    lakes, numbers = figure.subfigures(2, 1, squeeze=False, height_ratios=(2.5, 3.1))[:, 0]
+    panels = lakes.subplots(2, 4).ravel()
+    _draw_trajectories(panels[0], lake, summary)
+    for axes, name in zip(panels[1:], ("start", *METHODS, "optimum"), strict=True):
+        draw_lake(axes, lake, policies[name], visits[name], name, COLOURS[name])
+        axes.set_title(axes.get_title(), fontsize=8)
+    lakes.supxlabel("arrow: probability of the move · blue: probability that an episode visits the cell", fontsize=7)
+    grid = numbers.subplots(2, 2, width_ratios=(1, 1.4))
+    labels = {"policy_mse": "policy MSE ×10⁻³", "parameter_mse": "weight MSE ×10⁻³"}
+    for (axes, curve), (metric, label) in zip(grid, labels.items(), strict=True):
+        draw_errors(axes, summary["methods"], metric, label)
+        axes.tick_params(labelsize=7)
+        _draw_curves(curve, curves, metric, label)
+    curve.legend(frameon=False, ncols=3, loc="lower center")
+    return figure
+
+
+def _draw_trajectories(axes: Axes, lake: Lake, summary: dict[str, Any]) -> None:
+    draw_cells(axes, lake, np.zeros(len(lake.next_cell)))
+    draw_walk(axes, lake, summary["optimal_walks"][0], "#000000", "-", 0.12, "optimal")
+    draw_walk(axes, lake, summary["suboptimal_walks"][0], "#6b6b6b", "--", -0.12, "sub-optimal")
+    axes.set_title("two walks: —— optimal, – – not", fontsize=7.5)
+
+
+def _draw_curves(axes: Axes, curves: pd.DataFrame, metric: str, label: str) -> None:
+    for i, method in enumerate(METHODS):
+        means = curves[curves["method"] == method].groupby("step")[metric].mean()
+        axes.plot(means.index, 1000 * means, color=COLOURS[method], label=method, marker="os^Dv"[i], markevery=4, ms=3)
+    axes.set_xlabel("update")
+    axes.set_ylabel(label)
+    axes.set_ylim(bottom=0)
+
+
+def _caption(lake: Lake, settings: Settings, metrics: dict[str, Any]) -> str:
+    def listed(metric: str) -> str:
+        order = sorted((name for name in metrics if name != "start"), key=lambda name: metrics[name][metric]["mean"])
+        return "; ".join(
+            f"{name} {1000 * m['mean']:.2f} [{1000 * m['low']:.2f}, {1000 * m['high']:.2f}]"
+            for name, m in ((name, metrics[name][metric]) for name in ("start", *order))
+        )
+
+    cells = ", ".join(f"{name} {m['cells_visited']['mean']:.2f}" for name, m in metrics.items())
     return (
-        f"Lake {'/'.join(config['lake']['rows'])}, {settings['seeds']} seeds from {settings['seed']}, width "
-        f"{settings['width']}, start {settings['start']}, {settings['steps']} updates of {settings['optimizer']} at "
-        f"{settings['lr']}, λ {settings['lam']} ({settings['prediction']}), γ {settings['gamma']} "
-        f"({settings['propagation']}), negatives {settings['negatives']}. Arrows: mean policy; blue: probability that "
-        f"an episode visits the cell. MSE of the policy to the optimum ×10⁻³, mean with 95 % interval: {numbers}. "
-        f"Made by `python -m figures frozen-lake`.\n"
+        f"Lake {'/'.join(lake.rows)}, {settings.seeds} seeds from {settings.seed}, width {settings.width}, start "
+        f"{settings.start}, {settings.steps} updates of {settings.optimizer} at {settings.lr}, λ {settings.lam} "
+        f"({settings.prediction}), γ {settings.gamma} ({settings.propagation}), DPO β {settings.beta_of('dpo')}, "
+        f"ORPO β {settings.beta_of('orpo')}, negatives {settings.negatives}. Arrows: mean policy; blue: probability "
+        f"that an episode visits the cell. Mean with 95 % bootstrap interval over seeds, ×10⁻³. MSE of the policy to "
+        f"the optimum: {listed('policy_mse')}. MSE of the weights to the optimal ones: {listed('parameter_mse')}. "
+        f"Cells visited: {cells}. Made by `python -m figures frozen-lake`."
     )

@@ -3,6 +3,8 @@
 from toy.experiment import Result, align
 from toy.lake import Lake
 from toy.planning import evaluate, value_iteration
+from toy.scored import scored_states
 from toy.settings import Settings
+from toy.sweep import Trial, sweep
 
-__all__ = ["Lake", "Result", "Settings", "align", "evaluate", "value_iteration"]
+__all__ = ["Lake", "Result", "Settings", "Trial", "align", "evaluate", "scored_states", "sweep", "value_iteration"]

@@ -1,7 +1,7 @@
 """The three stages of a run: start policy → optimal parameterised policy → fine-tuning by a method; runs in batches."""
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -149,27 +149,22 @@ def fine_tune(
     method: str,
     start: Policy,
     seeds: Sequence[int],
-    on_step: Callable[[int], None] = lambda step: None,
+    on_step: Callable[[int, Policy], None] = lambda step, policy: None,
+    mixed: Mapping[str, Tensor] | None = None,
 ) -> FineTuned:
-    """Train the start policies by a method; each seed has a stream of random numbers of its own, the same for all."""
-    settings = problem.settings
-    targets = problem.target_walks
-    task = Task(
-        settings=settings,
-        dynamics=problem.dynamics,
-        targets=targets,
-        suboptimal=problem.suboptimal_walks,
-        start_log_probs=cell_log_probs(start),
-        generators=[np.random.default_rng([seed, 1]) for seed in seeds],
-        horizon=settings.horizon or 4 * targets.cells.shape[-1],
-    )
+    """Train the start policies by a method; each seed has a stream of random numbers of its own, the same for all.
+
+    `on_step` is called before each update. `mixed` holds hyper-parameters of `objectives.PER_RUN` in which the runs
+    differ from the settings, `[runs]` each.
+    """
+    settings, task = problem.settings, make_task(problem, start, seeds, mixed)
     updates_per_draw = settings.epochs if method == "ppo" else 1
     sampled_steps = torch.zeros(len(seeds), dtype=torch.long, device=problem.live.device)
     drawn: Negatives | Rollouts | None = None
 
     def loss(policy: Policy, step: int) -> Tensor:
         nonlocal drawn
-        on_step(step)
+        on_step(step, policy)
         if step % updates_per_draw == 0:
             drawn = draw(method, policy, task)
             if drawn is not None and isinstance(drawn.walks, Episodes):
@@ -178,6 +173,21 @@ def fine_tune(
 
     policy, stopped_at = train(start, loss, settings.steps, optimizer=settings.optimizer, lr=settings.lr)
     return FineTuned(policy, stopped_at, sampled_steps)
+
+
+def make_task(problem: Problem, start: Policy, seeds: Sequence[int], mixed: Mapping[str, Tensor] | None = None) -> Task:
+    """What the methods may learn from, with fresh streams of random numbers."""
+    targets = problem.target_walks
+    return Task(
+        settings=problem.settings,
+        dynamics=problem.dynamics,
+        targets=targets,
+        suboptimal=problem.suboptimal_walks,
+        start_log_probs=cell_log_probs(start),
+        generators=[np.random.default_rng([seed, 1]) for seed in seeds],
+        horizon=problem.settings.horizon or 4 * targets.cells.shape[-1],
+        mixed=mixed or {},
+    )
 
 
 def _action_counts(walks: Trajectories, like: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from toy.policy import Policy, cell_log_probs, parameter_mse
 from toy.settings import Settings
 from toy.trajectories import Walk
 
+CURVE_POINTS = 20  # of a learning curve
 BLOCK_WEIGHTS = 2**20  # first-layer weights trained as one set of tensors: many runs, but few enough for the cache
 
 
@@ -33,6 +34,7 @@ class Result:
         targets, suboptimal: the walks that methods learned from, one per start cell (None: the lake has none).
         plan: the optimum.
         optimum: every metric but `parameter_mse` for the optimal policy itself.
+        curves: `policy_mse` and `parameter_mse` per `method`, `seed` and `step`, at about 20 steps of the training.
         residual_idle: whether IFT's greedy prediction is the target cell at every step of every start policy, so that λ
             has nothing to mix.
     """
@@ -46,6 +48,7 @@ class Result:
     suboptimal: list[Walk | None]
     plan: Plan
     optimum: dict[str, float]
+    curves: pd.DataFrame
     residual_idle: bool
 
 
@@ -70,6 +73,7 @@ def align(
     seeds = range(settings.seed, settings.seed + settings.seeds)
     frames: dict[str, list[pd.DataFrame]] = {name: [] for name in names}
     tables: dict[str, list[np.ndarray]] = {name: [] for name in names}
+    curves: list[pd.DataFrame] = []
     runs = block_runs(lake, settings)
     stages = -(-len(seeds) // runs) * (len(names) + 1)  # per block: starts, optima, each method
     stage = 0
@@ -85,16 +89,22 @@ def align(
                 tuned = FineTuned(start, start_stopped_at, sampled_steps=torch.zeros(len(block), dtype=torch.long))
             else:
 
-                def tell(step: int, name: str = name, stage: int = stage) -> None:
-                    progress(name, (stage + step / settings.steps) / stages)
+                def tell(share: float, name: str = name, stage: int = stage) -> None:
+                    progress(name, (stage + share) / stages)
 
-                tuned = fine_tune(problem, name, start, block, tell)
+                tuned, points = _fine_tune_with_curve(problem, name, start, block, optimum, tell)
+                curves.append(points)
                 stage += 1
-            log_probs = cell_log_probs(tuned.policy).double().cpu().numpy()
-            frames[name].append(_scored(problem, name, block, log_probs, tuned, optimum))
+            rows, log_probs = scored(problem, tuned, optimum)
+            frames[name].append(pd.DataFrame({"method": name, "seed": list(block), **rows}))
             tables[name].append(np.exp(log_probs))
     progress("done", 1.0)
-    return _result(problem, {n: pd.concat(f, ignore_index=True) for n, f in frames.items()}, tables)
+    return _result(
+        problem,
+        {n: pd.concat(f, ignore_index=True) for n, f in frames.items()},
+        tables,
+        pd.concat(curves, ignore_index=True),
+    )
 
 
 def block_runs(lake: Lake, settings: Settings) -> int:
@@ -102,19 +112,43 @@ def block_runs(lake: Lake, settings: Settings) -> int:
     return max(1, BLOCK_WEIGHTS // (len(lake.next_cell) * settings.width))
 
 
-def _scored(
-    problem: Problem, name: str, seeds: range, log_probs: np.ndarray, tuned: FineTuned, optimum: Policy
-) -> pd.DataFrame:
+def scored(problem: Problem, tuned: FineTuned, optimum: Policy) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """A run's columns of `Result.runs`, `[runs]` each, and its log π(a | s) `[runs, cells, 4]`."""
+    log_probs = cell_log_probs(tuned.policy).double().cpu().numpy()
     columns = {
         "parameter_mse": parameter_mse(tuned.policy, optimum).double().cpu().numpy(),
         **metrics.score(problem.lake, problem.plan, log_probs, problem.settings.discount),
         "stopped_at_step": tuned.stopped_at_step.cpu().numpy(),
         "sampled_steps": tuned.sampled_steps.cpu().numpy(),
     }
-    return pd.DataFrame({"method": name, "seed": list(seeds), **columns})
+    return columns, log_probs
 
 
-def _result(problem: Problem, frames: dict[str, pd.DataFrame], tables: dict[str, list[np.ndarray]]) -> Result:
+def _fine_tune_with_curve(
+    problem: Problem, method: str, start: Policy, seeds: range, optimum: Policy, tell: Callable[[float], None]
+) -> tuple[FineTuned, pd.DataFrame]:
+    """The trained policies, and every run's distances at about `CURVE_POINTS` steps; `tell` hears the share done."""
+    points, steps = [], problem.settings.steps
+
+    def measure(step: int, policy: Policy) -> None:
+        error = (cell_log_probs(policy).exp() - problem.optimum)[:, problem.live].square().mean((1, 2))
+        distances = {"policy_mse": error, "parameter_mse": parameter_mse(policy, optimum)}
+        columns = {metric: values.detach().double().cpu().numpy() for metric, values in distances.items()}
+        points.append(pd.DataFrame({"method": method, "seed": list(seeds), "step": step, **columns}))
+
+    def on_step(step: int, policy: Policy) -> None:
+        tell(step / steps)
+        if step % max(1, steps // CURVE_POINTS) == 0:
+            measure(step, policy)
+
+    tuned = fine_tune(problem, method, start, seeds, on_step)
+    measure(steps, tuned.policy)
+    return tuned, pd.concat(points, ignore_index=True)
+
+
+def _result(
+    problem: Problem, frames: dict[str, pd.DataFrame], tables: dict[str, list[np.ndarray]], curves: pd.DataFrame
+) -> Result:
     lake, plan = problem.lake, problem.plan
     policies, visits = {}, {}
     for name, parts in {**tables, "optimum": [plan.policy[None]]}.items():
@@ -134,6 +168,7 @@ def _result(problem: Problem, frames: dict[str, pd.DataFrame], tables: dict[str,
         suboptimal=problem.suboptimal,
         plan=plan,
         optimum={metric: float(values[0]) for metric, values in scores.items()},
+        curves=curves,
         residual_idle=_residual_idle(problem, np.concatenate(tables["start"])),
     )
 

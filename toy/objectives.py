@@ -4,8 +4,8 @@ Each takes the current policies, the `Task` and what was drawn for this update, 
 `[targets, steps]` that all runs share; drawn walks are `[runs, walks, steps]`.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -17,6 +17,8 @@ from toy.policy import Policy, cell_log_probs, state_log_probs
 from toy.rollout import Dynamics, Episodes, simulate
 from toy.settings import Settings
 from toy.trajectories import Trajectories
+
+PER_RUN = ("lam", "gamma", "beta", "label_smoothing", "margin", "clip")  # numbers that may differ between runs
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +32,17 @@ class Task:
     start_log_probs: Tensor  # of the start policy, the reference, [runs, cells, 4]
     generators: list[np.random.Generator]  # one per run
     horizon: int
+    mixed: Mapping[str, Tensor] = field(default_factory=dict)  # those of `PER_RUN` that differ between runs, [runs]
+
+    def hyper(self, name: str, dims: int) -> float | Tensor:
+        """The settings' number, or where runs differ one per run, shaped to broadcast against `[runs, ...]`."""
+        if name in self.mixed:
+            return self.mixed[name].view(-1, *[1] * (dims - 1))
+        return getattr(self.settings, name)
+
+    def beta(self, method: str) -> float | Tensor:
+        """β of a method, to broadcast against `[runs, pairs]`."""
+        return self.hyper("beta", 2) if "beta" in self.mixed else self.settings.beta_of(method)
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,18 +77,14 @@ def dft(policy: Policy, task: Task, drawn: None) -> Tensor:
 def intuitive(policy: Policy, task: Task, drawn: None) -> Tensor:
     """IFT: mix the cell that the policy's own last action would have reached into each target cell, then propagate."""
     settings, targets = task.settings, task.targets
-    with torch.no_grad():
-        predicted = predicted_states(policy, task)
-    states = one_hot(targets.cells, predicted.shape[-1]).to(predicted.dtype).expand_as(predicted)
-    mask = targets.mask.expand(predicted.shape[:-1])
-    has_predecessor = torch.arange(mask.shape[-1], device=mask.device) > 0
-    mixed = ift.temporal_residual(states, predicted, settings.lam, mask & has_predecessor)
+    mixed = mixed_states(policy, task)
+    mask = targets.mask.expand(mixed.shape[:-1])
     actions = targets.actions.expand(mask.shape).unsqueeze(-1)
     log_probs = state_log_probs(policy, mixed).gather(-1, actions).squeeze(-1)
     return ift.ift_loss(
         log_probs,
         mask,
-        settings.gamma,
+        task.hyper("gamma", 3),
         form=settings.propagation,
         source=settings.source,
         norm=settings.norm,
@@ -85,35 +94,35 @@ def intuitive(policy: Policy, task: Task, drawn: None) -> Tensor:
 
 def dpo(policy: Policy, task: Task, drawn: Negatives) -> Tensor:
     """Target walk over each negative, relative to the start policy; mean over negatives."""
-    settings = task.settings
-    losses = ift.dpo_loss(*_pair_sums(policy, task, drawn), settings.beta_of("dpo"), settings.label_smoothing)
+    beta, smoothing = task.beta("dpo"), task.hyper("label_smoothing", 2)
+    losses = ift.dpo_loss(*_pair_sums(policy, task, drawn), beta, smoothing)
     return ift.masked_mean(losses, drawn.differs)
 
 
 def ipo(policy: Policy, task: Task, drawn: Negatives) -> Tensor:
     """As DPO, with a margin to reach in place of one to widen."""
-    losses = ift.ipo_loss(*_pair_sums(policy, task, drawn), task.settings.beta_of("ipo"))
+    losses = ift.ipo_loss(*_pair_sums(policy, task, drawn), task.beta("ipo"))
     return ift.masked_mean(losses, drawn.differs)
 
 
 def orpo(policy: Policy, task: Task, drawn: Negatives) -> Tensor:
     """SFT plus the odds ratio of target and negative; without a negative, SFT remains."""
     chosen, rejected = _pair_means(policy, task, drawn)
-    losses = ift.orpo_loss(chosen, rejected, task.settings.beta_of("orpo"))
+    losses = ift.orpo_loss(chosen, rejected, task.beta("orpo"))
     return torch.where(drawn.differs, losses, -chosen).mean(-1)
 
 
 def simpo(policy: Policy, task: Task, drawn: Negatives) -> Tensor:
     """Target walk over each negative by mean log-probability, with a margin and no reference."""
     chosen, rejected = _pair_means(policy, task, drawn)
-    losses = ift.simpo_loss(chosen, rejected, task.settings.beta_of("simpo"), task.settings.margin)
+    losses = ift.simpo_loss(chosen, rejected, task.beta("simpo"), task.hyper("margin", 2))
     return ift.masked_mean(losses, drawn.differs)
 
 
 def kto(policy: Policy, task: Task, drawn: Negatives) -> Tensor:
     """Targets are desirable, drawn walks undesirable; both sides weigh the same. KL: mean log-ratio of drawn walks."""
     chosen, rejected, ref_chosen, ref_rejected = _pair_sums(policy, task, drawn)
-    beta, kl = task.settings.beta_of("kto"), (rejected - ref_rejected).mean(-1, keepdim=True)
+    beta, kl = task.beta("kto"), (rejected - ref_rejected).mean(-1, keepdim=True)
     desirable = ift.kto_loss(chosen, ref_chosen, torch.ones_like(drawn.differs), kl, beta)
     undesirable = ift.kto_loss(rejected, ref_rejected, torch.zeros_like(drawn.differs), kl, beta)
     return desirable.mean(-1) + ift.masked_mean(undesirable, drawn.differs)
@@ -122,8 +131,8 @@ def kto(policy: Policy, task: Task, drawn: Negatives) -> Tensor:
 def ppo(policy: Policy, task: Task, drawn: Rollouts) -> Tensor:
     """Clipped surrogate over the policy's own episodes: the only method that sees rewards and no target. No critic."""
     log_probs = walk_log_probs(cell_log_probs(policy), drawn.walks)
-    losses = ift.ppo_loss(log_probs, drawn.log_probs, drawn.advantages, drawn.walks.mask, task.settings.clip)
-    return losses.mean(-1)
+    clip = task.hyper("clip", 3)
+    return ift.ppo_loss(log_probs, drawn.log_probs, drawn.advantages, drawn.walks.mask, clip).mean(-1)
 
 
 OBJECTIVES: dict[str, Callable[..., Tensor]] = {
@@ -180,6 +189,18 @@ def draw_rollouts(policy: Policy, task: Task) -> Rollouts:
     return Rollouts(walks, walk_log_probs(log_probs, walks), centred / (std + 1e-8))
 
 
+def mixed_states(policy: Policy, task: Task) -> Tensor:
+    """δ_θ(s_i*) = (1 − λ) onehot(s_i*) + λ E[onehot(s')] of each target step, `[runs, targets, steps, cells]`."""
+    with torch.no_grad():
+        predicted = predicted_states(policy, task)
+    states = one_hot(task.targets.cells, predicted.shape[-1]).to(predicted.dtype).expand_as(predicted)
+    mask = task.targets.mask.expand(predicted.shape[:-1])
+    if task.settings.residual == "noise":
+        predicted = states + _noise_like(predicted - states, task.generators)
+    has_predecessor = torch.arange(mask.shape[-1], device=mask.device) > 0
+    return ift.temporal_residual(states, predicted, task.hyper("lam", 3), mask & has_predecessor)
+
+
 def predicted_states(policy: Policy, task: Task) -> Tensor:
     """E[onehot(s')], s' ~ P(· | s_{i−1}*, â): where the policy's own action leads, `[runs, targets, steps, cells]`.
 
@@ -196,6 +217,13 @@ def predicted_states(policy: Policy, task: Task) -> Tensor:
         probs = one_hot(action, 4).to(probs.dtype)
     reached = torch.einsum("rnta,ntac->rntc", probs, task.dynamics.transition[cells])
     return pad(reached[..., :-1, :], (0, 0, 1, 0))
+
+
+def _noise_like(residual: Tensor, generators: list[np.random.Generator]) -> Tensor:
+    """A random direction in the space of states, as long as each residual `[runs, ..., cells]`."""
+    draws = np.stack([generator.standard_normal(residual.shape[1:]) for generator in generators])
+    direction = torch.as_tensor(draws).to(residual)
+    return direction * (residual.norm(dim=-1, keepdim=True) / direction.norm(dim=-1, keepdim=True))
 
 
 def target_log_probs(policy: Policy, task: Task) -> Tensor:

@@ -13,6 +13,7 @@ from PIL import Image
 
 from ift import METHODS
 from toy.lake import ARROWS, Lake
+from toy.trajectories import Walk
 
 _PALETTE = sns.color_palette("colorblind").as_hex()
 COLOURS = {
@@ -26,30 +27,51 @@ _STEPS = np.array([(-1, 0), (0, 1), (1, 0), (0, -1)])  # (right, down) of each a
 
 def draw_lake(axes: Axes, lake: Lake, policy: np.ndarray, visits: np.ndarray, title: str, colour: str) -> None:
     """A policy `[cells, 4]` as arrows, as long as the action is likely, and visits `[cells]` as shades of blue."""
+    draw_cells(axes, lake, visits)
+    draw_moves(axes, lake, 0.46 * policy, "#1a1a1a")
+    axes.set_title(title, fontsize=10, color=colour, fontweight="bold")
+
+
+def draw_cells(axes: Axes, lake: Lake, shade: np.ndarray, *, darkest: float = 1.4, size: int = 8) -> None:
+    """Start, goal and holes; `shade [cells]` in blue, which at `darkest` is too dark to read an arrow on."""
     height, width = lake.shape
-    letters = lake.letters.reshape(lake.shape)
-    shade = np.where(letters == "H", np.nan, visits.reshape(lake.shape))
+    shade = np.where(lake.letters == "H", np.nan, shade).reshape(lake.shape)
     cmap = matplotlib.colormaps["Blues"].with_extremes(bad="#3b3b3b")
-    axes.imshow(shade, cmap=cmap, vmin=0, vmax=1.4)  # never darker than an arrow can be read on
-    size = 8 if max(lake.shape) <= 8 else 4
+    axes.imshow(shade, cmap=cmap, vmin=0, vmax=darkest)
+    size = size if max(lake.shape) <= 8 else size // 2
     for letter, row, column in zip(lake.letters, *np.indices(lake.shape).reshape(2, -1), strict=True):
         if letter == "S":
             axes.text(column - 0.45, row - 0.45, "S", ha="left", va="top", fontsize=size, fontweight="bold", color=_RED)
         if letter == "G":
             axes.text(column, row, "G", ha="center", va="center", fontsize=size + 2, fontweight="bold", color=_RED)
-    live = np.flatnonzero(~lake.terminal)
-    centre = np.stack([live % width, live // width], axis=1)[:, None, :]
-    length = 0.46 * policy[live][..., None] * _STEPS
-    tail = np.broadcast_to(centre, length.shape).reshape(-1, 2)
-    axes.quiver(
-        *tail.T, *length.reshape(-1, 2).T, angles="xy", scale_units="xy", scale=1, width=0.012, headwidth=3.6,
-        headlength=3.6, headaxislength=3.2, minlength=0.5, color="#1a1a1a",
-    )  # fmt: skip
     axes.set_xticks(np.arange(width + 1) - 0.5, minor=True)
     axes.set_yticks(np.arange(height + 1) - 0.5, minor=True)
     axes.grid(which="minor", color="#c9d6e3", linewidth=0.6)
     axes.tick_params(which="both", length=0, labelbottom=False, labelleft=False)
-    axes.set_title(title, fontsize=10, color=colour, fontweight="bold")
+
+
+def draw_moves(axes: Axes, lake: Lake, lengths: np.ndarray, colour: str, width: float = 0.012) -> None:
+    """An arrow for each move of the live cells, `lengths [cells, 4]` in cells."""
+    live = np.flatnonzero(~lake.terminal)
+    centre = np.stack([live % lake.shape[1], live // lake.shape[1]], axis=1)[:, None, :]
+    length = lengths[live][..., None] * _STEPS
+    tail = np.broadcast_to(centre, length.shape)
+    some = np.abs(length).sum(-1) > 0  # else a dot is drawn
+    axes.quiver(
+        *tail[some].T, *length[some].T, angles="xy", scale_units="xy", scale=1, width=width, headwidth=3.6,
+        headlength=3.6, headaxislength=3.2, minlength=0.5, color=colour,
+    )  # fmt: skip
+
+
+def draw_walk(axes: Axes, lake: Lake, walk: Walk, colour: str, style: str, offset: float, label: str) -> None:
+    """A walk as a line from cell to cell into the goal, moved aside by `offset` cells so that two can share a cell."""
+    cells = [cell for cell, _ in walk]
+    action = walk[-1][1]
+    points = np.array([(cell % lake.shape[1], cell // lake.shape[1]) for cell in cells], float)
+    points = np.vstack([points, points[-1] + _STEPS[action]]) + offset
+    axes.plot(*points.T, style, color=colour, linewidth=1.6, label=label)
+    arrow = {"arrowstyle": "->", "color": colour, "linewidth": 1.6}
+    axes.annotate("", points[-1], points[-2], arrowprops=arrow)
 
 
 def draw_errors(axes: Axes, summary: dict[str, Any], metric: str, label: str) -> None:

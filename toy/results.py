@@ -23,7 +23,16 @@ from toy.picture import draw_result, save_gif
 from toy.rollout import play
 from toy.settings import Settings
 
-_FILES = ("config.json", "runs.parquet", "start.parquet", "summary.json", "policies.npz", "picture.png", "play-*.gif")
+_FILES = (
+    "config.json",
+    "runs.parquet",
+    "start.parquet",
+    "curves.parquet",
+    "summary.json",
+    "policies.npz",
+    "picture.png",
+    "play-*.gif",
+)
 
 
 def describe(lake: Lake, methods: tuple[str, ...], settings: Settings) -> dict:
@@ -72,6 +81,7 @@ def save(
     """Write an experiment's files into `folder`, each whole or not at all; returns their paths.
 
     `config.json` (settings, versions), `runs.parquet` (a row per run and method), `start.parquet` (the start policies),
+    `curves.parquet` (distances during the training),
     `summary.json` (means with 95 % intervals, differences paired by seed), `policies.npz` (mean policy and visits by
     name), `picture.png`, and with `render` one `play-METHOD.gif` per method, played in Gymnasium with the first seed.
     `found` is the `summary` of the result. Files of these names that the folder held before are gone afterwards.
@@ -82,6 +92,7 @@ def save(
         _write_json(stage / "config.json", config)
         result.runs.to_parquet(stage / "runs.parquet", index=False)
         result.start.to_parquet(stage / "start.parquet", index=False)
+        result.curves.to_parquet(stage / "curves.parquet", index=False)
         _write_json(stage / "summary.json", found)
         np.savez_compressed(
             stage / "policies.npz",

@@ -73,6 +73,8 @@ class IFTOptions:
     """Whether `product` sums over later (left) or earlier (right) steps."""
     prediction: Literal["greedy", "sampled", "expected"] = "greedy"
     """Which of the policy's own actions makes the predicted state."""
+    residual: Literal["prediction", "noise"] = "prediction"
+    """noise: a random direction as long as the residual in its place, to see what the prediction itself adds."""
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,44 @@ def test_the_sum_form_is_the_papers_double_sum(seed, gamma):
         assert losses[row].item() == pytest.approx(double_sum / len(answer))
 
 
+@given(st.integers(0, 999), st.floats(0.01, 0.99))
+def test_the_sum_form_is_sft_with_fixed_weights_that_grow_along_the_answer(seed, gamma):
+    """Σ_n V_n = Σ_i (1 − γ^(i+1))/(1 − γ) ℓ_i: the policy plays no part in the weights."""
+    log_probs = batch(seed)[0].requires_grad_()
+    ift.ift_loss(log_probs, torch.ones_like(log_probs), gamma, form="sum").sum().backward()
+    tokens = log_probs.shape[-1]
+    weights = [(1 - gamma ** (i + 1)) / (1 - gamma) / tokens for i in range(tokens)]
+    torch.testing.assert_close(-log_probs.grad, torch.tensor([weights] * 3, dtype=log_probs.dtype))
+    assert weights == sorted(weights)
+
+
+@given(st.floats(0.01, 1))
+def test_the_two_forms_weigh_an_answer_the_other_way_round(gamma):
+    """Where all tokens are equally unlikely, product weighs the first ones most, sum the last ones."""
+    nll = torch.ones(1, 6, dtype=torch.float64)
+    product = ift.relation_weights(nll, torch.ones_like(nll), gamma)[0]
+    assert (product.diff() < 0).all()
+    log_probs = (-nll).requires_grad_()
+    ift.ift_loss(log_probs, torch.ones_like(nll), gamma, form="sum").sum().backward()
+    assert (-log_probs.grad[0].diff() > 0).all()
+
+
+@given(st.integers(0, 999), st.floats(0.01, 1), st.floats(0.1, 10))
+def test_the_product_form_grows_with_the_losses_themselves(seed, gamma, scale):
+    """Weights depend on the ratios of the losses only: twice the losses is twice the loss."""
+    log_probs, mask = batch(seed)
+    torch.testing.assert_close(
+        ift.ift_loss(scale * log_probs, mask, gamma), scale * ift.ift_loss(log_probs, mask, gamma)
+    )
+
+
+@given(st.integers(0, 999), st.floats(0, 1), st.sampled_from(["product", "sum"]))
+def test_no_form_is_zero_unless_every_target_token_is_certain(seed, gamma, form):
+    log_probs, mask = batch(seed)
+    assert (ift.ift_loss(log_probs, mask, gamma, form=form) > 0).all()
+    assert (ift.ift_loss(torch.zeros_like(log_probs), mask, gamma, form=form) == 0).all()
+
+
 @given(st.integers(0, 999), st.sampled_from(["product", "sum"]))
 def test_a_tensor_of_gammas_equals_a_loop(seed, form):
     log_probs, mask = batch(seed)

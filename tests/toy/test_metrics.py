@@ -97,3 +97,11 @@ def test_differences_are_paired_by_seed():
     assert row["high"] - row["low"] < 0.02
     alone = summarise(runs())["sft"]["policy_mse"]
     assert alone["high"] - alone["low"] > 0.3
+
+
+@pytest.mark.parametrize("ties", [1, 2, 3, 4])
+def test_certainty_about_one_of_several_best_moves_costs_a_known_distance(ties):
+    """The optimum shares its probability over k best moves; a target shows one: (1 − 1/k)/4 per cell is left."""
+    optimum = np.array([1 / ties] * ties + [0.0] * (4 - ties))
+    certain = np.eye(4)[0]
+    assert np.square(certain - optimum).mean() == pytest.approx((1 - 1 / ties) / 4)

@@ -9,7 +9,7 @@ import torch
 
 import ift
 from toy import Lake, Settings
-from toy.alignment import Problem, start_policies
+from toy.alignment import Problem, fine_tune, start_policies
 from toy.objectives import (
     OBJECTIVES,
     Negatives,
@@ -18,6 +18,7 @@ from toy.objectives import (
     draw,
     draw_negatives,
     draw_rollouts,
+    mixed_states,
     predicted_states,
     walk_log_probs,
 )
@@ -155,6 +156,36 @@ def test_the_greedy_residual_does_nothing_where_the_policy_already_prefers_the_t
     assert (predicted[:, 0, 1:].argmax(-1) == later).all()
     expected = predicted_states(start, replace(task, settings=replace(task.settings, prediction="expected")))
     assert (expected[:, 0, 1:].gather(-1, later.expand(RUNS, -1).unsqueeze(-1)) < 1).all()
+
+
+def test_with_adam_any_residual_moves_the_predicted_cells_by_a_whole_step():
+    """The gradient in the row of a cell that is only mixed in shrinks with λ; the first step of Adam does not."""
+    settings = Settings(seeds=RUNS, prediction="expected", lr=1e-3, steps=1)
+    lake = Lake.make("ring")
+    start, _ = start_policies(Problem.of(lake, settings), range(RUNS))
+    beside = 1  # the cell right of the start: off the target walk, where a move to the right would lead
+
+    def moved(lam, optimizer):
+        problem = Problem.of(lake, replace(settings, lam=lam, optimizer=optimizer))
+        tuned = fine_tune(problem, "ift", start, range(RUNS))
+        return (tuned.policy.first_weight - start.first_weight)[:, beside].abs().amax(-1)
+
+    for lam in (0.01, 0.5):
+        np.testing.assert_allclose(moved(lam, "adam"), 1e-3, rtol=1e-3)
+    assert (moved(0.0, "adam") == 0).all()
+    assert (moved(0.01, "sgd") < 0.05 * moved(0.5, "sgd")).all()
+
+
+def test_noise_is_as_long_as_the_residual_and_points_elsewhere():
+    task, policy = task_and_policy(Settings(seeds=RUNS, prediction="expected", lam=1.0))
+    states = torch.nn.functional.one_hot(task.targets.cells, policy.first_weight.shape[1])
+    residual = (mixed_states(policy, task) - states)[..., 1:, :]
+    noise_task = replace(task, settings=replace(task.settings, residual="noise"))
+    noise = (mixed_states(policy, noise_task) - states)[..., 1:, :]
+    torch.testing.assert_close(noise.norm(dim=-1), residual.norm(dim=-1))
+    assert (mixed_states(policy, noise_task)[..., 0, :] == states[..., 0, :]).all()
+    cosine = torch.nn.functional.cosine_similarity(noise, residual, dim=-1)
+    assert cosine.abs().mean() < 0.5
 
 
 def test_sampled_predictions_average_to_the_expected_ones():

@@ -45,6 +45,29 @@ def test_parameter_mse_is_over_all_parameters():
     assert parameter_mse(one, other).item() == pytest.approx((flat[0] - flat[1]).square().mean().item())
 
 
+def test_hidden_units_in_another_order_are_the_same_policy_with_other_weights():
+    policy = policies()
+    order = torch.randperm(policy.second_weight.shape[1], generator=torch.Generator().manual_seed(0))
+    same = Policy(
+        policy.first_weight[..., order],
+        policy.first_bias[..., order],
+        policy.second_weight[:, order],
+        policy.second_bias,
+    )
+    torch.testing.assert_close(cell_log_probs(same), cell_log_probs(policy))
+    assert (parameter_mse(same, policy) > 1e-3).all()
+
+
+def test_a_mixed_state_is_the_mixture_of_the_cells_rows():
+    """Before the first non-linearity: (1 − λ) W[s] + λ Σ p(s') W[s']."""
+    policy = policies()
+    cells = policy.first_weight.shape[1]
+    mixed = torch.rand(len(policy.first_weight), 1, cells, generator=torch.Generator().manual_seed(0)).double()
+    hidden = torch.relu(torch.einsum("rnc,rcw->rnw", mixed, policy.first_weight) + policy.first_bias)
+    wanted = torch.log_softmax(hidden @ policy.second_weight + policy.second_bias, -1)
+    torch.testing.assert_close(state_log_probs(policy, mixed), wanted)
+
+
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_training_in_a_batch_equals_training_alone(optimizer):
     aim = torch.tensor([1, 2, 0, 3, 1, 2])

@@ -1,0 +1,133 @@
+"""The audit: settings chosen on development lakes, run once on held-out ones, and each claim judged by the numbers."""
+
+import json
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from figures import protocols
+from figures.audit_figures import draw_claims, draw_lambda
+from figures.audit_page import render
+from figures.claims import findings, standing
+from figures.protocols import PROTOCOLS
+from figures.store import Part, runs_of, write_whole
+from figures.style import save
+from toy import Settings, Trial, sweep
+
+Lakes = tuple[tuple[str, bool], ...]
+
+
+def audit(out: Path, quick: bool = False, jobs: int = -1) -> list[Path]:
+    """Run what is missing under `out/audit-runs`, write `audit.json`, `AUDIT.md` and the figures; their paths."""
+    scale = _scale(quick)
+    trials = protocols.development_trials(quick)
+    development = _development(out / "audit-runs" / "development", scale["development_lakes"], trials, jobs)
+    settings = protocols.protocol_settings(development, trials)
+    held_out = _held_out(out / "audit-runs" / "held-out", scale["held_out_lakes"], settings, scale["seeds"], jobs)
+    found = _json_ready(
+        {
+            "command": f"python -m figures audit{' --quick' if quick else ''}",
+            "versions": {name: version(name) for name in ("torch", "numpy", "pandas")},
+            "development": {
+                "lakes": [protocols.lake_key(*lake) for lake in scale["development_lakes"]],
+                "seeds": list(protocols.DEVELOPMENT_SEEDS),
+                "settings_per_method": len(trials) // len(protocols.METHODS),
+                "trainings": len(development),
+            },
+            "held_out": {
+                "lakes": [protocols.lake_key(*lake) for lake in scale["held_out_lakes"]],
+                "seeds": list(scale["seeds"]),
+                "trainings": len(held_out),
+            },
+            "protocols": {
+                name: {"what": what, "settings": {m: _own(m, s) for m, s in settings[name].items()}}
+                for name, what in PROTOCOLS.items()
+            },
+            "common": {name: getattr(Settings(), name) for name in _COMMON},
+            "standing": standing(held_out),
+            "claims": findings(held_out),
+        }
+    )
+    written = [out / "audit.json", out / "AUDIT.md"]
+    write_whole(written[0], lambda path: path.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n"))
+    write_whole(written[1], lambda path: path.write_text(render(found)))
+    for name, figure in (("audit", draw_claims(found)), ("audit-lambda", draw_lambda(held_out))):
+        written += save(figure, out, name)
+    return written
+
+
+_COMMON = ("steps", "width", "start", "start_optimal_share", "start_steps", "start_lr", "negatives",
+           "negatives_per_step", "rollouts", "discount")  # fmt: skip
+_OWN = {
+    "sft": (),
+    "ift": ("lam", "gamma", "propagation", "prediction"),
+    "dpo": ("beta", "label_smoothing"),
+    "orpo": ("beta",),
+    "ppo": ("clip", "epochs"),
+}
+
+
+def _own(method: str, settings: Settings) -> dict[str, Any]:
+    """The settings that matter to a method, beyond those that all share."""
+    own = {name: asdict(settings)[name] for name in ("optimizer", "lr", *_OWN[method])}
+    return {**own, "beta": settings.beta_of(method)} if "beta" in own else own
+
+
+def _changed(settings: Settings) -> dict[str, Any]:
+    """What the settings say other than the defaults."""
+    defaults = asdict(Settings())
+    return {name: value for name, value in asdict(settings).items() if value != defaults[name]}
+
+
+def _scale(quick: bool) -> dict[str, Any]:
+    if not quick:
+        return {
+            "development_lakes": protocols.DEVELOPMENT_LAKES,
+            "held_out_lakes": protocols.HELD_OUT_LAKES,
+            "seeds": protocols.HELD_OUT_SEEDS,
+        }
+    return {
+        "development_lakes": protocols.DEVELOPMENT_LAKES[:2],
+        "held_out_lakes": protocols.HELD_OUT_LAKES[:4],
+        "seeds": (protocols.HELD_OUT_SEEDS[0], 8),
+    }
+
+
+def _development(folder: Path, lakes: Lakes, trials: dict[str, Trial], jobs: int) -> pd.DataFrame:
+    parts: dict[str, Part] = {}
+    for lake in lakes:
+        for method in protocols.METHODS:
+            own = {name: trial for name, trial in trials.items() if trial.method == method}
+            parts[f"{protocols.lake_key(*lake)}-{method}"] = (_sweep, (lake, own))
+    definition = {"lakes": lakes, "trials": {name: [t.method, _changed(t.settings)] for name, t in trials.items()}}
+    return runs_of(folder, definition, parts, jobs)
+
+
+def _held_out(
+    folder: Path, lakes: Lakes, settings: dict[str, dict[str, Settings]], seeds: tuple[int, int], jobs: int
+) -> pd.DataFrame:
+    parts: dict[str, Part] = {}
+    for lake in lakes:
+        for i, name in enumerate(PROTOCOLS):
+            trials = protocols.held_out_trials(settings[name], seeds)
+            parts[f"{protocols.lake_key(*lake)}-{i}"] = (_sweep, (lake, trials, name))
+    definition = {
+        "lakes": lakes,
+        "seeds": seeds,
+        "lams": protocols.LAMS,
+        "protocols": {name: {m: _changed(s) for m, s in of.items()} for name, of in settings.items()},
+    }
+    return runs_of(folder, definition, parts, jobs)
+
+
+def _sweep(lake: tuple[str, bool], trials: dict[str, Trial], protocol: str = "") -> pd.DataFrame:
+    rows = sweep(protocols.make_lake(*lake), trials)
+    return rows.assign(lake=protocols.lake_key(*lake), slippery=lake[1], protocol=protocol)
+
+
+def _json_ready(data: Any) -> Any:
+    """The data as it will be read back, so that page and file are made from the same."""
+    return json.loads(json.dumps(data, ensure_ascii=False))

@@ -1,0 +1,174 @@
+"""`AUDIT.md` from the audit's numbers: every sentence that says what came out is put together from them."""
+
+from collections.abc import Iterable
+from typing import Any
+
+_UNITS = {"policies": "%", "weights": "%", "cells": " cells"}
+_SIGNS = {"holds": "✓", "contradicted": "✗", "open": "·", "same": "="}
+_METHODS = {"sft": "SFT", "ift": "IFT", "orpo": "ORPO", "dpo": "DPO", "ppo": "PPO"}
+
+
+def render(found: dict[str, Any]) -> str:
+    """The page, Markdown; `found` is what `audit.json` holds."""
+    sections = (_head(found), verdicts(found), _by_protocol(found), _standing(found), _setting(found), _OPEN)
+    return "\n".join(sections)
+
+
+def verdicts(found: dict[str, Any]) -> str:
+    """The table of verdicts, also README's."""
+    rows = []
+    for claim in found["claims"]:
+        over_all = [cell for cell in claim["cells"] if cell["ice"] == "all"]
+        signs = "; ".join(
+            f"{space} {' '.join(_SIGNS[cell['state']] for cell in over_all if cell['space'] == space)}"
+            for space in dict.fromkeys(cell["space"] for cell in over_all)
+        )
+        shares = [cell["lakes_share"] for cell in over_all]
+        lakes = f"{100 * min(shares):.0f}–{100 * max(shares):.0f} %"
+        rows.append(
+            (claim["claim"], f"**{claim['verdict']}**", signs, lakes, f"[{claim['figure']}]({claim['figure']})")
+        )
+    names = ", ".join(found["protocols"])
+    return "\n".join(
+        (
+            "## Verdicts",
+            "",
+            f"One sign per protocol ({names}): ✓ the claim holds (the 95 % interval lies above 0), ✗ it is "
+            "contradicted (below 0), · undecided, = no difference at all. *Policies* and *weights* are the two "
+            "distances to the optimum; *lakes* is the share of lakes whose own mean agrees with the claim, from the "
+            "lowest to the highest cell.",
+            "",
+            *_table(("claim", "verdict", "by protocol", "lakes", "figure"), rows),
+            "",
+        )
+    )
+
+
+def _head(found: dict[str, Any]) -> str:
+    development, held_out = found["development"], found["held_out"]
+    return (
+        f"# What holds of the paper's claims on Frozen Lake\n\n"
+        f"Written by `{found['command']}` from `audit.json`; no number or verdict here was typed.\n\n"
+        f"Each method had {development['settings_per_method']} settings to choose from, on "
+        f"{len(development['lakes'])} development lakes with {development['seeds'][1]} seeds each "
+        f"({development['trainings']:,} trainings). The chosen ones, the published ones and shared ones were then run "
+        f"once on {len(held_out['lakes'])} other lakes with {held_out['seeds'][1]} other seeds each "
+        f"({held_out['trainings']:,} trainings). Nothing was chosen on those.\n"
+    )
+
+
+def _by_protocol(found: dict[str, Any]) -> str:
+    lines = [
+        "## Every claim, protocol by protocol",
+        "",
+        "Effect with 95 % interval (bootstrap over lakes and seeds), above 0 where the claim's direction is right. A "
+        "distance is a share of the start policy's own, in percent. A claim of several comparisons shows its weakest. "
+        "Last two columns: share of lakes, and the state on ice that is not slippery / slippery.",
+        "",
+    ]
+    for claim in found["claims"]:
+        compared = ", ".join(f"{better} better than {worse}" for better, worse in claim["comparisons"])
+        rows = []
+        for cell in (cell for cell in claim["cells"] if cell["ice"] == "all"):
+            by_ice = [
+                _SIGNS[other["state"]]
+                for other in claim["cells"]
+                if other["ice"] != "all" and (other["protocol"], other["space"]) == (cell["protocol"], cell["space"])
+            ]
+            share = f"{100 * cell['lakes_share']:.0f} % of {cell['lakes']}"
+            row = (cell["protocol"], cell["space"], _effect(cell), _SIGNS[cell["state"]], share, " / ".join(by_ice))
+            rows.append(row)
+        header = ("protocol", "space", "effect [95 %]", "", "lakes", "ice")
+        lines += [f"### {claim['claim']}", "", f"{claim['verdict'].capitalize()}. Compared: {compared}.", ""]
+        lines += [*_table(header, rows), ""]
+    return "\n".join(lines)
+
+
+def _effect(cell: dict[str, Any]) -> str:
+    scale, unit = (1, _UNITS[cell["space"]]) if cell["space"] == "cells" else (100, _UNITS[cell["space"]])
+    effect, low, high = (scale * cell[key] for key in ("effect", "low", "high"))
+    return f"{effect:+.2f}{unit} [{low:+.2f}, {high:+.2f}]"
+
+
+def _standing(found: dict[str, Any]) -> str:
+    rows = [
+        (
+            row["protocol"],
+            _METHODS.get(row["method"], row["method"]),
+            f"{100 * row['policy_mse']:.1f} %",
+            f"{100 * row['parameter_mse']:.1f} %",
+            f"{row['success']:.3f}",
+            f"{row['cells_visited']:.2f}",
+            f"{row['sampled_steps']:,.0f}",
+            f"{row['stopped']}",
+        )
+        for row in found["standing"]
+    ]
+    header = (
+        "protocol", "method", "MSE of policy", "MSE of weights", "success", "cells visited", "steps sampled", "stopped"
+    )  # fmt: skip
+    return "\n".join(
+        (
+            "## Where each method ends",
+            "",
+            "Means over the held-out lakes, closest policy first; MSEs as shares of the start policy's (100 %: no "
+            "nearer to the optimum than before). *Steps sampled* is how many steps of the lake a training had to take: "
+            "none for SFT and IFT, negatives for ORPO and DPO, episodes for PPO, which sees rewards and no target and "
+            "is here to show what sampling buys. *Stopped*: runs whose numbers were no longer finite.",
+            "",
+            *_table(header, rows),
+            "",
+        )
+    )
+
+
+def _setting(found: dict[str, Any]) -> str:
+    rows = [
+        (name, *(", ".join(f"{key} {value}" for key, value in own.items()) for own in protocol["settings"].values()))
+        for name, protocol in found["protocols"].items()
+    ]
+    methods = [_METHODS[name] for name in next(iter(found["protocols"].values()))["settings"]]
+    common = ", ".join(f"{name} {value}" for name, value in found["common"].items())
+    versions = ", ".join(f"{name} {number}" for name, number in found["versions"].items())
+    first, count = found["held_out"]["seeds"]
+    development_first, development_count = found["development"]["seeds"]
+    last = first + count - 1
+    return "\n".join(
+        (
+            "## Lakes, seeds and settings",
+            "",
+            *(f"- *{name}*: {protocol['what']}." for name, protocol in found["protocols"].items()),
+            "",
+            *_table(("protocol", *methods), rows),
+            "",
+            f"The same for all: {common}; float32. {versions}.",
+            "",
+            f"Development lakes: {', '.join(found['development']['lakes'])}; seeds {development_first} to "
+            f"{development_first + development_count - 1}. Held-out lakes: {', '.join(found['held_out']['lakes'])}; "
+            f"seeds {first} to {last}. `random-5-200` is `--map random:5:200` of `python -m toy.frozenlake`.",
+            "",
+        )
+    )
+
+
+_OPEN = """## What the paper leaves open, and what was assumed
+
+The code of the paper's Frozen Lake was never released. Assumed here, and the same for every method:
+
+- *Maps*: the paper has one, with one optimal and one sub-optimal trajectory. Here many; on most, several walks are
+  equally short, and the optimal policy is then uniform over the best moves, while targets show one of them.
+- *Network, start, optimiser, step size, updates*: a two-layer network; a start trained toward 60 % optimum and 40 %
+  uniform; the rest as listed above. The step size of the paper's language models (5e-7) says nothing here.
+- *The residual on a lake*: the cell where the policy's own move would have led, mixed into the target cell.
+- *Negatives* of DPO and ORPO: drawn from the policy as it is during the training. The paper says that they are sampled
+  from the policy, not when.
+- *Optimal parameters*: the same network, from the same start, trained on the optimal policy. Distances between weights
+  depend on that choice; distances between policies do not.
+- *On slippery ice* a target walk is the likeliest successful episode, slips included.
+"""
+
+
+def _table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:
+    header = list(header)
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    return lines + ["| " + " | ".join(row) + " |" for row in rows]

@@ -1,0 +1,223 @@
+"""The paper's claims about Frozen Lake as comparisons between trials, and what held-out runs say of each."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations, pairwise
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from figures.protocols import DISTANCES, LAMS, PROTOCOLS
+
+RESAMPLES = 2000
+ICE = {"all": (False, True), "not slippery": (False,), "slippery": (True,)}
+SPACES = {"policy_mse": "policies", "parameter_mse": "weights", "cells_visited": "cells"}
+PAPERS_ORDER = ("dpo", "ift", "orpo", "sft")
+Tables = dict[tuple[str, str], pd.DataFrame]  # (trial, metric): [lakes, seeds]
+_OTHERS = ("success", "cells_visited", "sampled_steps")
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A sentence, and the comparisons (better trial, worse trial) that all have to come out for it to hold.
+
+    Better is a smaller MSE to the optimum, in both spaces; or more cells visited, where `metric` says so.
+    """
+
+    name: str
+    sentence: str
+    comparisons: tuple[tuple[str, str], ...]
+    metric: str | None = None
+    figure: str = "audit.png"
+
+
+def _pairwise(first: str, second: str) -> Claim:
+    name = f"{first} < {second}"
+    return Claim(name, f"{first.upper()} comes closer to the optimum than {second.upper()}", ((first, second),))
+
+
+CLAIMS = (
+    Claim(
+        "order",
+        "The order is DPO, IFT, ORPO, SFT, from the closest to the farthest",
+        tuple(pairwise(PAPERS_ORDER)),
+    ),
+    *(_pairwise(*pair) for pair in combinations(PAPERS_ORDER, 2)),
+    *(
+        Claim(f"{method} visits", f"{method.upper()} visits more cells than SFT", ((method, "sft"),), "cells_visited")
+        for method in ("ift", "dpo", "orpo")
+    ),
+    Claim(
+        "lambda 0.2",
+        "λ = 0.2 is the best λ",
+        tuple(("ift lam=0.2", f"ift lam={lam:g}") for lam in LAMS if lam != 0.2),
+        figure="audit-lambda.png",
+    ),
+    Claim(
+        "residual",
+        "The temporal residual helps: λ = 0.2 is better than λ = 0",
+        (("ift lam=0.2", "ift lam=0"),),
+        figure="audit-lambda.png",
+    ),
+    Claim("propagation", "Propagation helps: γ as set is better than γ = 0", (("ift", "ift gamma=0"),)),
+    Claim(
+        "product",
+        "The released form (product) is better than the paper's equation (sum)",
+        (("ift propagation=product", "ift propagation=sum"),),
+    ),
+    Claim(
+        "not noise",
+        "The residual does more than input noise of the same length",
+        (("ift", "ift residual=noise"),),
+        figure="audit-lambda.png",
+    ),
+)
+
+
+def findings(runs: pd.DataFrame) -> list[dict[str, Any]]:
+    """Every claim with its cells (protocol × space × ice) and a verdict, JSON-ready; `runs` as the audit's held-out."""
+    samples = {ice: _resamples(runs, kinds) for ice, kinds in ICE.items()}
+    by_protocol = {str(protocol): _tables(table) for protocol, table in runs.groupby("protocol", sort=False)}
+    found = []
+    for claim in CLAIMS:
+        cells = [
+            {"protocol": protocol, "space": SPACES[metric], "ice": ice, **_cell(tables, claim, metric, sample)}
+            for protocol, tables in by_protocol.items()
+            for metric in ([claim.metric] if claim.metric else DISTANCES)
+            for ice, sample in samples.items()
+        ]
+        found.append(
+            {
+                "name": claim.name,
+                "claim": claim.sentence,
+                "comparisons": claim.comparisons,
+                "figure": claim.figure,
+                "cells": cells,
+                "verdict": verdict(cells),
+            }
+        )
+    return found
+
+
+def lake_means(table: pd.DataFrame, trial: str, metric: str) -> pd.DataFrame:
+    """A trial's metric `[lakes, seeds]` in a protocol's runs; an MSE as a share of the lake's mean start MSE."""
+    rows = table[table["trial"] == trial]
+    values = rows.pivot(index="lake", columns="seed", values=metric)
+    if metric in DISTANCES:
+        values = values.div(rows.groupby("lake")[f"start_{metric}"].mean(), axis=0)
+    return values
+
+
+def _tables(table: pd.DataFrame) -> Tables:
+    """`lake_means` of every trial and metric of a protocol."""
+    return {(trial, metric): lake_means(table, trial, metric) for trial in table["trial"].unique() for metric in SPACES}
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Bootstrap resamples: lakes drawn with replacement, and seeds within each, as counts."""
+
+    lakes: list[str]
+    of_lakes: np.ndarray  # [resamples, lakes]
+    of_seeds: np.ndarray  # [resamples, lakes, seeds]
+
+    def means(self, values: np.ndarray) -> np.ndarray:
+        """Mean over lakes of the mean over seeds of `[..., lakes, seeds]`, NaN left out: `[resamples, ...]`."""
+        known = ~np.isnan(values)
+        totals = np.einsum("bls,...ls->b...l", self.of_seeds, np.where(known, values, 0))
+        counts = np.einsum("bls,...ls->b...l", self.of_seeds, known.astype(float))
+        per_lake = np.divide(totals, counts, out=np.zeros_like(totals), where=counts > 0)
+        weights = self.of_lakes.reshape(len(self.of_lakes), *[1] * (values.ndim - 2), -1) * (counts > 0)
+        return (per_lake * weights).sum(-1) / weights.sum(-1)
+
+
+def _resamples(runs: pd.DataFrame, kinds: Sequence[bool]) -> Sample:
+    """The same draws for every claim: differences between cells are never those of the draws."""
+    chosen = runs[runs["slippery"].isin(kinds)]
+    lakes, seeds = sorted(chosen["lake"].unique()), chosen["seed"].nunique()
+    generator = np.random.default_rng(len(lakes))
+    of_lakes = generator.multinomial(len(lakes), np.full(len(lakes), 1 / len(lakes)), RESAMPLES)
+    of_seeds = generator.multinomial(seeds, np.full(seeds, 1 / seeds), (RESAMPLES, len(lakes)))
+    return Sample(lakes, of_lakes.astype(float), of_seeds.astype(float))
+
+
+def _cell(tables: Tables, claim: Claim, metric: str, sample: Sample) -> dict[str, Any]:
+    """Effect of the claim's weakest comparison, its interval, and the share of lakes where all comparisons come out.
+
+    A claim of K comparisons holds if each does (intersection-union: every lower end at 2.5 %), and is contradicted if
+    one is surely the other way (upper ends at 2.5 %/K): the interval is from the lowest lower to the lowest upper end.
+    """
+    sign = 1 if metric == "cells_visited" else -1
+    differences = np.stack(
+        [
+            (sign * (tables[better, metric] - tables[worse, metric])).loc[sample.lakes]
+            for better, worse in claim.comparisons
+        ]
+    )  # [comparisons, lakes, seeds]
+    per_lake = np.nanmean(differences, axis=-1)
+    means = sample.means(differences)  # [resamples, comparisons]
+    low, high = (float(np.quantile(means, q, axis=0).min()) for q in (0.025, 1 - 0.025 / len(differences)))
+    effect = float(np.nanmean(per_lake, -1).min())
+    return {
+        "effect": effect,
+        "low": low,
+        "high": high,
+        "lakes_share": float((per_lake > 0).all(0).mean()),
+        "lakes": len(sample.lakes),
+        "state": "holds" if low > 0 else "contradicted" if high < 0 else "same" if low == high == 0 else "open",
+    }
+
+
+def verdict(cells: Sequence[dict[str, Any]]) -> str:
+    """*holds*, *does not hold*, *not shown* or *depends on …*, from the cells alone.
+
+    A claim holds in a cell if its whole interval is above 0, and is contradicted there if it is below. It holds if it
+    does so in every protocol and space over all lakes; if it does so in some, the factor is named that tells them
+    apart, if one does; if in none, it does not hold where it is contradicted, and is not shown where it never is.
+    """
+    over_all = [cell for cell in cells if cell["ice"] == "all"]
+    split = [cell for cell in cells if cell["ice"] != "all"]
+    holds = sum(cell["state"] == "holds" for cell in over_all)
+    if holds == len(over_all):
+        return "holds"
+    for factor, among in (("ice", split), ("space", over_all), ("protocol", over_all)):
+        told_apart = _told_apart(among, factor)
+        if told_apart is not None:
+            where, elsewhere = told_apart
+            return f"depends on the {factor}: holds for {', '.join(where)}; not for {', '.join(elsewhere)}"
+    against, cells_in_all = sum(cell["state"] == "contradicted" for cell in over_all), len(over_all)
+    if holds:
+        return f"depends on protocol and space: holds in {holds} of {cells_in_all} cells, contradicted in {against}"
+    if against:
+        return f"does not hold: contradicted in {against} of {cells_in_all} cells, holds in none"
+    return f"not shown: undecided in all {cells_in_all} cells"
+
+
+def _told_apart(cells: Sequence[dict[str, Any]], factor: str) -> tuple[list[str], list[str]] | None:
+    """The levels of a factor where a claim holds throughout, and where nowhere, if each level is one of the two."""
+    states: dict[str, set[bool]] = {}
+    for cell in cells:
+        states.setdefault(cell[factor], set()).add(cell["state"] == "holds")
+    where = [level for level, held in states.items() if held == {True}]
+    elsewhere = [level for level, held in states.items() if held == {False}]
+    return (where, elsewhere) if where and elsewhere and len(where) + len(elsewhere) == len(states) else None
+
+
+def standing(runs: pd.DataFrame) -> list[dict[str, Any]]:
+    """The start policies, then each protocol's methods: mean over lakes of seeds' means, MSEs as shares of the start's.
+
+    `stopped` counts the runs whose numbers were no longer finite.
+    """
+    rows = []
+    for (protocol, method), table in runs[runs["trial"] == runs["method"]].groupby(["protocol", "method"], sort=False):
+        distances = {metric: float(lake_means(table, str(method), metric).mean(axis=1).mean()) for metric in DISTANCES}
+        others = {name: float(table.groupby("lake")[name].mean().mean()) for name in _OTHERS}
+        stopped = int((table["stopped_at_step"] >= 0).sum())
+        rows.append({"protocol": str(protocol), "method": method, **distances, **others, "stopped": stopped})
+    order = list(PROTOCOLS)
+    rows.sort(key=lambda row: (order.index(str(row["protocol"])), row["policy_mse"]))
+    starts = runs[(runs["trial"] == "sft") & (runs["protocol"] == order[0])].groupby("lake")
+    before = {name: float(starts[f"start_{name}"].mean().mean()) for name in ("success", "cells_visited")}
+    start = {"protocol": "all", "method": "start", **dict.fromkeys(DISTANCES, 1.0), **before}
+    return [{**start, "sampled_steps": 0.0, "stopped": 0}, *rows]

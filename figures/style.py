@@ -1,0 +1,38 @@
+"""How every figure looks and is saved: sizes of a two-column paper, PNG and SVG, a caption beside them."""
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.figure import Figure
+
+from figures.store import write_whole
+
+PAGE = 7.0  # inches, both columns of a two-column page
+PAPER: dict[Any, Any] = {
+    "font.size": 7.5,
+    "axes.titlesize": 8,
+    "axes.labelsize": 7.5,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "lines.linewidth": 1.2,
+    "svg.hashsalt": "intuitive-fine-tuning",  # the same figure is the same bytes
+}
+paper = matplotlib.rc_context(PAPER)  # decorates what draws
+
+
+@paper
+def save(figure: Figure, out: Path, name: str, caption: str | None = None) -> list[Path]:
+    """Write `NAME.png`, `NAME.svg` and the caption `NAME.md` into `out`; their paths."""
+    out.mkdir(parents=True, exist_ok=True)
+    written = [out / f"{name}.png", out / f"{name}.svg"]
+    write_whole(written[0], lambda path: figure.savefig(path, dpi=300, format="png"))
+    write_whole(written[1], lambda path: figure.savefig(path, format="svg", metadata={"Date": None}))
+    if caption is not None:
+        written.append(out / f"{name}.md")
+        write_whole(written[2], lambda path: path.write_text(caption + "\n"))
+    return written

@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: demo demo-lm test test-slow test-real lint bench readme clean
+.PHONY: demo demo-lm test test-slow test-real lint bench figures audit readme clean
 
 demo: .venv/installed-base
 	$(BIN)/python -m toy.frozenlake --method ift
@@ -30,6 +30,19 @@ lint: .venv/installed-dev
 bench: .venv/installed-bench .venv/installed-lm
 	$(BIN)/python bench/toy.py
 	$(BIN)/python bench/lm.py
+	$(BIN)/python bench/methods.py
+
+# The figures of docs/figures
+figures: .venv/installed-lm
+	$(BIN)/python -m figures all
+	mkdir -p docs/figures
+	for name in paradigms frozen-lake lambda-gamma phase tables; do cp results/figures/$$name.png results/figures/$$name.md docs/figures; done
+
+# docs/audit
+audit: .venv/installed-base
+	$(BIN)/python -m figures audit
+	mkdir -p docs/audit
+	cp results/figures/AUDIT.md results/figures/audit.json results/figures/audit.png results/figures/audit-lambda.png docs/audit
 
 # The picture and the table of README.md
 readme: .venv/installed-base

@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
+from matplotlib.ticker import FormatStrFormatter, NullLocator
 
 from figures.protocols import DISTANCES, lake_key, make_lake
 from figures.store import Part, runs_of
@@ -69,26 +71,33 @@ def relative_planes(runs: pd.DataFrame) -> dict[tuple[str, str, str], pd.DataFra
 
 @paper
 def _draw(planes: dict[tuple[str, str, str], pd.DataFrame]) -> Figure:
-    figure = Figure(figsize=(PAGE, 5.6), layout="constrained")
+    figure = Figure(figsize=(PAGE, 5.4), layout="constrained")
     grid = figure.subplots(len(PREDICTIONS), 2 * len(FORMS), sharex=True, sharey=True)
-    every = np.concatenate([plane.to_numpy().ravel() for plane in planes.values()])
-    limits = (float(every.min()), float(np.quantile(every, 0.95)))
-    for column, (metric, form) in enumerate(product(DISTANCES, FORMS)):
-        mine = [planes[prediction, form, metric] for prediction in PREDICTIONS]
-        for axes, prediction, plane in zip(grid[:, column], PREDICTIONS, mine, strict=True):
-            image = _draw_plane(axes, plane, limits)
-            axes.set_ylabel(f"{prediction}\nλ" if column == 0 else "")
-        grid[0, column].set_title(f"{_TITLES[metric]}, {form}")
-        grid[-1, column].set_xlabel("γ")
-    bar = figure.colorbar(image, ax=grid, shrink=0.5, extend="max")
-    bar.set_label("MSE, % of SFT's on the same lake")
-    figure.supxlabel("line: as close as SFT · star: closest · circle: the released λ 0.2, γ 0.95", fontsize=7)
+    for i, metric in enumerate(DISTANCES):
+        mine = {(prediction, form): plane for (prediction, form, kind), plane in planes.items() if kind == metric}
+        every = np.concatenate([plane.to_numpy().ravel() for plane in mine.values()])
+        lowest, highest = float(every.min()), float(np.quantile(every, 0.9))
+        norm = LogNorm(lowest, highest)
+        columns = grid[:, len(FORMS) * i : len(FORMS) * (i + 1)]
+        for (row, prediction), (column, form) in product(enumerate(PREDICTIONS), enumerate(FORMS)):
+            axes = columns[row, column]
+            image = _draw_plane(axes, mine[prediction, form], norm)
+            axes.set_title(f"{_TITLES[metric]}, {form}" if row == 0 else "")
+            axes.set_xlabel("γ" if row == len(PREDICTIONS) - 1 else "")
+            axes.set_ylabel(f"{prediction}\nλ" if column == i == 0 else "")
+        bar = figure.colorbar(image, ax=columns, location="bottom", shrink=0.8, aspect=30, extend="max")
+        ticks = (100, 150, 200, 300, 500) if highest > 2 * lowest else (100, 110, 120, 130, 140, 160, 180)
+        bar.set_ticks([tick for tick in ticks if lowest <= tick <= highest])
+        bar.ax.xaxis.set_major_formatter(FormatStrFormatter("%g"))
+        bar.ax.xaxis.set_minor_locator(NullLocator())
+        bar.set_label(f"MSE of {_TITLES[metric]}, % of SFT's on the same lake")
+    figure.supxlabel("star: closest · circle: the released λ 0.2, γ 0.95 · line: as close as SFT", fontsize=7)
     return figure
 
 
-def _draw_plane(axes: Axes, plane: pd.DataFrame, limits: tuple[float, float]) -> AxesImage:
+def _draw_plane(axes: Axes, plane: pd.DataFrame, norm: LogNorm) -> AxesImage:
     values = plane.to_numpy()
-    image = axes.imshow(values, cmap="cividis_r", vmin=limits[0], vmax=limits[1], aspect="auto", origin="lower")
+    image = axes.imshow(values, cmap="cividis_r", norm=norm, aspect="auto", origin="lower")
     if values.min() < 100 < values.max():
         axes.contour(values, levels=[100.0], colors="white", linewidths=1.0)
     row, column = np.unravel_index(values.argmin(), values.shape)

@@ -69,6 +69,7 @@ def _draw(lake: Lake, tables: dict[str, np.ndarray], costs: dict[str, Any]) -> F
     figure = Figure(figsize=(PAGE, 2.42), layout="constrained")
     for axes, (method, what) in zip(figure.subplots(1, len(SHOWN)), SHOWN.items(), strict=True):
         draw_cells(axes, lake, tables[f"{method}_states"], darkest=0.32, size=7)
+        axes.set_anchor("N")
         for kind, colour in (("lowered", "#d55e00"), ("raised", "#1a1a1a")):
             share = tables[f"{method}_{kind}"]
             draw_moves(axes, lake, np.sqrt(share / share.sum()) if share.any() else share, colour, width=0.016)

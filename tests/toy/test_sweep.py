@@ -46,3 +46,18 @@ def test_every_trial_is_what_align_gives_alone(monkeypatch):
 def test_an_unknown_method_is_refused_before_anything_runs():
     with pytest.raises(ValueError, match="method 'iftt' is unknown: did you mean 'ift'"):
         sweep(LAKE, {"a": Trial("iftt", BASE)})
+
+
+def test_with_adam_the_smallest_residual_does_most_of_what_a_large_one_does():
+    """The jump between λ = 0 and λ = 0.01, which plain gradient descent does not make."""
+    lake = Lake.make("random:6:201", slippery=True)
+    base = Settings(seeds=8, dtype="float32")
+    numbers = {
+        f"{optimizer} {lam}": Trial("ift", replace(base, optimizer=optimizer, lr=lr, lam=lam))
+        for optimizer, lr in (("adam", 3e-3), ("sgd", 0.3))
+        for lam in (0.0, 0.01, 0.2)
+    }
+    mse = sweep(lake, numbers).groupby("trial")["policy_mse"].mean()
+    jump = {o: (mse[f"{o} 0.01"] - mse[f"{o} 0.0"]) / (mse[f"{o} 0.2"] - mse[f"{o} 0.0"]) for o in ("adam", "sgd")}
+    assert jump["adam"] > 0.8
+    assert abs(jump["sgd"]) < 0.1

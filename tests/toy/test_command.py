@@ -38,8 +38,8 @@ def test_it_prints_a_table_and_writes_its_files(monkeypatch, capsys, tmp_path):
     out = tmp_path / "out"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
     assert {path.name for path in out.iterdir()} == {
-        "config.json", "runs.parquet", "start.parquet", "summary.json", "policies.npz", "picture.png",
-        "play-sft.gif", "play-ift.gif",
+        "config.json", "runs.parquet", "start.parquet", "curves.parquet", "summary.json", "policies.npz",
+        "picture.png", "play-sft.gif", "play-ift.gif",
     }  # fmt: skip
     runs = pd.read_parquet(out / "runs.parquet")
     assert len(runs) == 6

@@ -177,18 +177,22 @@ def train_base(
     return model
 
 
-@torch.no_grad()
-def success_rate(model: Any, tokenizer: PreTrainedTokenizerFast, letters: np.ndarray) -> tuple[float, list[str]]:
-    """Share of maps whose goal the model's greedy walk reaches, and the walks in words."""
-    chats = [[{"role": "user", "content": prompt(rows)}] for rows in letters]
-    inputs = tokenizer.apply_chat_template(
-        chats, add_generation_prompt=True, return_tensors="pt", return_dict=True, padding=True
-    ).to(model.device)
-    training = model.training
-    model.eval()
-    tokens = model.generate(**inputs, do_sample=False, max_new_tokens=24, pad_token_id=tokenizer.pad_token_id)
-    model.train(training)
-    answers = tokenizer.batch_decode(tokens[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
-    moves = [[MOVES.index(word) for word in answer.split() if word in MOVES] for answer in answers]
-    reached = [outcome(rows, walk) == "G" for rows, walk in zip(letters, moves, strict=True)]
-    return float(np.mean(reached)), answers
+def prompt_ids(tokenizer: Any, rows: np.ndarray) -> list[int]:
+    """The tokens of a map as the user's turn, up to where the answer begins."""
+    chat = [{"role": "user", "content": prompt(rows)}]
+    return tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=True, return_dict=True)["input_ids"]
+
+
+def move_tokens(tokenizer: Any) -> list[int]:
+    """The token of each move, in order.
+
+    Raises:
+        ValueError: a tokenizer that splits a move, or merges moves that follow one another.
+    """
+    tokens = [tokenizer.encode(f" {move}", add_special_tokens=False) for move in MOVES]
+    joined = tokenizer.encode(f" {in_words(range(4))}", add_special_tokens=False)
+    if joined != [token for of_move in tokens for token in of_move] or any(len(of_move) != 1 for of_move in tokens):
+        raise ValueError(
+            f"the tokenizer splits or merges {', '.join(MOVES)} ({tokens}): scores by state need a token for each"
+        )
+    return [of_move[0] for of_move in tokens]

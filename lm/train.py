@@ -22,27 +22,24 @@ from typing import Any
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import datasets
-import numpy as np
 import psutil
 import torch
 import transformers
 import tyro
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
-from peft import AutoPeftModelForCausalLM
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+from transformers import TrainerCallback
 
 from ift import METHODS
-from lm import data, lake, models
+from lm import data, models
 from lm.batches import NonFiniteLossError
 from lm.estimate import A100_FLOPS, UTILISATION, estimate, without_weights
+from lm.lake_report import played, plays, show
 from lm.methods import make_arguments, make_trainer
 from lm.runs import check, folder_of, keep_model, prepare
 from lm.settings import Groups, Settings, read_recipe, trainer_options
-
-_TEST_MAPS = 200
 
 
 class Progressing(TrainerCallback):
@@ -119,7 +116,7 @@ def run(settings: Settings, console: Console) -> None:
     # Engines that shard the model want to meet it together with its optimiser, in `train`.
     measured = test is not None and checkpoint is None and not _sharded()
     before = trainer.evaluate()["eval_loss"] if measured else None
-    before_walks = _success(trainer.model, tokenizer, settings)
+    before_play = played(trainer.model, tokenizer, settings)
     if checkpoint is not None:
         console.print(f"Going on from [bold]{checkpoint}[/bold]")
     try:
@@ -128,8 +125,8 @@ def run(settings: Settings, console: Console) -> None:
         raise RuntimeError("training failed") from error
     kept = keep_model(trainer, folder)
     _show_training(trainer, before, console)
-    if before_walks is not None:
-        _show_reloaded(kept, settings, before_walks, console)
+    if before_play is not None:
+        show(kept, settings, before_play, console)
     console.print(f"Written to [bold]{folder}[/bold]: model/, log.jsonl, settings.json")
 
 
@@ -146,7 +143,7 @@ def _precision(settings: Settings, console: Console) -> tuple[torch.dtype, bool]
 def _encoded(settings: Settings, tokenizer: Any, console: Console) -> tuple[Any, Any]:
     cut = data.Cut(settings.max_length, settings.max_prompt_length)
     sets: list[Any] = []
-    held_out = settings.eval_dataset or (("lake:200",) if _plays(settings) else ())
+    held_out = settings.eval_dataset or (("lake:200",) if plays(settings) else ())
     for name, sources, split in (("train", settings.dataset, "train"), ("held out", held_out, "test")):
         if not sources:
             sets.append(None)
@@ -256,22 +253,6 @@ def _flag(name: str) -> bool:
     return os.environ.get(name, "false").lower() in ("true", "1")
 
 
-def _plays(settings: Settings) -> bool:
-    """Whether the lake's small model learns to play the lake."""
-    return settings.model == "tiny-lake" and any(data.Source.of(text).name == "lake" for text in settings.dataset)
-
-
-def _success(model: Any, tokenizer: Any, settings: Settings) -> tuple[float, list[str]] | None:
-    """Share of held-out maps on which the lake's small model reaches the goal, and its walks."""
-    if not _plays(settings) or PartialState().num_processes > 1:
-        return None
-    return lake.success_rate(model, tokenizer, _test_maps(settings))
-
-
-def _test_maps(settings: Settings) -> np.ndarray:
-    return lake.random_maps(_TEST_MAPS, "test", np.random.default_rng([settings.seed, 1]))
-
-
 def _show_training(trainer: Any, before: float | None, console: Console) -> None:
     logged = [(row["step"], row["loss"]) for row in trainer.state.log_history if "loss" in row]
     if len(logged) > 1:
@@ -282,20 +263,6 @@ def _show_training(trainer: Any, before: float | None, console: Console) -> None
     if trainer.eval_dataset is not None:
         after = trainer.evaluate()["eval_loss"]
         console.print(f"held-out loss {'' if before is None else f'{before:.4f} → '}[bold]{after:.4f}[/bold]")
-
-
-def _show_reloaded(folder: Path, settings: Settings, before: tuple[float, list[str]], console: Console) -> None:
-    """Load what was written, let it walk the unseen maps, and draw the first on which it changed its mind."""
-    kind = AutoPeftModelForCausalLM if settings.lora_r else AutoModelForCausalLM
-    maps = _test_maps(settings)
-    rate, walks = lake.success_rate(kind.from_pretrained(folder), AutoTokenizer.from_pretrained(folder), maps)
-    console.print(
-        f"goal reached on {len(maps)} unseen maps {before[0]:.1%} → [bold]{rate:.1%}[/bold] (reloaded model)\n"
-    )
-    shown = next((i for i in range(len(maps)) if walks[i] != before[1][i]), 0)
-    for row in maps[shown]:
-        console.print("  " + " ".join(row))
-    console.print(f"before: {before[1][shown]}\nafter:  {walks[shown]}\n")
 
 
 def parse(arguments: list[str] | None = None) -> Settings:

@@ -65,13 +65,6 @@ def test_the_tokenizer_knows_every_word():
     assert tokenizer.decode(ids).split()[0] == "<|user|>"
 
 
-def test_the_success_rate_is_that_of_the_walks(letters):
-    model, tokenizer = lake.make_model(lake.make_tokenizer(), 0), lake.make_tokenizer()
-    rate, walks = lake.success_rate(model, tokenizer, letters)
-    moves = [[lake.MOVES.index(word) for word in walk.split() if word in lake.MOVES] for walk in walks]
-    assert rate == np.mean([lake.outcome(rows, walk) == "G" for rows, walk in zip(letters, moves, strict=True)])
-
-
 def test_a_few_updates_teach_the_base_model_something():
     seen = []
     model = lake.train_base(0, updates=12, report=seen.append)

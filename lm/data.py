@@ -48,6 +48,8 @@ class OnHub:
     rows: int
 
 
+LAKES = ("lake", "lake-english")  # in the words of the small model, and in plain ones
+LAKE_ROWS = 1024  # if no number is given
 NAMED = {
     "ultrachat": OnHub("HuggingFaceH4/ultrachat_200k", "train_sft", 207_865),
     "ultrafeedback": OnHub("HuggingFaceH4/ultrafeedback_binarized", "train_prefs", 61_135),
@@ -84,10 +86,11 @@ def _columns(pairs: bool) -> tuple[str, ...]:
 
 
 def _read(source: Source, seed: int, split: str) -> Dataset:
-    if source.name == "lake":
+    if source.name in LAKES:
         if source.split not in (None, *lake.SPLITS):
-            raise ValueError(f"dataset 'lake' has the splits {', '.join(lake.SPLITS)}, not {source.split!r}")
-        return Dataset.from_list(lake.examples(source.rows or 1024, source.split or split, seed))
+            raise ValueError(f"dataset {source.name!r} has the splits {', '.join(lake.SPLITS)}, not {source.split!r}")
+        rows = lake.examples(source.rows or LAKE_ROWS, source.split or split, seed, english=source.name != "lake")
+        return Dataset.from_list(rows).remove_columns("worse")
     path = Path(source.name)
     try:
         if path.suffix in _FORMATS:
@@ -104,7 +107,7 @@ def _read(source: Source, seed: int, split: str) -> Dataset:
     except ValueError as error:
         raise ValueError(f"dataset {source.name!r}: {_first_line(error)}") from error
     except Exception as error:  # the network, the Hub and the readers each have their own
-        known = ", ".join(["lake", *NAMED])
+        known = ", ".join([*LAKES, *NAMED])
         raise ValueError(
             f"dataset {source.name!r} could not be read ({_first_line(error)}): name a local "
             f"{', '.join(_FORMATS)} file, a data set of the Hub, or one of {known}"

@@ -19,6 +19,10 @@ _TEMPLATE = (
     "{% if message['role'] == 'assistant' %}{{ eos_token }} {% endif %}{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|> {% endif %}"
 )
+_QUESTION = (
+    "This is a frozen lake seen from above. S is the start, G the goal, F safe ice, H a hole.\n{}\nWhich moves lead "
+    "from S to G in the fewest steps without entering a hole? Answer with the moves only, each left, down, right or up."
+)
 SPLITS = {"test": (0,), "dev": (1,), "train": range(2, 10)}  # tenths of all maps, by hash
 
 
@@ -37,18 +41,21 @@ def random_maps(count: int, split: str, generator: np.random.Generator, size: in
         ends = generator.random(letters.shape).argsort(1)[:, :2]
         np.put_along_axis(letters, ends, np.array([["S", "G"]]), 1)
         letters = letters.reshape(-1, size, size)
-        steps = steps_to_goal(letters)
-        for rows, distance in zip(letters, steps, strict=True):
-            if len(found) < count and distance[rows == "S"][0] < size * size and _split_of(rows) == split:
+        letters = letters[steps_to_goal(letters)[letters == "S"] < size * size]
+        for rows, its_split in zip(letters, splits_of(letters), strict=True):
+            if len(found) < count and its_split == split:
                 found[rows.tobytes()] = rows
     return np.stack(list(found.values()))
 
 
-def _split_of(rows: np.ndarray) -> str:
-    turned = [np.rot90(flipped, turns) for flipped in (rows, rows.T) for turns in range(4)]
-    smallest = min("".join(same.ravel()) for same in turned)
-    bucket = hashlib.sha256(f"{len(rows)} {smallest}".encode()).digest()[0] % 10
-    return next(split for split, buckets in SPLITS.items() if bucket in buckets)
+def splits_of(letters: np.ndarray) -> list[str]:
+    """The split of each map `[maps, size, size]`, by a hash that rotations and mirror images share."""
+    size = letters.shape[1]
+    turned = [np.rot90(same, turns, (1, 2)) for same in (letters, letters.swapaxes(1, 2)) for turns in range(4)]
+    flat = np.stack([np.ascontiguousarray(same).reshape(len(letters), -1) for same in turned], axis=1)
+    smallest = np.sort(flat.view(f"<U{size * size}")[..., 0], axis=1)[:, 0]
+    names = {bucket: split for split, buckets in SPLITS.items() for bucket in buckets}
+    return [names[hashlib.sha256(f"{size} {text}".encode()).digest()[0] % 10] for text in smallest]
 
 
 def steps_to_goal(letters: np.ndarray) -> np.ndarray:
@@ -66,11 +73,15 @@ def steps_to_goal(letters: np.ndarray) -> np.ndarray:
     return steps
 
 
-def walks(letters: np.ndarray, noise: float, generator: np.random.Generator, limit: int = 24) -> list[list[int]]:
-    """One walk per map as action indices: best moves (ties drawn), a share `noise` of them random instead.
+def walks(
+    letters: np.ndarray, noise: float, generator: np.random.Generator, *, same_tie: bool = False
+) -> tuple[list[list[int]], np.ndarray]:
+    """One walk per map as action indices, and the letter where it ends: best moves, a share `noise` random instead.
 
-    A walk ends at the goal, in a hole, or after `limit` moves.
+    Of several best moves one is drawn, or with `same_tie` always the first of left, down, right, up. A walk ends at the
+    goal, in a hole, or after 1.5 size² moves.
     """
+    limit = letters.shape[1] ** 2 * 3 // 2
     maps, size = np.arange(len(letters)), letters.shape[1]
     steps = steps_to_goal(letters)
     cell = np.argwhere(letters == "S")[:, 1:]
@@ -83,10 +94,10 @@ def walks(letters: np.ndarray, noise: float, generator: np.random.Generator, lim
         distance = steps[maps[:, None], after[..., 0], after[..., 1]]
         best = distance == distance.min(1, keepdims=True)
         best[generator.random(len(letters)) < noise] = True
-        move = (generator.random(best.shape) * best).argmax(1)
+        move = (best if same_tie else generator.random(best.shape) * best).argmax(1)
         moves[going, step] = move[going]
         cell = np.where(going[:, None], after[maps, move], cell)
-    return [row[row >= 0].tolist() for row in moves]
+    return [row[row >= 0].tolist() for row in moves], letters[maps, cell[:, 0], cell[:, 1]]
 
 
 def outcome(rows: np.ndarray, walk: Sequence[int]) -> str:
@@ -99,8 +110,10 @@ def outcome(rows: np.ndarray, walk: Sequence[int]) -> str:
     return str(rows[tuple(cell)])
 
 
-def prompt(rows: np.ndarray) -> str:
-    """The map in words: its letters, rows ended by `/`."""
+def prompt(rows: np.ndarray, *, english: bool = False) -> str:
+    """The map in words: its letters, rows ended by `/`; or as a question in plain English."""
+    if english:
+        return _QUESTION.format("\n".join(" ".join(row) for row in rows))
     return " ".join(letter for row in rows for letter in (*row, "/"))
 
 
@@ -109,19 +122,29 @@ def in_words(walk: Sequence[int]) -> str:
     return " ".join(MOVES[move] for move in walk)
 
 
-def examples(count: int, split: str, seed: int) -> list[dict[str, str]]:
-    """Prompts with an optimal walk (`chosen`) and one that is not (`rejected`: it ends elsewhere, or is longer)."""
+def examples(
+    count: int, split: str, seed: int, *, size: int = 4, english: bool = False, same_tie: bool = False
+) -> list[dict[str, str]]:
+    """Prompts with an optimal walk (`chosen`) and one that is not (`rejected`), and why not: `worse`.
+
+    That is `hole`, `detour` (it reaches the goal, later) or `lost` (it ends elsewhere).
+    """
     generator = np.random.default_rng([seed, len(split)])
-    letters = random_maps(count, split, generator)
-    best = walks(letters, 0.0, generator)
-    worse: list[list[int]] = [[] for _ in best]
-    while missing := [i for i, walk in enumerate(worse) if not walk]:
-        for i, walk in zip(missing, walks(letters[missing], 0.5, generator), strict=True):
-            if outcome(letters[i], walk) != "G" or len(walk) > len(best[i]):
-                worse[i] = walk
+    letters = random_maps(count, split, generator, size)
+    best, _ = walks(letters, 0.0, generator, same_tie=same_tie)
+    worse: list[tuple[list[int], str]] = [([], "")] * count
+    while missing := [i for i, (walk, _) in enumerate(worse) if not walk]:
+        for i, walk, end in zip(missing, *walks(letters[missing], 0.5, generator), strict=True):
+            if end != "G" or len(walk) > len(best[i]):
+                worse[i] = walk, {"H": "hole", "G": "detour"}.get(end, "lost")
     return [
-        {"prompt": prompt(rows), "chosen": in_words(good), "rejected": in_words(bad)}
-        for rows, good, bad in zip(letters, best, worse, strict=True)
+        {
+            "prompt": prompt(rows, english=english),
+            "chosen": in_words(good),
+            "rejected": in_words(bad),
+            "worse": why,
+        }
+        for rows, good, (bad, why) in zip(letters, best, worse, strict=True)
     ]
 
 
@@ -163,7 +186,9 @@ def train_base(
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=updates, pct_start=0.1)
     for update in range(updates):
         drawn = letters[generator.integers(len(letters), size=64)]
-        pairs = [(prompt(rows), in_words(walk)) for rows, walk in zip(drawn, walks(drawn, 0.3, generator), strict=True)]
+        pairs = [
+            (prompt(rows), in_words(walk)) for rows, walk in zip(drawn, walks(drawn, 0.3, generator)[0], strict=True)
+        ]
         texts = [f"<|user|> {asked} <|assistant|> {walk} <eos>" for asked, walk in pairs]
         batch = tokenizer(texts, return_tensors="pt", padding=True, padding_side="right")
         begins = batch["input_ids"] == tokenizer.convert_tokens_to_ids("<|assistant|>")

@@ -223,7 +223,7 @@ def _rows(settings: Settings) -> int:
     total = 0
     for text in settings.dataset:
         source = data.Source.of(text)
-        known = {"lake": 1024} | {name: named.rows for name, named in data.NAMED.items()}
+        known = dict.fromkeys(data.LAKES, data.LAKE_ROWS) | {name: named.rows for name, named in data.NAMED.items()}
         if source.rows is None and source.name not in known:
             total += len(data.load((text,), settings.learns_from_pairs, settings.seed))
         else:

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -50,17 +51,20 @@ def _save_tables(path: Path, tables: dict[str, np.ndarray]) -> None:
 def measured_costs(out: Path, quick: bool) -> dict[str, dict[str, dict[str, float]]]:
     """What `bench/methods.py` measured: `{"lake": {method: {"seconds": …}}, "language": …}`, kept in `out/costs-runs`.
 
-    Empty where the bench is not, in an installed package; `language` is empty without the `lm` extra.
+    Empty where the bench is not, in an installed package. `language` is empty without the `lm` extra, and is measured
+    once it is there.
     """
     file = out / "costs-runs" / "costs.json"
     claim_folder(file.parent, {"bench": "methods", "quick": quick})
-    if not file.exists():
-        if not _BENCH.exists():
-            return {"lake": {}, "language": {}}
-        part = file.with_name(".costs.json.part")
-        command = [sys.executable, str(_BENCH), "--json", str(part), *(["--quick"] if quick else [])]
-        subprocess.run(command, check=True, stdout=sys.stderr)
-        part.replace(file)
+    costs = json.loads(file.read_text()) if file.exists() else {"lake": {}, "language": {}}
+    complete = costs["lake"] and (costs["language"] or find_spec("trl") is None)
+    if complete or not _BENCH.exists():
+        return costs
+    part = file.with_name(".costs.json.part")
+    command = [sys.executable, str(_BENCH), "--json", str(part), *(["--quick"] if quick else [])]
+    if subprocess.run(command, stdout=sys.stderr).returncode:
+        raise ValueError(f"the bench failed: see above, or try `python {_BENCH.name} --quick` in bench/ by itself")
+    part.replace(file)
     return json.loads(file.read_text())
 
 

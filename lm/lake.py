@@ -26,8 +26,10 @@ _QUESTION = (
 SPLITS = {"test": (0,), "dev": (1,), "train": range(2, 10)}  # tenths of all maps, by hash
 
 
-def random_maps(count: int, split: str, generator: np.random.Generator, size: int = 4) -> np.ndarray:
-    """Distinct solvable maps of a split as letters `[count, size, size]`: S, G anywhere, a quarter of the rest holes.
+def random_maps(
+    count: int, split: str, generator: np.random.Generator, size: int = 4, holes: float = 0.25
+) -> np.ndarray:
+    """Distinct solvable maps of a split as letters `[count, size, size]`: S, G anywhere, a share of the rest holes.
 
     A map and its rotations and mirror images are always in the same split.
     """
@@ -37,7 +39,7 @@ def random_maps(count: int, split: str, generator: np.random.Generator, size: in
         tries += 1
         if tries > 200:
             raise ValueError(f"there are not {count} different maps of {size}×{size} in the split {split!r}")
-        letters = np.where(generator.random((4 * count, size * size)) < 0.25, "H", "F")
+        letters = np.where(generator.random((4 * count, size * size)) < holes, "H", "F")
         ends = generator.random(letters.shape).argsort(1)[:, :2]
         np.put_along_axis(letters, ends, np.array([["S", "G"]]), 1)
         letters = letters.reshape(-1, size, size)

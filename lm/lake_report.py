@@ -6,13 +6,12 @@ from typing import Any
 
 import numpy as np
 from accelerate import PartialState
-from peft import AutoPeftModelForCausalLM
 from rich.console import Console
 from rich.table import Table
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lm import lake
 from lm.data import Source
+from lm.models import load_trained
 from lm.scores import play, score_model
 from lm.settings import Settings
 
@@ -51,8 +50,7 @@ def played(model: Any, tokenizer: Any, settings: Settings) -> Played | None:
 
 def show(folder: Path, settings: Settings, before: Played, console: Console) -> None:
     """Load what was written, score it as `before` was, and draw the first map on which it changed its mind."""
-    kind = AutoPeftModelForCausalLM if settings.lora_r else AutoModelForCausalLM
-    after = played(kind.from_pretrained(folder), AutoTokenizer.from_pretrained(folder), settings)
+    after = played(*load_trained(str(folder)), settings)
     assert after is not None
     table = Table("", *_SHOWN, title=f"{TEST_MAPS} unseen maps", title_justify="left", box=None)
     optimum = {name: best for name, best, _ in _SHOWN.values()}

@@ -10,7 +10,7 @@ from urllib.parse import urlparse
 import datasets
 import torch
 from huggingface_hub import constants
-from peft import LoraConfig
+from peft import AutoPeftModelForCausalLM, LoraConfig
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, MistralConfig
 
 from lm import lake
@@ -68,6 +68,25 @@ def load_model(settings: Settings, dtype: torch.dtype) -> Any:
         if hasattr(model.config, "quantization_config"):
             del model.config.quantization_config
     return model
+
+
+def load_trained(folder: str) -> tuple[Any, Any]:
+    """Model and tokenizer of a folder, an adapter's with its base; of tiny-lake, the lake's small base model.
+
+    Raises:
+        ValueError: a folder that is not there, or lacks config, weights or tokenizer.
+    """
+    path = tiny_lake() if folder == "tiny-lake" else Path(folder).expanduser()
+    if not path.is_dir():
+        raise ValueError(f"model {folder!r}: there is no such folder")
+    kind = AutoPeftModelForCausalLM if (path / "adapter_config.json").is_file() else AutoModelForCausalLM
+    try:
+        return kind.from_pretrained(path, use_safetensors=True), AutoTokenizer.from_pretrained(path)
+    except Exception as error:  # each of the readers has its own
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ValueError(
+            f"model {folder!r} could not be loaded ({reason}): give a folder with config, tokenizer and safetensors"
+        ) from error
 
 
 def load_config(settings: Settings) -> tuple[Any, str]:

@@ -36,13 +36,13 @@ bench: .venv/installed-bench .venv/installed-lm
 figures: .venv/installed-lm
 	$(BIN)/python -m figures all
 	mkdir -p docs/figures
-	for name in paradigms frozen-lake lambda-gamma phase tables; do cp results/figures/$$name.png results/figures/$$name.md docs/figures; done
+	for name in paradigms frozen-lake lambda-gamma phase tables; do cp results/figures/$$name.png results/figures/$$name.md docs/figures || exit 1; done
 
 # docs/audit
 audit: .venv/installed-base
 	$(BIN)/python -m figures audit
 	mkdir -p docs/audit
-	cp results/figures/AUDIT.md results/figures/audit.json results/figures/audit.png results/figures/audit-lambda.png docs/audit
+	cp results/figures/AUDIT.md results/figures/audit.json results/figures/audit-*.png results/figures/audit-*.md docs/audit
 
 # The picture and the table of README.md
 readme: .venv/installed-base

@@ -60,7 +60,7 @@ def main() -> None:
         for name in FIGURES if options.name == "all" else [options.name]:
             for path in COMMANDS[name](out, options.quick, options.jobs):
                 print(path)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:

@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import pandas as pd
 
 from figures import protocols
 from figures.audit_figures import draw_claims, draw_lambda
-from figures.audit_page import render
+from figures.audit_page import caption, render
 from figures.claims import findings, standing
 from figures.protocols import PROTOCOLS
 from figures.store import Part, runs_of, write_whole
@@ -24,13 +23,14 @@ def audit(out: Path, quick: bool = False, jobs: int = -1) -> list[Path]:
     """Run what is missing under `out/audit-runs`, write `audit.json`, `AUDIT.md` and the figures; their paths."""
     scale = _scale(quick)
     trials = protocols.development_trials(quick)
-    development = _development(out / "audit-runs" / "development", scale["development_lakes"], trials, jobs)
+    folder = out / "audit-runs"
+    development = _development(folder / "development", scale["development_lakes"], trials, jobs)
     settings = protocols.protocol_settings(development, trials)
-    held_out = _held_out(out / "audit-runs" / "held-out", scale["held_out_lakes"], settings, scale["seeds"], jobs)
+    held_out = _held_out(folder / "held-out", scale["held_out_lakes"], settings, scale["seeds"], jobs)
     found = _json_ready(
         {
             "command": f"python -m figures audit{' --quick' if quick else ''}",
-            "versions": {name: version(name) for name in ("torch", "numpy", "pandas")},
+            "versions": json.loads((folder / "held-out" / "config.json").read_text())["made_with"],
             "development": {
                 "lakes": [protocols.lake_key(*lake) for lake in scale["development_lakes"]],
                 "seeds": list(protocols.DEVELOPMENT_SEEDS),
@@ -46,16 +46,20 @@ def audit(out: Path, quick: bool = False, jobs: int = -1) -> list[Path]:
                 name: {"what": what, "settings": {m: _own(m, s) for m, s in settings[name].items()}}
                 for name, what in PROTOCOLS.items()
             },
+            "ranges": protocols.RANGES,
             "common": {name: getattr(Settings(), name) for name in _COMMON},
             "standing": standing(held_out),
             "claims": findings(held_out),
         }
     )
     written = [out / "audit.json", out / "AUDIT.md"]
-    write_whole(written[0], lambda path: path.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n"))
+    write_whole(
+        written[0],
+        lambda path: path.write_text(json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False) + "\n"),
+    )
     write_whole(written[1], lambda path: path.write_text(render(found)))
-    for name, figure in (("audit", draw_claims(found)), ("audit-lambda", draw_lambda(held_out))):
-        written += save(figure, out, name)
+    written += save(draw_claims(found), out, "audit-claims", caption(found, "claims"))
+    written += save(draw_lambda(held_out, settings), out, "audit-lambda", caption(found, "lambda"))
     return written
 
 
@@ -102,24 +106,24 @@ def _development(folder: Path, lakes: Lakes, trials: dict[str, Trial], jobs: int
         for method in protocols.METHODS:
             own = {name: trial for name, trial in trials.items() if trial.method == method}
             parts[f"{protocols.lake_key(*lake)}-{method}"] = (_sweep, (lake, own))
-    definition = {"lakes": lakes, "trials": {name: [t.method, _changed(t.settings)] for name, t in trials.items()}}
+    definition = {
+        "lakes": lakes,
+        "defaults": Settings().as_dict(),
+        "trials": {name: [t.method, _changed(t.settings)] for name, t in trials.items()},
+    }
     return runs_of(folder, definition, parts, jobs)
 
 
 def _held_out(
     folder: Path, lakes: Lakes, settings: dict[str, dict[str, Settings]], seeds: tuple[int, int], jobs: int
 ) -> pd.DataFrame:
+    trials = {name: protocols.held_out_trials(settings[name], seeds) for name in PROTOCOLS}
     parts: dict[str, Part] = {}
     for lake in lakes:
         for i, name in enumerate(PROTOCOLS):
-            trials = protocols.held_out_trials(settings[name], seeds)
-            parts[f"{protocols.lake_key(*lake)}-{i}"] = (_sweep, (lake, trials, name))
-    definition = {
-        "lakes": lakes,
-        "seeds": seeds,
-        "lams": protocols.LAMS,
-        "protocols": {name: {m: _changed(s) for m, s in of.items()} for name, of in settings.items()},
-    }
+            parts[f"{protocols.lake_key(*lake)}-{i}"] = (_sweep, (lake, trials[name], name))
+    changed = {name: {key: [t.method, _changed(t.settings)] for key, t in of.items()} for name, of in trials.items()}
+    definition = {"lakes": lakes, "defaults": Settings().as_dict(), "trials": changed}
     return runs_of(folder, definition, parts, jobs)
 
 

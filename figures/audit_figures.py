@@ -2,17 +2,18 @@
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from figures.claims import lake_means
+from figures.claims import Sample, lake_means, resamples
 from figures.protocols import DISTANCES, LAMS, PROTOCOLS
 from figures.style import PAGE, paper
+from toy import Settings
 
-_COLOURS = dict(zip(PROTOCOLS, [sns.color_palette("colorblind").as_hex()[i] for i in (0, 1, 2, 4)], strict=True))
+_COLOURS = dict(zip(PROTOCOLS, ("#332288", "#882255", "#117733", "#777777"), strict=True))  # no method has these
 _MARKERS = dict(zip(PROTOCOLS, "os^D", strict=True))
 _TITLES = {"policies": "distance of the policy", "weights": "distance of the weights", "cells": "cells visited"}
 
@@ -59,28 +60,35 @@ def _forest(axes: Axes, claims: list[dict[str, Any]], space: str) -> None:
 
 
 @paper
-def draw_lambda(runs: pd.DataFrame) -> Figure:
-    """Distance to the optimum against λ, for each protocol's IFT; beside it γ = 0, noise in the residual's place."""
+def draw_lambda(runs: pd.DataFrame, settings: dict[str, dict[str, Settings]]) -> Figure:
+    """Distance to the optimum against λ for each protocol's IFT, with intervals; beside it SFT, γ = 0, and noise."""
     figure = Figure(figsize=(PAGE, 3.6), layout="constrained")
     grid = figure.subplots(2, len(PROTOCOLS), sharex=True)
+    sample = resamples(runs, (False, True))
     for row, metric in enumerate(DISTANCES):
         for axes, protocol in zip(grid[row], PROTOCOLS, strict=True):
-            table = runs[runs["protocol"] == protocol]
-            means = {
-                trial: 100 * lake_means(table, trial, metric).mean(axis=1).mean() for trial in table["trial"].unique()
-            }
-            axes.plot(LAMS, [means[f"ift lam={lam:g}"] for lam in LAMS], "o-", color="black", markersize=3, label="λ")
-            for trial, style, label in (
-                ("ift residual=noise", ":", "noise of the residual's length"),
-                ("ift gamma=0", "--", "γ = 0"),
-                ("sft", "-.", "SFT"),
-            ):
-                axes.axhline(means[trial], linestyle=style, color="#6b6b6b", linewidth=1, label=label)
+            _draw_lambda(axes, runs[runs["protocol"] == protocol], metric, sample)
+            axes.axvline(settings[protocol]["ift"].lam, color="#b0b0b0", linestyle=":", linewidth=0.8)
             axes.set_title(protocol if row == 0 else "")
             axes.margins(y=0.15)
         grid[row][0].set_ylabel(f"MSE of {('policies', 'weights')[row]}\n(% of the start's)")
     for axes in grid[-1]:
         axes.set_xlabel("λ")
     handles, labels = grid[0][0].get_legend_handles_labels()
-    figure.legend(handles, ["IFT at this λ", *labels[1:]], loc="outside upper center", ncols=4, frameon=False)
+    figure.legend(handles, labels, loc="outside upper center", ncols=4, frameon=False)
     return figure
+
+
+def _draw_lambda(axes: Axes, table: pd.DataFrame, metric: str, sample: Sample) -> None:
+    trials = [f"ift lam={lam:g}" for lam in LAMS]
+    values = np.stack([lake_means(table, trial, metric).loc[sample.lakes] for trial in trials])
+    low, high = 100 * np.quantile(sample.means(values), [0.025, 0.975], axis=0)
+    axes.fill_between(LAMS, low, high, color="#cccccc", linewidth=0)
+    axes.plot(LAMS, 100 * values.mean((1, 2)), "o-", color="black", markersize=3, label="IFT at this λ, 95 % interval")
+    for trial, style, label in (
+        ("ift residual=noise", (0, (1, 1)), "IFT, noise for the residual"),
+        ("ift gamma=0", "--", "IFT, γ = 0"),
+        ("sft", "-.", "SFT"),
+    ):
+        mean = 100 * lake_means(table, trial, metric).mean(axis=1).mean()
+        axes.axhline(mean, linestyle=style, color="#6b6b6b", linewidth=1, label=label)

@@ -11,6 +11,7 @@ import pandas as pd
 from figures.protocols import DISTANCES, LAMS, PROTOCOLS
 
 RESAMPLES = 2000
+ROUNDING = 1e-5  # trainings in float32: a smaller difference is none
 ICE = {"all": (False, True), "not slippery": (False,), "slippery": (True,)}
 SPACES = {"policy_mse": "policies", "parameter_mse": "weights", "cells_visited": "cells"}
 PAPERS_ORDER = ("dpo", "ift", "orpo", "sft")
@@ -29,7 +30,7 @@ class Claim:
     sentence: str
     comparisons: tuple[tuple[str, str], ...]
     metric: str | None = None
-    figure: str = "audit.png"
+    figure: str = "audit-claims.png"
 
 
 def _pairwise(first: str, second: str) -> Claim:
@@ -77,7 +78,7 @@ CLAIMS = (
 
 def findings(runs: pd.DataFrame) -> list[dict[str, Any]]:
     """Every claim with its cells (protocol × space × ice) and a verdict, JSON-ready; `runs` as the audit's held-out."""
-    samples = {ice: _resamples(runs, kinds) for ice, kinds in ICE.items()}
+    samples = {ice: resamples(runs, kinds) for ice, kinds in ICE.items()}
     by_protocol = {str(protocol): _tables(table) for protocol, table in runs.groupby("protocol", sort=False)}
     found = []
     for claim in CLAIMS:
@@ -101,11 +102,16 @@ def findings(runs: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def lake_means(table: pd.DataFrame, trial: str, metric: str) -> pd.DataFrame:
-    """A trial's metric `[lakes, seeds]` in a protocol's runs; an MSE as a share of the lake's mean start MSE."""
+    """A trial's metric `[lakes, seeds]` in a protocol's runs; an MSE as a share of the lake's mean start MSE.
+
+    A run that was stopped counts as far away as the farthest run of the protocol.
+    """
     rows = table[table["trial"] == trial]
     values = rows.pivot(index="lake", columns="seed", values=metric)
     if metric in DISTANCES:
-        values = values.div(rows.groupby("lake")[f"start_{metric}"].mean(), axis=0)
+        start = table.groupby("lake")[f"start_{metric}"].mean()
+        worst = (table[metric] / table["lake"].map(start)).max()
+        values = values.div(start, axis=0).fillna(worst)
     return values
 
 
@@ -116,7 +122,7 @@ def _tables(table: pd.DataFrame) -> Tables:
 
 @dataclass(frozen=True)
 class Sample:
-    """Bootstrap resamples: lakes drawn with replacement, and seeds within each, as counts."""
+    """Bootstrap resamples as counts: maps drawn with replacement, and seeds."""
 
     lakes: list[str]
     of_lakes: np.ndarray  # [resamples, lakes]
@@ -132,13 +138,17 @@ class Sample:
         return (per_lake * weights).sum(-1) / weights.sum(-1)
 
 
-def _resamples(runs: pd.DataFrame, kinds: Sequence[bool]) -> Sample:
-    """The same draws for every claim: differences between cells are never those of the draws."""
+def resamples(runs: pd.DataFrame, kinds: Sequence[bool]) -> Sample:
+    """Maps drawn with replacement, and seeds; the same draws for every claim."""
     chosen = runs[runs["slippery"].isin(kinds)]
     lakes, seeds = sorted(chosen["lake"].unique()), chosen["seed"].nunique()
+    maps = [lake.removesuffix("-slippery") for lake in lakes]  # a map that is there on both ices is drawn as one
+    number = {name: i for i, name in enumerate(dict.fromkeys(maps))}
     generator = np.random.default_rng(len(lakes))
-    of_lakes = generator.multinomial(len(lakes), np.full(len(lakes), 1 / len(lakes)), RESAMPLES)
-    of_seeds = generator.multinomial(seeds, np.full(seeds, 1 / seeds), (RESAMPLES, len(lakes)))
+    of_maps = generator.multinomial(len(number), np.full(len(number), 1 / len(number)), RESAMPLES)
+    of_lakes = of_maps[:, [number[name] for name in maps]]
+    of_seeds = generator.multinomial(seeds, np.full(seeds, 1 / seeds), RESAMPLES)  # a seed is the same on every lake
+    of_seeds = np.broadcast_to(of_seeds[:, None], (RESAMPLES, len(lakes), seeds))
     return Sample(lakes, of_lakes.astype(float), of_seeds.astype(float))
 
 
@@ -155,6 +165,7 @@ def _cell(tables: Tables, claim: Claim, metric: str, sample: Sample) -> dict[str
             for better, worse in claim.comparisons
         ]
     )  # [comparisons, lakes, seeds]
+    differences = np.where(np.abs(differences) < ROUNDING, 0, differences)
     per_lake = np.nanmean(differences, axis=-1)
     means = sample.means(differences)  # [resamples, comparisons]
     low, high = (float(np.quantile(means, q, axis=0).min()) for q in (0.025, 1 - 0.025 / len(differences)))
@@ -170,38 +181,56 @@ def _cell(tables: Tables, claim: Claim, metric: str, sample: Sample) -> dict[str
 
 
 def verdict(cells: Sequence[dict[str, Any]]) -> str:
-    """*holds*, *does not hold*, *not shown* or *depends on …*, from the cells alone.
+    """*holds*, *does not hold*, *depends on …* or *not shown*, from all cells of a claim.
 
-    A claim holds in a cell if its whole interval is above 0, and is contradicted there if it is below. It holds if it
-    does so in every protocol and space over all lakes; if it does so in some, the factor is named that tells them
-    apart, if one does; if in none, it does not hold where it is contradicted, and is not shown where it never is.
+    A claim holds in a cell if its whole interval is above 0 and is contradicted if it is below; else it is undecided.
+    One cell of eight may err by chance: it takes two on each side to depend on something, and half of the cells not to
+    hold. What it depends on is the space or the protocol if that tells the sides apart, or the ice if one ice is for
+    the claim and the other against it in half of the cells.
     """
     over_all = [cell for cell in cells if cell["ice"] == "all"]
-    split = [cell for cell in cells if cell["ice"] != "all"]
-    holds = sum(cell["state"] == "holds" for cell in over_all)
-    if holds == len(over_all):
-        return "holds"
-    for factor, among in (("ice", split), ("space", over_all), ("protocol", over_all)):
-        told_apart = _told_apart(among, factor)
-        if told_apart is not None:
-            where, elsewhere = told_apart
-            return f"depends on the {factor}: holds for {', '.join(where)}; not for {', '.join(elsewhere)}"
-    against, cells_in_all = sum(cell["state"] == "contradicted" for cell in over_all), len(over_all)
-    if holds:
-        return f"depends on protocol and space: holds in {holds} of {cells_in_all} cells, contradicted in {against}"
-    if against:
-        return f"does not hold: contradicted in {against} of {cells_in_all} cells, holds in none"
-    return f"not shown: undecided in all {cells_in_all} cells"
+    states = [cell["state"] for cell in over_all]
+    holds, against, total = states.count("holds"), states.count("contradicted"), len(states)
+    counts = f"holds in {holds} of {total} cells, contradicted in {against}"
+    if set(states) == {"same"}:
+        return "makes no difference"
+    if holds == total:
+        split = [cell for cell in cells if cell["ice"] != "all" and cell["state"] == "contradicted"]
+        return f"holds over all lakes; contradicted on one ice in {len(split)} cells" if split else "holds"
+    for factor in ("space", "protocol"):
+        where = [level for level in _levels(over_all, factor) if _all(over_all, factor, level, "holds")]
+        elsewhere = [level for level in _levels(over_all, factor) if _all(over_all, factor, level, "contradicted")]
+        if where and elsewhere and len(where) + len(elsewhere) == len(_levels(over_all, factor)):
+            return f"depends on the {factor}: holds for {', '.join(where)}; contradicted for {', '.join(elsewhere)}"
+    by_ice = _ice_decides(cells)
+    if by_ice:
+        return f"depends on the ice: {by_ice}"
+    if min(holds, against) >= 2:
+        return f"depends on protocol and space: {counts}"
+    if 2 * against >= total:
+        return f"does not hold: {counts}"
+    if holds >= 2:
+        return f"holds in part: {counts}"
+    return f"not shown: {counts}"
 
 
-def _told_apart(cells: Sequence[dict[str, Any]], factor: str) -> tuple[list[str], list[str]] | None:
-    """The levels of a factor where a claim holds throughout, and where nowhere, if each level is one of the two."""
-    states: dict[str, set[bool]] = {}
-    for cell in cells:
-        states.setdefault(cell[factor], set()).add(cell["state"] == "holds")
-    where = [level for level, held in states.items() if held == {True}]
-    elsewhere = [level for level, held in states.items() if held == {False}]
-    return (where, elsewhere) if where and elsewhere and len(where) + len(elsewhere) == len(states) else None
+def _ice_decides(cells: Sequence[dict[str, Any]]) -> str:
+    """On which ice a claim holds and on which it is contradicted, if that is so in half of the cells, else nothing."""
+    states = {(cell["ice"], cell["protocol"], cell["space"]): cell["state"] for cell in cells}
+    places = [(cell["protocol"], cell["space"]) for cell in cells if cell["ice"] == "all"]
+    for one, other in (("not slippery", "slippery"), ("slippery", "not slippery")):
+        apart = sum((states[one, *p], states[other, *p]) == ("holds", "contradicted") for p in places)
+        if 2 * apart >= len(places):
+            return f"holds where it is {one} and is contradicted where it is {other}, in {apart} of {len(places)} cells"
+    return ""
+
+
+def _levels(cells: Sequence[dict[str, Any]], factor: str) -> list[str]:
+    return list(dict.fromkeys(cell[factor] for cell in cells))
+
+
+def _all(cells: Sequence[dict[str, Any]], factor: str, level: str, state: str) -> bool:
+    return all(cell["state"] == state for cell in cells if cell[factor] == level)
 
 
 def standing(runs: pd.DataFrame) -> list[dict[str, Any]]:

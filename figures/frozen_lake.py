@@ -40,6 +40,8 @@ def _make_results(folder: Path, lake: Lake, settings: Settings) -> None:
         version = held.get("versions", {}).get("intuitive-fine-tuning")
         refuse_other(folder, {"version": version, **{key: held.get(key) for key in wanted if key != "version"}}, wanted)
         return
+    if folder.is_dir() and any(folder.iterdir()):
+        raise ValueError(f"out {str(folder)!r} holds files without config.json: delete it, and it is made again")
     results.check_folder(folder, wanted, overwrite=False)
     result = align(lake, METHODS, settings)
     results.save(result, results.summary(result), lake, settings, folder)
@@ -100,8 +102,9 @@ def _caption(lake: Lake, settings: Settings, metrics: dict[str, Any]) -> str:
         f"Lake {'/'.join(lake.rows)}, {settings.seeds} seeds from {settings.seed}, width {settings.width}, start "
         f"{settings.start}, {settings.steps} updates of {settings.optimizer} at {settings.lr}, λ {settings.lam} "
         f"({settings.prediction}), γ {settings.gamma} ({settings.propagation}), DPO β {settings.beta_of('dpo')}, "
-        f"ORPO β {settings.beta_of('orpo')}, negatives {settings.negatives}. Arrows: mean policy; blue: probability "
-        f"that an episode visits the cell. Mean with 95 % bootstrap interval over seeds, ×10⁻³. MSE of the policy to "
-        f"the optimum: {listed('policy_mse')}. MSE of the weights to the optimal ones: {listed('parameter_mse')}. "
-        f"Cells visited: {cells}. Made by `python -m figures frozen-lake`."
+        f"ORPO β {settings.beta_of('orpo')}, {settings.negatives_per_step} negatives of the {settings.negatives} "
+        f"policy, PPO {settings.rollouts} episodes, {settings.epochs} epochs, clip {settings.clip}. Arrows: mean "
+        f"policy; blue: probability that an episode visits the cell. Mean with 95 % bootstrap interval over seeds, "
+        f"×10⁻³. MSE of the policy to the optimum: {listed('policy_mse')}. MSE of the weights to the optimal ones: "
+        f"{listed('parameter_mse')}. Cells visited: {cells}. Made by `python -m figures frozen-lake`."
     )

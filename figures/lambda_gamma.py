@@ -33,7 +33,15 @@ def lambda_gamma(out: Path, quick: bool, jobs: int) -> list[Path]:
         f"{lake_key(*lake)}-{form}-{prediction}": (_sweep, (lake, form, prediction, lams, gammas, seeds))
         for lake, form, prediction in product(lakes, FORMS, PREDICTIONS)
     }
-    definition = {"lakes": lakes, "seeds": [FIRST_SEED, seeds], "lams": lams, "gammas": gammas}
+    definition = {
+        "lakes": lakes,
+        "seeds": [FIRST_SEED, seeds],
+        "lams": lams,
+        "gammas": gammas,
+        "forms": FORMS,
+        "predictions": PREDICTIONS,
+        "defaults": Settings().as_dict(),
+    }
     runs = runs_of(out / "lambda-gamma-runs", definition, parts, jobs)
     planes = relative_planes(runs)
     return save(_draw(planes), out, "lambda-gamma", _caption(planes, lakes, seeds))
@@ -99,12 +107,12 @@ def _draw_plane(axes: Axes, plane: pd.DataFrame, norm: LogNorm) -> AxesImage:
     values = plane.to_numpy()
     image = axes.imshow(values, cmap="cividis_r", norm=norm, aspect="auto", origin="lower")
     if values.min() < 100 < values.max():
-        axes.contour(values, levels=[100.0], colors="white", linewidths=1.0)
+        axes.contour(values, levels=[100.0], colors="black", linewidths=0.8)
     row, column = np.unravel_index(values.argmin(), values.shape)
     axes.plot(column, row, "*", color="white", markeredgecolor="black", markeredgewidth=0.5, markersize=8)
     lams, gammas = plane.index.to_numpy(), plane.columns.to_numpy()
     for released in zip(np.flatnonzero(gammas == 0.95), np.flatnonzero(lams == 0.2), strict=False):
-        axes.plot(*released, "o", markerfacecolor="none", markeredgecolor="white", markersize=6)
+        axes.plot(*released, "o", markerfacecolor="none", markeredgecolor="black", markersize=6)
     axes.set_xticks(range(len(gammas)), [f"{gamma:g}" for gamma in gammas], rotation=90)
     axes.set_yticks(range(len(lams)), [f"{lam:g}" for lam in lams])
     return image

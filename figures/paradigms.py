@@ -1,15 +1,12 @@
 """The paper's figures 1 and 2: which states each method scores on the same lake, what it needs, and what that costs."""
 
-import json
-import subprocess
-import sys
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
+from figures.costs import SETTING, measured_costs
 from figures.store import claim_folder, write_whole
 from figures.style import PAGE, paper, save
 from ift import METHODS
@@ -23,7 +20,6 @@ SHOWN = {
     "dpo": "states of targets and\nof negatives",
     "ppo": "states of its\nown episodes",
 }
-_BENCH = Path(__file__).parents[1] / "bench" / "methods.py"
 
 
 def paradigms(out: Path, quick: bool, jobs: int) -> list[Path]:
@@ -48,33 +44,13 @@ def _save_tables(path: Path, tables: dict[str, np.ndarray]) -> None:
         np.savez_compressed(file, allow_pickle=False, **tables)
 
 
-def measured_costs(out: Path, quick: bool) -> dict[str, dict[str, dict[str, float]]]:
-    """What `bench/methods.py` measured: `{"lake": {method: {"seconds": …}}, "language": …}`, kept in `out/costs-runs`.
-
-    Empty where the bench is not, in an installed package. `language` is empty without the `lm` extra, and is measured
-    once it is there.
-    """
-    file = out / "costs-runs" / "costs.json"
-    claim_folder(file.parent, {"bench": "methods", "quick": quick})
-    costs = json.loads(file.read_text()) if file.exists() else {"lake": {}, "language": {}}
-    complete = costs["lake"] and (costs["language"] or find_spec("trl") is None)
-    if complete or not _BENCH.exists():
-        return costs
-    part = file.with_name(".costs.json.part")
-    command = [sys.executable, str(_BENCH), "--json", str(part), *(["--quick"] if quick else [])]
-    if subprocess.run(command, stdout=sys.stderr).returncode:
-        raise ValueError(f"the bench failed: see above, or try `python {_BENCH.name} --quick` in bench/ by itself")
-    part.replace(file)
-    return json.loads(file.read_text())
-
-
 @paper
 def _draw(lake: Lake, tables: dict[str, np.ndarray], costs: dict[str, Any]) -> Figure:
     figure = Figure(figsize=(PAGE, 2.42), layout="constrained")
     for axes, (method, what) in zip(figure.subplots(1, len(SHOWN)), SHOWN.items(), strict=True):
         draw_cells(axes, lake, tables[f"{method}_states"], darkest=0.32, size=7)
         axes.set_anchor("N")
-        for kind, colour in (("lowered", "#d55e00"), ("raised", "#1a1a1a")):
+        for kind, colour in (("lowered", "#aa3377"), ("raised", "#1a1a1a")):
             share = tables[f"{method}_{kind}"]
             draw_moves(axes, lake, np.sqrt(share / share.sum()) if share.any() else share, colour, width=0.016)
         axes.set_title(method.upper(), fontsize=8, color=COLOURS[method], fontweight="bold")
@@ -82,7 +58,7 @@ def _draw(lake: Lake, tables: dict[str, np.ndarray], costs: dict[str, Any]) -> F
         text = "\n".join((scored, "", *needs(method), "", *_cost_lines(method, costs)))
         axes.set_xlabel(text, fontsize=6, linespacing=1.35)
     figure.supxlabel(
-        "blue: share of the loss's terms in this state · black: moves that become likelier · orange: less likely",
+        "blue: share of the steps scored in this state · black: moves that become likelier · purple: less likely",
         fontsize=6.5,
     )
     return figure
@@ -124,7 +100,7 @@ def _caption(lake: Lake, settings: Settings, tables: dict[str, np.ndarray], cost
         f"Lake {'/'.join(lake.rows)}, start policy {settings.start}, {settings.seeds} seeds from {settings.seed}, λ "
         f"{settings.lam} with the {settings.prediction} prediction, {settings.negatives_per_step} negatives from the "
         f"policy and {settings.rollouts} episodes of PPO per update. Arrows: the square root of a move's share of the "
-        f"terms. Share of the terms in cells off the target walk: {aside}. Time of an update and peak memory of a "
+        f"scored steps. Share of them in cells off the target walk: {aside}. Time of an update and peak memory of a "
         f"process (an update of PPO: a batch of episodes serves {settings.epochs}), by `python bench/methods.py`: "
-        f"{measured or 'not measured'}. Made by `python -m figures paradigms`."
+        f"{measured or 'not measured'}. {SETTING} Made by `python -m figures paradigms`."
     )

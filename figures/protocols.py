@@ -24,6 +24,14 @@ HELD_OUT_SEEDS = (31_000, 100)
 
 STEP_SIZES = 8  # each with as many draws of a method's own settings
 STEP_SIZE_RANGE = (1e-4, 3e-2)
+RANGES = {
+    "all": f"step size {STEP_SIZE_RANGE[0]:g} to {STEP_SIZE_RANGE[1]:g}, log-spaced: {STEP_SIZES**2} values for SFT, "
+    f"{STEP_SIZES} for the others with {STEP_SIZES} random draws each of their own settings",
+    "ift": "λ 0.05 to 0.6, γ 0.5 to 1, both forms, three predictions (so never λ = 0 or γ = 0)",
+    "dpo": "β 0.05 to 5, label smoothing 0 to 0.3",
+    "orpo": "β 0.05 to 1",
+    "ppo": "clip 0.1 to 0.3, 2, 4 or 8 epochs",
+}
 LAMS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.8)
 
 # What is published says nothing of the lake: step size, updates and start are the toolkit's own in every protocol.

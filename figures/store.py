@@ -27,12 +27,19 @@ def runs_of(folder: Path, definition: dict[str, Any], parts: Mapping[str, Part],
     claim_folder(folder, definition)
     if not (folder / "runs.parquet").exists():
         _make(folder / "parts", parts, jobs)
-        frames = [pd.read_parquet(folder / "parts" / f"{name}.parquet").assign(part=name) for name in parts]
+        frames = [_read(folder / "parts" / f"{name}.parquet").assign(part=name) for name in parts]
         write_whole(folder / "runs.parquet", lambda path: pd.concat(frames, ignore_index=True).to_parquet(path))
         for left in (folder / "parts").iterdir():
             left.unlink()
         (folder / "parts").rmdir()
-    return pd.read_parquet(folder / "runs.parquet")
+    return _read(folder / "runs.parquet")
+
+
+def _read(file: Path) -> pd.DataFrame:
+    try:
+        return pd.read_parquet(file)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{str(file)!r} cannot be read: delete it, and it is made again") from error
 
 
 def claim_folder(folder: Path, definition: dict[str, Any]) -> None:
@@ -41,18 +48,20 @@ def claim_folder(folder: Path, definition: dict[str, Any]) -> None:
     try:
         held = json.loads((folder / "config.json").read_text())
     except (FileNotFoundError, NotADirectoryError):
-        if folder.is_dir() and any(folder.iterdir()):
+        if folder.is_dir() and any(not path.name.endswith(".part") for path in folder.iterdir()):
             raise ValueError(f"out {str(folder)!r} holds files of something else: give another --out") from None
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            text = json.dumps(wanted, indent=1, ensure_ascii=False) + "\n"
+            text = json.dumps({**wanted, "made_with": _versions()}, indent=1, ensure_ascii=False) + "\n"
             write_whole(folder / "config.json", lambda path: path.write_text(text))
         except OSError as error:
             raise ValueError(f"out {str(folder)!r} cannot be written: {error.strerror}") from error
         return
     except (OSError, ValueError) as error:
         raise ValueError(f"out {str(folder)!r} has a config.json that cannot be read: give another --out") from error
-    refuse_other(folder, held, wanted)
+    if not isinstance(held, dict):
+        raise ValueError(f"out {str(folder)!r} has a config.json that is not this project's: give another --out")
+    refuse_other(folder, {key: value for key, value in held.items() if key != "made_with"}, wanted)
 
 
 def refuse_other(folder: Path, held: dict[str, Any], wanted: dict[str, Any]) -> None:
@@ -79,6 +88,10 @@ def package_version() -> str:
         return version("intuitive-fine-tuning")
     except PackageNotFoundError:
         return "not installed"
+
+
+def _versions() -> dict[str, str]:
+    return {name: version(name) for name in ("torch", "numpy", "gymnasium", "pandas")}
 
 
 def _make(folder: Path, parts: Mapping[str, Part], jobs: int) -> None:

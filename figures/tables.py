@@ -6,7 +6,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from figures.paradigms import measured_costs
+from figures.costs import SETTING, measured_costs
 from figures.style import PAGE, paper, save
 
 _MARKS = {"paper": "ᵃ", "own": "ᵇ"}
@@ -69,8 +69,7 @@ def _page(
     lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
     lines += ["| " + " | ".join(row) + " |" for row in rows]
     measured = (
-        "`python bench/methods.py` of this project: 2 examples (pairs for DPO and ORPO) a step; DPO is TRL's, the "
-        "others have this project's head"
+        f"`python bench/methods.py` of this project. {SETTING.rstrip('.')}"
         if costs
         else "nothing measured: it needs the `lm` extra and a checkout of the repository"
     )

@@ -130,10 +130,11 @@ def _fine_tune_with_curve(
     """The trained policies, and every run's distances at about `CURVE_POINTS` steps; `tell` hears the share done."""
     points, steps = [], problem.settings.steps
 
+    @torch.no_grad()
     def measure(step: int, policy: Policy) -> None:
         error = (cell_log_probs(policy).exp() - problem.optimum)[:, problem.live].square().mean((1, 2))
         distances = {"policy_mse": error, "parameter_mse": parameter_mse(policy, optimum)}
-        columns = {metric: values.detach().double().cpu().numpy() for metric, values in distances.items()}
+        columns = {metric: values.double().cpu().numpy() for metric, values in distances.items()}
         points.append(pd.DataFrame({"method": method, "seed": list(seeds), "step": step, **columns}))
 
     def on_step(step: int, policy: Policy) -> None:

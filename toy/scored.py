@@ -16,7 +16,7 @@ from toy.trajectories import Trajectories
 
 @dataclass(frozen=True, eq=False)
 class Scored:
-    """Shares of the terms of a method's loss at its first update, mean over seeds.
+    """Shares of the steps that a method's loss scores at its first update, all seeds together.
 
     Attributes:
         states: share of each cell, `[cells]`, sums to 1. A mixed state counts for the cells that it is mixed of.
@@ -46,11 +46,11 @@ def scored_states(lake: Lake, method: str, settings: Settings | None = None) -> 
     if method == "ift":
         states = mixed_states(start, task)
     if isinstance(drawn, Rollouts):
-        up = drawn.advantages > 0
-        raised, lowered = (_counts(drawn.walks, drawn.walks.mask & part, problem) for part in (up, ~up))
+        signs = (drawn.advantages > 0, drawn.advantages < 0)
+        raised, lowered = (_counts(drawn.walks, drawn.walks.mask & part, problem) for part in signs)
     else:
         # Each pair is a term of its own: a target counts as often as it has a negative.
-        weight = torch.ones(states.shape[:2], dtype=states.dtype)
+        weight = torch.ones(states.shape[:2], dtype=states.dtype, device=states.device)
         lowered = torch.zeros_like(problem.optimum)
         if isinstance(drawn, Negatives):
             pairs = drawn.differs.view(len(seeds), states.shape[1], -1)
@@ -58,7 +58,7 @@ def scored_states(lake: Lake, method: str, settings: Settings | None = None) -> 
             lowered = _counts(drawn.walks, drawn.walks.mask & drawn.differs.unsqueeze(-1), problem)
         moves = one_hot(targets.actions, 4).to(states.dtype)
         raised = torch.einsum("rn,nt,rntc,nta->ca", weight, targets.mask.to(states.dtype), states, moves)
-    total = raised.sum() + lowered.sum()
+    total = (raised.sum() + lowered.sum()).clamp(min=1e-12)  # PPO without any success scores nothing
     up_share, down_share = ((part / total).cpu().numpy() for part in (raised, lowered))
     return Scored((up_share + down_share).sum(1), up_share, down_share)
 

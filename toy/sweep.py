@@ -53,6 +53,8 @@ def sweep(lake: Lake, trials: Mapping[str, Trial]) -> pd.DataFrame:
     frames: list[pd.DataFrame] = []
     for alike in _grouped(trials, _start_of):
         starts = _starts(lake, next(iter(alike.values())).settings)
+        for settings in {trial.settings for trial in alike.values() if trial.settings.negatives == "suboptimal"}:
+            Problem.of(lake, settings)  # raises where the lake has none
         for group in _grouped(alike, _choices_of):
             frames += _train(lake, starts, group)
     runs = pd.concat(frames, ignore_index=True)

@@ -29,9 +29,8 @@ def small(monkeypatch):
 
 def test_the_audit_writes_what_it_says_and_goes_on_from_what_it_has(small, monkeypatch, tmp_path):
     written = module.audit(tmp_path, quick=True, jobs=1)
-    assert {path.name for path in written} == {
-        "audit.json", "AUDIT.md", "audit.png", "audit.svg", "audit-lambda.png", "audit-lambda.svg"
-    }  # fmt: skip
+    figures = {f"{name}.{kind}" for name in ("audit-claims", "audit-lambda") for kind in ("png", "svg", "md")}
+    assert {path.name for path in written} == {"audit.json", "AUDIT.md", *figures}
     found = json.loads((tmp_path / "audit.json").read_text())
     assert [claim["name"] for claim in found["claims"]] == [claim.name for claim in CLAIMS]
     assert found["development"]["trainings"] == len(METHODS) * found["development"]["settings_per_method"] * 8
@@ -42,13 +41,13 @@ def test_the_audit_writes_what_it_says_and_goes_on_from_what_it_has(small, monke
     assert page == render(found)
     for claim in found["claims"]:
         assert page.count(claim["verdict"]) >= 1
-    assert Image.open(tmp_path / "audit.png").size[0] > 2000
+    assert Image.open(tmp_path / "audit-claims.png").size[0] > 2000
 
     before = {path.name: path.read_bytes() for path in written}
     monkeypatch.setattr(module, "sweep", None)  # nothing is trained again
     assert {path.name: path.read_bytes() for path in module.audit(tmp_path, quick=True, jobs=1)} == before
     monkeypatch.setattr("figures.protocols.LAMS", (0.0, 0.2))
-    with pytest.raises(ValueError, match="holds results of another lams"):
+    with pytest.raises(ValueError, match="holds results of another trials"):
         module.audit(tmp_path, quick=True, jobs=1)
 
 
@@ -76,5 +75,5 @@ def test_a_killed_audit_ends_with_the_same_numbers(tmp_path):
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     assert start(tmp_path / "killed").wait() == 0
-    for name in ("audit.json", "AUDIT.md", "audit.png"):
+    for name in ("audit.json", "AUDIT.md", "audit-claims.png"):
         assert (tmp_path / "whole/quick" / name).read_bytes() == (tmp_path / "killed/quick" / name).read_bytes()

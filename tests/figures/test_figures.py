@@ -28,7 +28,7 @@ def no_bench(monkeypatch, tmp_path):
     monkeypatch.setattr("figures.paradigms.measured_costs", lambda out, quick: costs)
 
 
-def test_the_figure_is_drawn_and_its_results_are_kept(run, monkeypatch, tmp_path):
+def test_the_figure_is_drawn_and_its_results_are_kept(run, monkeypatch, tmp_path, capsys):
     run("frozen-lake", "--quick", "--out", tmp_path)
     out = tmp_path / "quick"
     assert Image.open(out / "frozen-lake.png").size[0] > 2000
@@ -45,8 +45,14 @@ def test_the_figure_is_drawn_and_its_results_are_kept(run, monkeypatch, tmp_path
 
     config = out / "frozen-lake-runs" / "config.json"
     config.write_text(config.read_text().replace('"width": 64', '"width": 32'))
+    with pytest.raises(SystemExit) as stop:
+        run("frozen-lake", "--quick", "--out", tmp_path)
+    assert stop.value.code == 2
+    assert "holds results of another settings" in capsys.readouterr().err
+    config.unlink()
     with pytest.raises(SystemExit):
         run("frozen-lake", "--quick", "--out", tmp_path)
+    assert "without config.json: delete it" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", [name for name in FIGURES if name not in ("frozen-lake", "phase")])

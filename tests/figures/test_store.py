@@ -29,10 +29,10 @@ def test_a_run_that_was_stopped_makes_only_what_is_missing(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         runs_of(folder, {"size": 1}, parts(1, 2, "stop"), jobs=1)
     kept = {path.name for path in (folder / "parts").iterdir()}
-    assert kept <= {"part-0.parquet", "part-1.parquet"}
+    assert kept == {"part-0.parquet", "part-1.parquet"}
     CALLS.clear()
     runs = runs_of(folder, {"size": 1}, parts(1, 2, 3), jobs=1)
-    assert len(CALLS) == 3 - len(kept)
+    assert CALLS == [3]
     assert runs["value"].tolist() == [1, 1, 2, 2, 3, 3]
     assert runs["part"].tolist() == ["part-0"] * 2 + ["part-1"] * 2 + ["part-2"] * 2
     assert {path.name for path in folder.iterdir()} == {"config.json", "runs.parquet"}
@@ -72,7 +72,22 @@ def test_a_folder_of_something_else_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match="cannot be written"):
         runs_of(tmp_path / "file" / "runs", {}, parts(1), jobs=1)
+    (tmp_path / "list").mkdir()
+    (tmp_path / "list" / "config.json").write_text("[]")
+    with pytest.raises(ValueError, match="is not this project's"):
+        runs_of(tmp_path / "list", {}, parts(1), jobs=1)
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "config.json").write_text("{")
     with pytest.raises(ValueError, match="that cannot be read"):
         runs_of(tmp_path / "broken", {}, parts(1), jobs=1)
+
+
+def test_what_a_kill_leaves_is_gone_over_and_a_broken_file_is_named(tmp_path):
+    (tmp_path / ".config.json.part").write_text("{")
+    runs = runs_of(tmp_path, {"size": 1}, parts(1), jobs=1)
+    assert json.loads((tmp_path / "config.json").read_text())["made_with"]["torch"]
+    (tmp_path / "runs.parquet").write_bytes(b"PAR1")
+    with pytest.raises(ValueError, match=r"runs\.parquet' cannot be read: delete it"):
+        runs_of(tmp_path, {"size": 1}, parts(1), jobs=1)
+    (tmp_path / "runs.parquet").unlink()
+    assert runs_of(tmp_path, {"size": 1}, parts(1), jobs=1).equals(runs)

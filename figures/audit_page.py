@@ -28,9 +28,9 @@ def caption(found: dict[str, Any], figure: str) -> str:
         )
     return (
         "Distance to the optimum of IFT against λ, everything else as in the protocol, with 95 % intervals over lakes "
-        "and seeds (of the means; those of differences, in audit-claims.png, are paired and narrower). Lines: SFT; IFT at "
-        "the protocol's own λ (dotted vertical) with γ = 0, or with noise as long as the "
-        f"residual in its place. {setting}"
+        "and seeds (of the means; those of differences, in audit-claims.png, are paired and narrower). Lines: SFT; IFT "
+        "at the protocol's own λ (dotted vertical) with γ = 0, or with noise as long as the residual in its place. "
+        f"{setting}"
     )
 
 

@@ -16,6 +16,7 @@ import tyro
 
 from figures.audit import audit
 from figures.frozen_lake import frozen_lake
+from figures.lake_language import lake_language
 from figures.lambda_gamma import lambda_gamma
 from figures.paradigms import paradigms
 from figures.phase import phase
@@ -28,7 +29,7 @@ FIGURES: dict[str, Callable[[Path, bool, int], list[Path]]] = {
     "phase": phase,
     "tables": tables,
 }
-COMMANDS = {**FIGURES, "audit": audit}
+COMMANDS = {**FIGURES, "lake-language": lake_language, "audit": audit}
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,8 @@ class Options:
     name: Annotated[str, tyro.conf.arg(metavar="NAME")]
     """paradigms: which states each method scores, and what it needs. frozen-lake: policies and distances by method.
     lambda-gamma: the plane of IFT's two numbers. phase: where the paper's order holds. tables: language models. all:
-    these five. audit: the paper's claims, judged on lakes and seeds that nothing was chosen on."""
+    these five. lake-language: the methods on language models that play the lake. audit: the paper's claims, judged on
+    lakes and seeds that nothing was chosen on."""
     out: Path = Path("results/figures")
     """Folder for NAME.png, NAME.svg, NAME.md (the caption) and, in NAME-runs, the results that they are drawn from."""
     quick: tyro.conf.FlagCreatePairsOff[bool] = False

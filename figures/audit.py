@@ -11,10 +11,11 @@ from figures import protocols
 from figures.audit_figures import draw_claims, draw_lambda
 from figures.audit_page import caption, render
 from figures.claims import findings, standing
+from figures.lake_language import FILE
 from figures.protocols import PROTOCOLS
-from figures.store import Part, runs_of, write_whole
 from figures.style import save
 from toy import Settings, Trial, sweep
+from toy.store import Part, runs_of, write_whole
 
 Lakes = tuple[tuple[str, bool], ...]
 
@@ -50,6 +51,7 @@ def audit(out: Path, quick: bool = False, jobs: int = -1) -> list[Path]:
             "common": {name: getattr(Settings(), name) for name in _COMMON},
             "standing": standing(held_out),
             "claims": findings(held_out),
+            "language": json.loads((out / FILE).read_text()) if (out / FILE).exists() else None,
         }
     )
     written = [out / "audit.json", out / "AUDIT.md"]

@@ -10,7 +10,8 @@ _METHODS = {"sft": "SFT", "ift": "IFT", "orpo": "ORPO", "dpo": "DPO", "ppo": "PP
 
 def render(found: dict[str, Any]) -> str:
     """The page, Markdown; `found` is what `audit.json` holds."""
-    sections = (_head(found), verdicts(found), _by_protocol(found), _standing(found), _setting(found), _OPEN)
+    sections = (_head(found), verdicts(found), _language(found), _by_protocol(found), _standing(found),
+                _setting(found), _OPEN)  # fmt: skip
     return "\n".join(sections)
 
 
@@ -68,6 +69,59 @@ def _signs_on(claim: dict[str, Any], ice: str) -> str:
     states = [cell["state"] for cell in claim["cells"] if cell["ice"] == ice]
     holds, against = states.count("holds"), states.count("contradicted")
     return f"✓{holds} ✗{against} ·{len(states) - holds - against}"
+
+
+def _language(found: dict[str, Any]) -> str:
+    """Each claim on language models beside the cell of the small networks that is most like it."""
+    language = found["language"]
+    head = "## Does it carry over to a language model?\n"
+    if language is None:
+        return f"{head}\nNot measured here: `python -m figures lake-language`, then this command again.\n"
+    small = {claim["name"]: claim["cells"] for claim in found["claims"]}
+    like = ("tuned (policies)", "policies", "not slippery")
+    rows = []
+    for claim in language["claims"]:
+        others = small.get(claim["name"], [])
+        mine = next((c for c in others if (c["protocol"], c["space"], c["ice"]) == like), None)
+        signs = {(cell["protocol"], cell["space"]): _SIGNS[cell["state"]] for cell in claim["cells"]}
+        alike = next((c for c in claim["cells"] if (c["protocol"], c["space"]) == like[:2]), None)
+        rows.append(
+            (
+                claim["claim"],
+                f"{_effect(mine)} {_SIGNS[mine['state']]}" if mine else "–",
+                f"{_effect(alike)} {_SIGNS[alike['state']]}" if alike else "–",
+                _carries_over(mine, alike),
+                "; ".join(f"{protocol}, {space} {sign}" for (protocol, space), sign in signs.items()),
+                f"**{claim['verdict']}**",
+            )
+        )
+    header = ("claim", "small networks", "language model", "carries over", "language model, every cell", "verdict")
+    maps, seeds = ", ".join(f"{name} {count}" for name, count in language["maps"].items()), language["seeds"]
+    return "\n".join(
+        (
+            head,
+            f"The lake in words, from `{language['command']}` (`lake-language.json`): a Mistral of 0.8M parameters "
+            f"reads a map and answers with a walk. {len(seeds)} base models (seeds {seeds[0]} to {seeds[-1]}), each "
+            "trained by every method with the same number of updates; settings chosen on development maps and other "
+            f"base models, by policies or by success; then test maps, once ({maps}). Side by side: distance of "
+            "policies, settings chosen by it, ice that is not slippery; effects as shares of the start's, or the base "
+            "model's, distance. Small networks learn one lake each, the language model all lakes at once, and is "
+            "measured on ones it has not seen. *Walks* is success in greedy play. Intervals come from maps and from "
+            f"only {len(seeds)} base models: they are rather too narrow.",
+            "",
+            *_table(header, rows),
+            "",
+        )
+    )
+
+
+def _carries_over(small: dict[str, Any] | None, language: dict[str, Any] | None) -> str:
+    if small is None or language is None:
+        return "–"
+    states = {small["state"], language["state"]}
+    if states <= {"holds", "contradicted"}:
+        return "yes" if len(states) == 1 else "no, it turns round"
+    return "undecided"
 
 
 def _head(found: dict[str, Any]) -> str:

@@ -16,6 +16,7 @@ ICE = {"all": (False, True), "not slippery": (False,), "slippery": (True,)}
 SPACES = {"policy_mse": "policies", "parameter_mse": "weights", "cells_visited": "cells"}
 PAPERS_ORDER = ("dpo", "ift", "orpo", "sft")
 Tables = dict[tuple[str, str], pd.DataFrame]  # (trial, metric): [lakes, seeds]
+MORE_IS_BETTER = ("cells_visited", "success", "recovered")
 _OTHERS = ("success", "cells_visited", "sampled_steps")
 
 
@@ -83,7 +84,7 @@ def findings(runs: pd.DataFrame) -> list[dict[str, Any]]:
     found = []
     for claim in CLAIMS:
         cells = [
-            {"protocol": protocol, "space": SPACES[metric], "ice": ice, **_cell(tables, claim, metric, sample)}
+            {"protocol": protocol, "space": SPACES[metric], "ice": ice, **judge(tables, claim, metric, sample)}
             for protocol, tables in by_protocol.items()
             for metric in ([claim.metric] if claim.metric else DISTANCES)
             for ice, sample in samples.items()
@@ -141,24 +142,29 @@ class Sample:
 def resamples(runs: pd.DataFrame, kinds: Sequence[bool]) -> Sample:
     """Maps drawn with replacement, and seeds; the same draws for every claim."""
     chosen = runs[runs["slippery"].isin(kinds)]
-    lakes, seeds = sorted(chosen["lake"].unique()), chosen["seed"].nunique()
-    maps = [lake.removesuffix("-slippery") for lake in lakes]  # a map that is there on both ices is drawn as one
+    lakes = sorted(chosen["lake"].unique())
+    # A map that is there on both ices is drawn as one.
+    return resample(lakes, [lake.removesuffix("-slippery") for lake in lakes], chosen["seed"].nunique())
+
+
+def resample(lakes: list[str], maps: list[str], seeds: int) -> Sample:
+    """Draws of `maps`, the map of each lake, and of seeds, which are the same on every lake."""
     number = {name: i for i, name in enumerate(dict.fromkeys(maps))}
     generator = np.random.default_rng(len(lakes))
     of_maps = generator.multinomial(len(number), np.full(len(number), 1 / len(number)), RESAMPLES)
     of_lakes = of_maps[:, [number[name] for name in maps]]
-    of_seeds = generator.multinomial(seeds, np.full(seeds, 1 / seeds), RESAMPLES)  # a seed is the same on every lake
+    of_seeds = generator.multinomial(seeds, np.full(seeds, 1 / seeds), RESAMPLES)
     of_seeds = np.broadcast_to(of_seeds[:, None], (RESAMPLES, len(lakes), seeds))
     return Sample(lakes, of_lakes.astype(float), of_seeds.astype(float))
 
 
-def _cell(tables: Tables, claim: Claim, metric: str, sample: Sample) -> dict[str, Any]:
+def judge(tables: Tables, claim: Claim, metric: str, sample: Sample) -> dict[str, Any]:
     """Effect of the claim's weakest comparison, its interval, and the share of lakes where all comparisons come out.
 
     A claim of K comparisons holds if each does (intersection-union: every lower end at 2.5 %), and is contradicted if
     one is surely the other way (upper ends at 2.5 %/K): the interval is from the lowest lower to the lowest upper end.
     """
-    sign = 1 if metric == "cells_visited" else -1
+    sign = 1 if metric in MORE_IS_BETTER else -1
     differences = np.stack(
         [
             (sign * (tables[better, metric] - tables[worse, metric])).loc[sample.lakes]
@@ -217,6 +223,8 @@ def verdict(cells: Sequence[dict[str, Any]]) -> str:
 def _ice_decides(cells: Sequence[dict[str, Any]]) -> str:
     """On which ice a claim holds and on which it is contradicted, if that is so in half of the cells, else nothing."""
     states = {(cell["ice"], cell["protocol"], cell["space"]): cell["state"] for cell in cells}
+    if set(ICE) - {cell["ice"] for cell in cells}:
+        return ""  # judged on one ice only
     places = [(cell["protocol"], cell["space"]) for cell in cells if cell["ice"] == "all"]
     for one, other in (("not slippery", "slippery"), ("slippery", "not slippery")):
         apart = sum((states[one, *p], states[other, *p]) == ("holds", "contradicted") for p in places)

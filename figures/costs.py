@@ -6,7 +6,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-from figures.store import claim_folder
+from toy.store import claim_folder
 
 _BENCH = Path(__file__).parents[1] / "bench" / "methods.py"
 SETTING = (

@@ -13,9 +13,9 @@ from matplotlib.image import AxesImage
 from matplotlib.ticker import FormatStrFormatter, NullLocator
 
 from figures.protocols import DISTANCES, lake_key, make_lake
-from figures.store import Part, runs_of
 from figures.style import PAGE, paper, save
 from toy import Settings, Trial, sweep
+from toy.store import Part, runs_of
 
 FORMS, PREDICTIONS = ("product", "sum"), ("greedy", "sampled", "expected")
 LAMS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0)

@@ -12,9 +12,9 @@ from matplotlib.image import AxesImage
 
 from figures.claims import PAPERS_ORDER
 from figures.protocols import DISTANCES
-from figures.store import Part, runs_of
 from figures.style import PAGE, paper, save
 from toy import Lake, Settings, Trial, sweep
+from toy.store import Part, runs_of
 
 # β scales both: DPO's is 20 times ORPO's at every level, as in the toolkit's defaults (2 and 0.1, "high").
 ORPO_BETA_SHARE = 0.05

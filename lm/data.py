@@ -48,7 +48,6 @@ class OnHub:
     rows: int
 
 
-LAKES = ("lake", "lake-english")  # in the words of the small model, and in plain ones
 LAKE_ROWS = 1024  # if no number is given
 NAMED = {
     "ultrachat": OnHub("HuggingFaceH4/ultrachat_200k", "train_sft", 207_865),
@@ -86,11 +85,11 @@ def _columns(pairs: bool) -> tuple[str, ...]:
 
 
 def _read(source: Source, seed: int, split: str) -> Dataset:
-    if source.name in LAKES:
+    if source.name in lake.KINDS:
         if source.split not in (None, *lake.SPLITS):
             raise ValueError(f"dataset {source.name!r} has the splits {', '.join(lake.SPLITS)}, not {source.split!r}")
-        rows = lake.examples(source.rows or LAKE_ROWS, source.split or split, seed, english=source.name != "lake")
-        return Dataset.from_list(rows).remove_columns("worse")
+        rows = lake.examples(source.rows or LAKE_ROWS, source.split or split, seed, **lake.KINDS[source.name])
+        return Dataset.from_list(rows).select_columns([name for name in rows[0] if name != "worse"])
     path = Path(source.name)
     try:
         if path.suffix in _FORMATS:
@@ -107,7 +106,7 @@ def _read(source: Source, seed: int, split: str) -> Dataset:
     except ValueError as error:
         raise ValueError(f"dataset {source.name!r}: {_first_line(error)}") from error
     except Exception as error:  # the network, the Hub and the readers each have their own
-        known = ", ".join([*LAKES, *NAMED])
+        known = ", ".join([*lake.KINDS, *NAMED])
         raise ValueError(
             f"dataset {source.name!r} could not be read ({_first_line(error)}): name a local "
             f"{', '.join(_FORMATS)} file, a data set of the Hub, or one of {known}"

@@ -10,7 +10,8 @@ from urllib.parse import urlparse
 import datasets
 import torch
 from huggingface_hub import constants
-from peft import AutoPeftModelForCausalLM, LoraConfig
+from peft import LoraConfig, PeftConfig, PeftModel
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, MistralConfig
 
 from lm import lake
@@ -24,7 +25,7 @@ _MISTRAL_7B = ("mistralai/Mistral-7B-v0.1", "HuggingFaceH4/mistral-7b-sft-beta")
 def tiny_lake(report: Callable[[float], None] = lambda share: None) -> Path:
     """Folder of the lake's small base model; trained the first time (about a minute on 2 cores), then kept."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "intuitive-fine-tuning"
-    folder = cache / "tiny-lake-1"  # the number changes with whatever changes the model
+    folder = cache / "tiny-lake-2"  # the number changes with whatever changes the model
     if not (folder / "config.json").is_file():
         model = lake.train_base(seed=0, report=report)
         part = folder.with_name(f"{folder.name}.part-{os.getpid()}")
@@ -70,29 +71,29 @@ def load_model(settings: Settings, dtype: torch.dtype) -> Any:
     return model
 
 
-def load_trained(folder: str) -> tuple[Any, Any]:
-    """Model and tokenizer of a folder, an adapter's with its base; of tiny-lake, the lake's small base model.
+def load_trained(name: str) -> tuple[Any, Any]:
+    """Model and tokenizer of a folder, an adapter's with its base; of a .gguf file, a name of the Hub, or tiny-lake.
 
     Raises:
-        ValueError: a folder that is not there, or lacks config, weights or tokenizer.
+        ValueError: a folder that is not there, or lacks config, weights or tokenizer; a name that cannot be loaded.
     """
-    path = tiny_lake() if folder == "tiny-lake" else Path(folder).expanduser()
-    if not path.is_dir():
-        raise ValueError(f"model {folder!r}: there is no such folder")
-    kind = AutoPeftModelForCausalLM if (path / "adapter_config.json").is_file() else AutoModelForCausalLM
+    path = Path(name).expanduser()
+    settings = Settings(model=str(path) if path.exists() else name)
+    adapter = path / "adapter_config.json"
+    if not adapter.is_file():
+        return load_model(settings, torch.float32), _load(AutoTokenizer, settings)
     try:
-        return kind.from_pretrained(path, use_safetensors=True), AutoTokenizer.from_pretrained(path)
-    except Exception as error:  # each of the readers has its own
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ValueError(
-            f"model {folder!r} could not be loaded ({reason}): give a folder with config, tokenizer and safetensors"
-        ) from error
+        base = str(PeftConfig.from_pretrained(path).base_model_name_or_path)
+        model = PeftModel.from_pretrained(load_model(Settings(model=base), torch.float32), path)
+    except (ValueError, OSError, RuntimeError, SafetensorError) as error:
+        raise ValueError(f"model {name!r}: its adapter could not be loaded ({_reason(error)})") from error
+    return model, _load(AutoTokenizer, settings)
 
 
 def load_config(settings: Settings) -> tuple[Any, str]:
     """The architecture, and where it was read."""
     if settings.model == "tiny-lake":
-        return lake.make_model(lake.make_tokenizer(), 0).config, "lm/lake.py"
+        return lake.make_model(lake.make_tokenizer(), 0).config, "lm/lake"
     if settings.model in _MISTRAL_7B and offline():
         return MistralConfig(), "transformers' defaults for Mistral-7B, as the Hub does not answer"
     return _load(AutoConfig, settings), settings.model
@@ -111,11 +112,14 @@ def _load(kind: Any, settings: Settings, **options: Any) -> Any:
     try:
         return kind.from_pretrained(name, trust_remote_code=settings.trust_remote_code, **options)
     except Exception as error:  # the Hub, the readers and the integrations each have their own
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ValueError(
-            f"model {settings.model!r} could not be loaded ({reason}): name a local folder with config, tokenizer and "
-            "safetensors, a .gguf file, a model of the Hub, or tiny-lake"
+            f"model {settings.model!r} could not be loaded ({_reason(error)}): name a local folder with config, "
+            "tokenizer and safetensors, a .gguf file, a model of the Hub, or tiny-lake"
         ) from error
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def offline() -> bool:

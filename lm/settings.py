@@ -60,8 +60,8 @@ class DataOptions:
     """The data: methods that learn from targets take the chosen answers of pairs."""
 
     dataset: tuple[str, ...] = ("lake:512",)
-    """NAME, NAME:ROWS, NAME@SPLIT or NAME@SPLIT:ROWS each: lake, lake-english, ultrachat, ultrafeedback, a Hub
-    name, a local file."""
+    """NAME, NAME:ROWS, NAME@SPLIT or NAME@SPLIT:ROWS each: lake, lake-english, lake-slippery,
+    lake-slippery-english, lake-base, ultrachat, ultrafeedback, a Hub name, a local file."""
     eval_dataset: tuple[str, ...] = ()
     """The same, for the loss before and after; the lake has its own held-out maps."""
     max_length: int = 1024

@@ -36,7 +36,8 @@ from ift import METHODS
 from lm import data, models
 from lm.batches import NonFiniteLossError
 from lm.estimate import A100_FLOPS, UTILISATION, estimate, without_weights
-from lm.lake_report import played, plays, show
+from lm.lake import KINDS
+from lm.lake.report import played, plays, show
 from lm.methods import make_arguments, make_trainer
 from lm.runs import check, folder_of, keep_model, prepare
 from lm.settings import Groups, Settings, read_recipe, trainer_options
@@ -112,6 +113,9 @@ def run(settings: Settings, console: Console) -> None:
         peft_config=models.adapters(settings),
         callbacks=[Progressing(console)] if main else [],
     )
+    if settings.model.endswith(".gguf"):  # PEFT notes the folder alone, from which nothing can be loaded
+        for adapter in getattr(trainer.model, "peft_config", {}).values():
+            adapter.base_model_name_or_path = settings.model
     trainer.remove_callback(transformers.PrinterCallback)
     # Engines that shard the model want to meet it together with its optimiser, in `train`.
     measured = test is not None and checkpoint is None and not _sharded()
@@ -223,7 +227,7 @@ def _rows(settings: Settings) -> int:
     total = 0
     for text in settings.dataset:
         source = data.Source.of(text)
-        known = dict.fromkeys(data.LAKES, data.LAKE_ROWS) | {name: named.rows for name, named in data.NAMED.items()}
+        known = dict.fromkeys(KINDS, data.LAKE_ROWS) | {name: named.rows for name, named in data.NAMED.items()}
         if source.rows is None and source.name not in known:
             total += len(data.load((text,), settings.learns_from_pairs, settings.seed))
         else:
@@ -284,14 +288,19 @@ def parse(arguments: list[str] | None = None) -> Settings:
     return groups.settings()
 
 
-def main() -> None:
-    """Parse, run, and turn bad input into one line and exit code 2."""
+def quieten() -> None:
+    """Keep the libraries' own bars and notes out of the way of ours."""
     warnings.simplefilter("ignore", FutureWarning)
     for library in (transformers, datasets):
         library.utils.logging.set_verbosity_error()
     logging.getLogger("trl").setLevel(logging.ERROR)
     datasets.disable_progress_bars()
     transformers.utils.logging.disable_progress_bar()
+
+
+def main() -> None:
+    """Parse, run, and turn bad input into one line and exit code 2."""
+    quieten()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: schedulers send it before they kill
     try:
         settings = parse()

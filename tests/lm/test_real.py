@@ -12,6 +12,7 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lm import train
+from lm.lake.__main__ import Score, score
 
 pytestmark = pytest.mark.real
 
@@ -72,3 +73,18 @@ def test_a_few_lora_steps_lower_the_loss_and_the_merged_model_speaks(
     with capsys.disabled():
         print(f"{method}: {answer!r}")
     assert len(answer.split()) > 3
+
+
+def test_the_lake_in_plain_english_before_and_after(smollm2, tmp_path, monkeypatch, capsys):
+    """A short LoRA run on the lake; what comes out is printed as it is, only the loss has to go down."""
+    before = score(Score(model=str(smollm2), maps=20, english=True))
+    run(monkeypatch, "--model", smollm2, "--dataset", "lake-english:64", "--output-dir", tmp_path / "out",
+        "--learning-rate", 1e-3, "--max-steps", 24)  # fmt: skip
+    after = score(Score(model=str(tmp_path / "out" / "model"), maps=20, english=True))
+    with capsys.disabled():
+        print()
+        for name in before:
+            print(f"{name:<28} {before[name]:8.4f} {after[name]:8.4f}")
+    losses = losses_of(tmp_path / "out")
+    assert sum(losses[-4:]) < sum(losses[:4])
+    assert after["outside"] < before["outside"]

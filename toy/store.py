@@ -1,4 +1,4 @@
-"""Results that figures are drawn from: made in parts by any number of processes, kept, and gone on with."""
+"""Results of many trainings: made in parts by any number of processes, kept, and gone on with after a stop."""
 
 import json
 from collections.abc import Callable, Mapping

@@ -3,7 +3,7 @@ import json
 import pandas as pd
 import pytest
 
-from figures.store import runs_of
+from toy.store import runs_of
 
 CALLS = []
 

@@ -1,0 +1,173 @@
+"""The methods on language models that play the lake: distances to the optimum, play, and the paper's claims again."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from figures.claims import CLAIMS, Claim, Sample, Tables, judge, resample, verdict
+from figures.style import PAGE, paper, save
+from toy.store import write_whole
+
+FILE = "lake-language.json"
+# Space of a claim: the score, and the set of maps (see lm/lake/compare.py).
+SPACES = {
+    "policies": ("policy_mse", "test maps"),
+    "walks": ("success", "test maps"),
+    "wrong first move": ("recovered", "wrong first move"),
+}
+_SCORES = {"policy_mse": "state_policy_mse", "success": "success", "recovered": "success"}
+_NOT_HERE = ("lambda 0.2", "not noise", "ift visits", "dpo visits", "orpo visits")
+_FINDS_BACK = (
+    Claim("recovers", "IFT finds back from a wrong first move more often than SFT", (("ift", "sft"),), "recovered"),
+    Claim(
+        "residual recovers",
+        "It does so because of the temporal residual: λ as set recovers more often than λ = 0",
+        (("ift", "ift lam=0"),),
+        "recovered",
+    ),
+)
+LANGUAGE_CLAIMS = (*(claim for claim in CLAIMS if claim.name not in _NOT_HERE), *_FINDS_BACK)
+_COLOURS = {"tuned (policies)": "#332288", "tuned (success)": "#117733"}
+_MARKERS = dict(zip(_COLOURS, "os", strict=True))
+_SHOWN_ELSEWHERE = {"base": "#000000", "sft": "#0072b2", "ift": "#d55e00", "dpo": "#009e73", "orpo": "#cc79a7"}
+
+
+def lake_language(out: Path, quick: bool, jobs: int) -> list[Path]:
+    """Draw the figure into `out`, from `out/lake-language-runs` if it holds the results; returns the files written."""
+    from lm.lake.compare import compare  # only here: the other figures need no language-model libraries
+
+    scores = compare(out / "lake-language-runs", quick, jobs)
+    found = findings(scores) | {"command": f"python -m figures lake-language{' --quick' if quick else ''}"}
+    written = [out / FILE]
+    text = json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    write_whole(written[0], lambda path: path.write_text(text))
+    return written + save(_draw(scores, found), out, "lake-language", _caption(found))
+
+
+def findings(scores: pd.DataFrame) -> dict[str, Any]:
+    """Where each trial ends, what it was trained with, and every claim with a verdict; JSON-ready."""
+    protocols = [str(name) for name in scores["protocol"].unique()]
+    by_protocol = {name: _tables(scores[scores["protocol"] == name]) for name in protocols}
+    claims = []
+    for claim in LANGUAGE_CLAIMS:
+        spaces = [space for space, (metric, _) in SPACES.items() if metric == (claim.metric or metric)]
+        if not claim.metric:
+            spaces.remove("wrong first move")
+        cells = [
+            {"protocol": name, "space": space, "ice": "all", **judge(tables, claim, SPACES[space][0], sample)}
+            for name, (tables, samples) in by_protocol.items()
+            for space in spaces
+            for sample in [samples[space]]
+        ]
+        claims.append({"name": claim.name, "claim": claim.sentence, "cells": cells, "verdict": verdict(cells)})
+    settings = scores[["protocol", "trial", "settings"]].drop_duplicates()
+    return {
+        "seeds": sorted(map(int, scores["seed"].unique())),
+        "maps": {str(name): int(rows["map"].nunique()) for name, rows in scores.groupby("set", sort=False)},
+        "settings": {
+            name: dict(zip(rows["trial"], rows["settings"], strict=True))
+            for name, rows in settings.groupby("protocol", sort=False)
+        },
+        "standing": _standing(scores),
+        "claims": claims,
+    }
+
+
+def _tables(scores: pd.DataFrame) -> tuple[Tables, dict[str, Sample]]:
+    """`[maps, seeds]` of every trial and score, an MSE as a share of the base models' mean, and the draws of each."""
+    tables: Tables = {}
+    samples = {}
+    for space, (metric, name) in SPACES.items():
+        rows = scores[scores["set"] == name]
+        maps = sorted(rows["map"].unique())
+        scale = rows.loc[rows["trial"] == "base", _SCORES[metric]].mean() if metric == "policy_mse" else 1.0
+        for trial, of in rows.groupby("trial"):
+            table = of.astype({_SCORES[metric]: float}).pivot(index="map", columns="seed", values=_SCORES[metric])
+            tables[str(trial), metric] = table / scale
+        tables["ift propagation=product", metric] = tables["ift", metric]  # every setting to choose from has it
+        samples[space] = resample(maps, maps, rows["seed"].nunique())
+    return tables, samples
+
+
+def _standing(scores: pd.DataFrame) -> list[dict[str, Any]]:
+    """Mean and 95 % interval over maps and seeds of every score, a row per protocol, trial and space."""
+    rows = []
+    for protocol, of in scores.groupby("protocol", sort=False):
+        tables, samples = _tables(of)
+        for space, (metric, _) in SPACES.items():
+            for trial in of["trial"].unique():
+                table = tables[trial, metric]
+                low, high = np.quantile(samples[space].means(table.to_numpy()[None])[:, 0], (0.025, 0.975))
+                mean = float(table.to_numpy().mean())
+                rows.append(
+                    {"protocol": str(protocol), "trial": str(trial), "space": space, "mean": mean, "low": float(low),
+                     "high": float(high)}
+                )  # fmt: skip
+    return rows
+
+
+@paper
+def _draw(scores: pd.DataFrame, found: dict[str, Any]) -> Figure:
+    trials = list(dict.fromkeys(row["trial"] for row in found["standing"]))
+    figure = Figure(figsize=(PAGE, 3.6), layout="constrained")
+    policies, walks, elsewhere = figure.subplots(1, 3, width_ratios=(1, 0.8, 1.1))
+    for axes, space in ((policies, "policies"), (walks, "walks")):
+        _dots(axes, found["standing"], trials, space)
+    policies.set_yticks(range(len(trials)), [trial.replace("lam", "λ").replace("gamma", "γ") for trial in trials])
+    walks.set_yticks(range(len(trials)), [])
+    policies.set_xlabel("MSE to the optimal policy, % of the base's")
+    walks.set_xlabel("goal reached (greedy), % of maps")
+    policies.set_title("distance, state by state")
+    walks.set_title("play")
+    _draw_elsewhere(elsewhere, scores)
+    handles, labels = policies.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower left", ncols=2, frameon=False)
+    return figure
+
+
+def _dots(axes: Axes, standing: list[dict[str, Any]], trials: list[str], space: str) -> None:
+    for i, (protocol, colour) in enumerate(_COLOURS.items()):
+        for row in (row for row in standing if (row["protocol"], row["space"]) == (protocol, space)):
+            place = trials.index(row["trial"]) + 0.24 * (i - 0.5)
+            axes.plot([100 * row["low"], 100 * row["high"]], [place, place], color=colour, linewidth=1)
+            label = protocol if row["trial"] == "base" else None
+            axes.plot(100 * row["mean"], place, _MARKERS[protocol], color=colour, markersize=3.6, label=label)
+            if row["trial"] == "base":
+                axes.axvline(100 * row["mean"], color="#999999", linewidth=0.6, zorder=0)
+    axes.set_ylim(len(trials) - 0.5, -0.5)
+    axes.tick_params(axis="y", length=0)
+
+
+def _draw_elsewhere(axes: Axes, scores: pd.DataFrame) -> None:
+    rows = scores[scores["protocol"] == "tuned (success)"]
+    sets = list(rows["set"].unique())
+    for i, (trial, colour) in enumerate(_SHOWN_ELSEWHERE.items()):
+        means = 100 * rows[rows["trial"] == trial].groupby("set")["success"].mean()
+        axes.plot(range(len(sets)), means[sets], color=colour, marker="*osDv"[i], markersize=4, label=trial)
+    axes.set_xticks(range(len(sets)), [name.replace(" ", "\n", 1) for name in sets], fontsize=6)
+    axes.set_ylim(bottom=0)
+    axes.set_ylabel("goal reached (greedy), % of maps")
+    axes.set_title("maps unlike those of the training")
+    axes.legend(frameon=False, ncols=2)
+
+
+def _caption(found: dict[str, Any]) -> str:
+    seeds = found["seeds"]
+    maps = ", ".join(f"{name} {count}" for name, count in found["maps"].items())
+    settings = "; ".join(
+        f"{protocol}: {', '.join(text for trial, text in own.items() if trial != 'base' and '=' not in trial)}"
+        for protocol, own in found["settings"].items()
+    )
+    return (
+        f"Language models of 0.8M parameters that play the lake, trained by each method from the same base models "
+        f"({len(seeds)}, seeds {seeds[0]} to {seeds[-1]}), as many updates each; pairs of optimal walks and the base "
+        f"model's own samples. Left and middle: means with 95 % intervals over maps and seeds, by what the settings "
+        f"were chosen for on development maps; below the methods, IFT with one thing changed. Right: settings chosen "
+        f"for success, on maps that are bigger, have more holes or unseen placements of start and goal, or where the "
+        f"first move was made for the model, wrongly. Maps: {maps}. {settings}. Made by `{found['command']}`."
+    )

@@ -39,10 +39,11 @@ figures: .venv/installed-lm
 	for name in paradigms frozen-lake lambda-gamma phase tables; do cp results/figures/$$name.png results/figures/$$name.md docs/figures || exit 1; done
 
 # docs/audit
-audit: .venv/installed-base
+audit: .venv/installed-lm
+	$(BIN)/python -m figures lake-language
 	$(BIN)/python -m figures audit
 	mkdir -p docs/audit
-	cp results/figures/AUDIT.md results/figures/audit.json results/figures/audit-*.png results/figures/audit-*.md docs/audit
+	cd results/figures && cp AUDIT.md audit.json audit-*.png audit-*.md lake-language.png lake-language.md $(CURDIR)/docs/audit
 
 # The picture and the table of README.md
 readme: .venv/installed-base
@@ -60,7 +61,7 @@ clean:
 	@touch $@
 
 .venv/installed-dev: .venv/installed-base
-	$(INSTALL) --editable '.[dev,lm]'
+	$(INSTALL) --editable '.[dev,lm,eval]'
 	@touch $@
 
 .venv/installed-lm: .venv/installed-base

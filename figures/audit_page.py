@@ -103,11 +103,12 @@ def _language(found: dict[str, Any]) -> str:
             f"The lake in words, from `{language['command']}` (`lake-language.json`): a Mistral of 0.8M parameters "
             f"reads a map and answers with a walk. {len(seeds)} base models (seeds {seeds[0]} to {seeds[-1]}), each "
             "trained by every method with the same number of updates; settings chosen on development maps and other "
-            f"base models, by policies or by success; then test maps, once ({maps}). Side by side: distance of "
+            f"base models, by policies or by value; then test maps, once ({maps}). Side by side: distance of "
             "policies, settings chosen by it, ice that is not slippery; effects as shares of the start's, or the base "
             "model's, distance. Small networks learn one lake each, the language model all lakes at once, and is "
-            "measured on ones it has not seen. *Walks* is success in greedy play. Intervals come from maps and from "
-            f"only {len(seeds)} base models: they are rather too narrow.",
+            "measured on ones it has not seen. *Value* is the gap to the optimal value of the policy that the model's "
+            "probabilities of the four moves make, cell by cell. IFT's variants are not tuned anew. Intervals come "
+            f"from maps and from only {len(seeds)} base models: they are rather too narrow.",
             "",
             *_table(header, rows),
             "",

@@ -16,7 +16,7 @@ ICE = {"all": (False, True), "not slippery": (False,), "slippery": (True,)}
 SPACES = {"policy_mse": "policies", "parameter_mse": "weights", "cells_visited": "cells"}
 PAPERS_ORDER = ("dpo", "ift", "orpo", "sft")
 Tables = dict[tuple[str, str], pd.DataFrame]  # (trial, metric): [lakes, seeds]
-MORE_IS_BETTER = ("cells_visited", "success", "recovered")
+MORE_IS_BETTER = ("cells_visited", "recovered")
 _OTHERS = ("success", "cells_visited", "sampled_steps")
 
 
@@ -24,7 +24,7 @@ _OTHERS = ("success", "cells_visited", "sampled_steps")
 class Claim:
     """A sentence, and the comparisons (better trial, worse trial) that all have to come out for it to hold.
 
-    Better is a smaller MSE to the optimum, in both spaces; or more cells visited, where `metric` says so.
+    Better is nearer to the optimum, in every distance; or more of `metric`, if one of `MORE_IS_BETTER` is named.
     """
 
     name: str
@@ -211,6 +211,8 @@ def verdict(cells: Sequence[dict[str, Any]]) -> str:
     by_ice = _ice_decides(cells)
     if by_ice:
         return f"depends on the ice: {by_ice}"
+    if total < 4 and holds < total:
+        return f"undecided: {counts}"  # too few cells to tell a rule from an error
     if min(holds, against) >= 2:
         return f"depends on protocol and space: {counts}"
     if 2 * against >= total:

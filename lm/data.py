@@ -3,6 +3,8 @@
 The one form is a conversation: `prompt` is a list of messages, and so are `completion`, or `chosen` and `rejected`.
 """
 
+import hashlib
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -189,6 +191,7 @@ class Counts:
     answers_cut: int
     tokens: int
     answer_tokens: int
+    sha256: str  # of the tokens that are kept, in their order
 
     def __str__(self) -> str:
         return (
@@ -211,6 +214,9 @@ def encode(rows: Dataset, tokenizer: PreTrainedTokenizerBase, cut: Cut) -> tuple
     except TemplateError as error:
         raise ValueError(f"the chat template refuses an example ({error}): see --chat-template") from error
     kept = tokens.filter(lambda count: count > 0, input_columns="answer_tokens")
+    digest = hashlib.sha256()
+    for batch in kept.iter(1000):
+        digest.update(json.dumps(batch, sort_keys=True).encode())
     counts = Counts(
         kept=len(kept),
         dropped=len(tokens) - len(kept),
@@ -218,6 +224,7 @@ def encode(rows: Dataset, tokenizer: PreTrainedTokenizerBase, cut: Cut) -> tuple
         answers_cut=sum(tokens["answer_cut"]),
         tokens=sum(kept["tokens"]),
         answer_tokens=sum(kept["answer_tokens"]),
+        sha256=digest.hexdigest(),
     )
     if not len(kept):
         raise ValueError(

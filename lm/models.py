@@ -79,15 +79,17 @@ def load_trained(name: str) -> tuple[Any, Any]:
     """
     path = Path(name).expanduser()
     settings = Settings(model=str(path) if path.exists() else name)
-    adapter = path / "adapter_config.json"
-    if not adapter.is_file():
-        return load_model(settings, torch.float32), _load(AutoTokenizer, settings)
+    tokenizer = _load(AutoTokenizer, settings)
+    if tokenizer.pad_token is None:  # many base models have none
+        tokenizer.pad_token = tokenizer.eos_token
+    if not (path / "adapter_config.json").is_file():
+        return load_model(settings, torch.float32), tokenizer
     try:
         base = str(PeftConfig.from_pretrained(path).base_model_name_or_path)
         model = PeftModel.from_pretrained(load_model(Settings(model=base), torch.float32), path)
     except (ValueError, OSError, RuntimeError, SafetensorError) as error:
         raise ValueError(f"model {name!r}: its adapter could not be loaded ({_reason(error)})") from error
-    return model, _load(AutoTokenizer, settings)
+    return model, tokenizer
 
 
 def load_config(settings: Settings) -> tuple[Any, str]:

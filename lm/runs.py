@@ -34,15 +34,16 @@ def describe(settings: Settings) -> dict[str, Any]:
     """Settings and versions as JSON-ready data, without local paths: files by name and SHA-256."""
     kept = {name: value for name, value in vars(settings).items() if name not in _FREE}
     for name in ("dataset", "eval_dataset"):
-        kept[name] = [_anonymous(source) for source in kept[name]]
-    kept["model"], kept["chat_template"] = _anonymous(settings.model), _anonymous(settings.chat_template)
+        kept[name] = [anonymous(source) for source in kept[name]]
+    kept["model"], kept["chat_template"] = anonymous(settings.model), anonymous(settings.chat_template)
     kept["trainer"] = [pair for pair in settings.trainer if not pair.replace("-", "_").startswith("hub_token")]
     packages = ("torch", "transformers", "trl", "peft", "datasets", "accelerate")
     return {"settings": kept, "versions": {name: version(name) for name in packages}}
 
 
 @functools.cache
-def _anonymous(source: str) -> str:
+def anonymous(source: str) -> str:
+    """A data set or model without the path to it: a file by name and SHA-256."""
     path = Path(source if Path(source).exists() else Source.of(source).name)
     if path.is_file():
         with path.open("rb") as file:

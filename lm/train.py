@@ -35,11 +35,12 @@ from transformers import TrainerCallback
 from ift import METHODS
 from lm import data, models
 from lm.batches import NonFiniteLossError
+from lm.card import write_card
 from lm.estimate import A100_FLOPS, UTILISATION, estimate, without_weights
 from lm.lake import KINDS
 from lm.lake.report import played, plays, show
 from lm.methods import make_arguments, make_trainer
-from lm.runs import check, folder_of, keep_model, prepare
+from lm.runs import anonymous, check, describe, folder_of, keep_model, prepare
 from lm.settings import Groups, Settings, read_recipe, trainer_options
 
 
@@ -96,7 +97,7 @@ def run(settings: Settings, console: Console) -> None:
         check(folder, settings)  # before the work; `prepare` writes, once the data is known to be good
     tokenizer = models.load_tokenizer(settings)
     with PartialState().main_process_first():
-        train, test = _encoded(settings, tokenizer, console)
+        train, test, counted = _encoded(settings, tokenizer, console)
     found = [prepare(folder, settings) if main else None]
     checkpoint = broadcast_object_list(found)[0]
     model = models.load_model(settings, dtype)
@@ -128,7 +129,9 @@ def run(settings: Settings, console: Console) -> None:
     except ValueError as error:  # bad input has been refused by now: this is a bug, and wants its traceback
         raise RuntimeError("training failed") from error
     kept = keep_model(trainer, folder)
-    _show_training(trainer, before, console)
+    held_out = _show_training(trainer, before, console)
+    if main:
+        write_card(kept, describe(settings), counted, trainer.state.log_history, held_out)
     if before_play is not None:
         show(kept, settings, before_play, console)
     console.print(f"Written to [bold]{folder}[/bold]: model/, log.jsonl, settings.json")
@@ -144,7 +147,9 @@ def _precision(settings: Settings, console: Console) -> tuple[torch.dtype, bool]
     return (torch.bfloat16 if half and settings.lora_r else torch.float32), half
 
 
-def _encoded(settings: Settings, tokenizer: Any, console: Console) -> tuple[Any, Any]:
+def _encoded(settings: Settings, tokenizer: Any, console: Console) -> tuple[Any, Any, dict[str, Any]]:
+    """Training and held-out tokens, and what the model's card says of them."""
+    counted: dict[str, Any] = {}
     cut = data.Cut(settings.max_length, settings.max_prompt_length)
     sets: list[Any] = []
     held_out = settings.eval_dataset or (("lake:200",) if plays(settings) else ())
@@ -155,8 +160,9 @@ def _encoded(settings: Settings, tokenizer: Any, console: Console) -> tuple[Any,
         rows = data.load(sources, settings.learns_from_pairs, settings.seed, split)
         tokens, counts = data.encode(rows, tokenizer, cut)
         console.print(f"[bold]{name}[/bold] {', '.join(sources)}: {counts}")
+        counted[name] = {"sources": [anonymous(source) for source in sources], **vars(counts)}
         sets.append(tokens)
-    return sets[0], sets[1]
+    return sets[0], sets[1], counted
 
 
 def _trl_options(settings: Settings, half: bool) -> dict[str, Any]:
@@ -257,7 +263,8 @@ def _flag(name: str) -> bool:
     return os.environ.get(name, "false").lower() in ("true", "1")
 
 
-def _show_training(trainer: Any, before: float | None, console: Console) -> None:
+def _show_training(trainer: Any, before: float | None, console: Console) -> list[float]:
+    """Print the losses; those on held-out data."""
     logged = [(row["step"], row["loss"]) for row in trainer.state.log_history if "loss" in row]
     if len(logged) > 1:
         (first, before_loss), (last, after_loss) = logged[0], logged[-1]
@@ -267,6 +274,8 @@ def _show_training(trainer: Any, before: float | None, console: Console) -> None
     if trainer.eval_dataset is not None:
         after = trainer.evaluate()["eval_loss"]
         console.print(f"held-out loss {'' if before is None else f'{before:.4f} → '}[bold]{after:.4f}[/bold]")
+        return [loss for loss in (before, after) if loss is not None]
+    return []
 
 
 def parse(arguments: list[str] | None = None) -> Settings:

@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import pandas as pd
+import torch
 import tyro
 
 from lm import models
@@ -52,7 +53,7 @@ class Data:
     english: Flag = False
     """Ask in plain English instead of the small model's words."""
     same_tie: Flag = False
-    """Of several best moves always take the first of left, down, right, up."""
+    """Of several best moves always take the first of left, down, right, up (not in noisy walks)."""
 
 
 @dataclass(frozen=True)
@@ -131,6 +132,7 @@ def score(options: Score) -> dict[str, float]:
     _require(options, "seed", options.seed >= 0, "0 or more")
     _require(options, "wrong_first", not (options.wrong_first and options.slippery), "off on slippery ice")
     model, tokenizer = models.load_trained(options.model)
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
     generator = np.random.default_rng([options.seed, 1])
     letters = random_maps(
         options.maps, options.split, generator, options.size, options.holes, new_ends=options.new_ends
@@ -191,7 +193,7 @@ def main() -> None:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print("stopped: the same command goes on where it was", file=sys.stderr)
+        print(f"stopped{': the same command goes on where it was' * isinstance(options, Compare)}", file=sys.stderr)
         sys.exit(130)
 
 

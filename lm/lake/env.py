@@ -33,7 +33,7 @@ class LakeText(gymnasium.Env[str, np.int64]):
         render_mode: str | None = None,
     ):
         self.action_space = gymnasium.spaces.Discrete(4)
-        self.observation_space = gymnasium.spaces.Text(1000 + 8 * size**2, charset=_ENGLISH)  # question, map and walk
+        self.observation_space = gymnasium.spaces.Text(1000 + 12 * size**2, charset=_ENGLISH)  # question, map and walk
         self.size, self.holes, self.split = size, holes, split
         self.slippery, self.english, self.render_mode = slippery, english, render_mode
 

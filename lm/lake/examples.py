@@ -76,6 +76,9 @@ def own_pairs(
 ) -> Rows:
     """As `examples`, but what is rejected is what the model itself says, sampled, where it is worse than the best.
 
+    So these are maps on which the model failed at least once in up to 8 samples: harder than others. What it says has
+    to come to an end.
+
     Raises:
         ValueError: it is worse on too few maps.
     """
@@ -91,7 +94,8 @@ def own_pairs(
         said = answers(model, tokenizer, letters[missing], english=english, sample_seed=seed * _SAMPLES + sample)
         for i, (text, ended) in zip(missing, said, strict=True):
             outcome, walk = judged(letters[i], text, ended)
-            if text and (outcome != "goal" or len(walk) > fewest[i]):
+            # An answer that never ends would be given an end that the model did not say.
+            if text and ended and (outcome != "goal" or len(walk) > fewest[i]):
                 rejected[i] = text, "detour" if outcome == "goal" else outcome
     if len(rejected) < count:
         raise ValueError(

@@ -29,15 +29,20 @@ def random_maps(
     hash too, is kept for `new_ends`: no other map of any split has them.
 
     Raises:
-        ValueError: there are not as many.
+        ValueError: an unknown split, or as many were not found.
     """
+    if split not in SPLITS:
+        raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
     found: dict[bytes, np.ndarray] = {}
     tries = 0
     while len(found) < count:
         tries += 1
-        if tries > 200:
-            raise ValueError(f"there are not {count} different maps of {size}×{size} in the split {split!r}")
-        letters = np.where(generator.random((4 * count, size * size)) < holes, "H", "F")
+        if tries > 50:
+            raise ValueError(
+                f"only {len(found)} different maps of {size}×{size} were found in the split {split!r}, {count} were "
+                "asked for: ask for fewer, or for fewer holes"
+            )
+        letters = np.where(generator.random((max(4 * count, 64), size * size)) < holes, "H", "F")
         ends = generator.random(letters.shape).argsort(1)[:, :2]
         np.put_along_axis(letters, ends, np.array([["S", "G"]]), 1)
         letters = letters.reshape(-1, size, size)
@@ -62,7 +67,10 @@ def splits_of(letters: np.ndarray) -> list[str]:
 
 def has_new_ends(letters: np.ndarray) -> np.ndarray:
     """Whether each map's start and goal, looked at without holes, hash into the test split, `[maps]`."""
-    without_holes, which = np.unique(np.where(letters == "H", "F", letters), axis=0, return_inverse=True)
+    flat = letters.reshape(len(letters), -1)
+    ends = np.stack([(flat == "S").argmax(1), (flat == "G").argmax(1)], axis=1)
+    _, first, which = np.unique(ends, axis=0, return_index=True, return_inverse=True)
+    without_holes = np.where(letters[first] == "H", "F", letters[first])
     return np.array([split == "test" for split in splits_of(without_holes)], bool)[which.ravel()]
 
 

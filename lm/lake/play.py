@@ -11,6 +11,7 @@ from lm.lake.policy import BATCH, NoRoomError, evaluating, next_probs, room_behi
 from lm.lake.words import move_tokens, prompt, prompt_ids
 
 OUTCOMES = ("goal", "hole", "stops early", "never ends", "no move", "no room")
+_ANSWERS = 1024  # maps at a time
 
 
 def answers(
@@ -35,16 +36,25 @@ def answers(
         tokens = move_tokens(tokenizer)[0]
         asked = [[*ids, tokens[move]] for ids, move in zip(asked, first_moves, strict=True)]
     room = room_behind(model, asked, longest_walk(letters.shape[1]))
-    inputs = tokenizer.pad({"input_ids": asked}, padding_side="left", return_tensors="pt").to(model.device)
+    said: list[tuple[str, bool]] = []
     with evaluating(model), torch.random.fork_rng():
         torch.random.default_generator.manual_seed(sample_seed or 0)
-        tokens = model.generate(
-            **inputs, do_sample=sample_seed is not None, max_new_tokens=room, pad_token_id=tokenizer.pad_token_id
-        )
+        for begin in range(0, len(asked), _ANSWERS):
+            said += _generate(model, tokenizer, asked[begin : begin + _ANSWERS], room, sample_seed is not None)
+    return [(f"{move} {text}".strip(), ended) for move, (text, ended) in zip(forced, said, strict=True)]
+
+
+def _generate(model: Any, tokenizer: Any, asked: list[list[int]], room: int, sample: bool) -> list[tuple[str, bool]]:
+    inputs = tokenizer.pad({"input_ids": asked}, padding_side="left", return_tensors="pt").to(model.device)
+    # The model's own distribution: what its folder says of sampling is left aside.
+    how = {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0} if sample else {"do_sample": False}
+    tokens = model.generate(
+        **inputs, **how, repetition_penalty=1.0, max_new_tokens=room, pad_token_id=tokenizer.pad_token_id
+    )
     said = tokens[:, inputs["input_ids"].shape[1] :]
     ended = (said == tokenizer.eos_token_id).any(1).tolist()
     texts = tokenizer.batch_decode(said, skip_special_tokens=True)
-    return [(f"{move} {text}".strip(), end) for move, text, end in zip(forced, texts, ended, strict=True)]
+    return list(zip(texts, ended, strict=True))
 
 
 def judged(rows: np.ndarray, text: str, ended: bool) -> tuple[str, list[int]]:

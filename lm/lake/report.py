@@ -16,14 +16,14 @@ from lm.models import load_trained
 from lm.settings import Settings
 
 TEST_MAPS = 200
-_SHOWN = {  # column: its name in `means`, the optimum's value, format
-    "goal reached\n(greedy)": ("success", 1.0, "{:.1%}"),
-    "shortest\nwalk": ("shortest", 1.0, "{:.1%}"),
-    "goal reached\n(sampled)": ("success_sampled", 1.0, "{:.1%}"),
-    "best moves\n(by state)": ("state_agreement", 1.0, "{:.1%}"),
-    "policy MSE\n×10⁻³": ("state_policy_mse", 0.0, "{:.1f}"),
-    "KL\nnats": ("state_policy_kl", 0.0, "{:.2f}"),
-    "value\ngap": ("state_value_gap", 0.0, "{:.3f}"),
+_SHOWN = {  # column: its name in `means`, the optimum's value, scale, format
+    "goal reached\n(greedy)": ("success", 1.0, 1, "{:.1%}"),
+    "shortest\nwalk": ("shortest", 1.0, 1, "{:.1%}"),
+    "goal reached\n(sampled)": ("success_sampled", 1.0, 1, "{:.1%}"),
+    "best moves\n(by state)": ("state_agreement", 1.0, 1, "{:.1%}"),
+    "policy MSE\n×10⁻³": ("state_policy_mse", 0.0, 1000, "{:.1f}"),
+    "KL\nnats": ("state_policy_kl", 0.0, 1, "{:.2f}"),
+    "value\ngap": ("state_value_gap", 0.0, 1, "{:.3f}"),
 }
 
 
@@ -44,19 +44,15 @@ def show(folder: Path, settings: Settings, before: pd.DataFrame, console: Consol
     after = played(*load_trained(str(folder)), settings)
     assert after is not None
     table = Table("", *_SHOWN, title=f"{TEST_MAPS} unseen maps", title_justify="left", box=None)
-    optimum = {name: best for name, best, _ in _SHOWN.values()}
+    optimum = {name: best for name, best, _, _ in _SHOWN.values()}
     for name, scores in (("base", means(before)), (settings.method, means(after)), ("optimum", optimum)):
-        table.add_row(name, *(_text(scores[key], form) for key, _, form in _SHOWN.values()))
+        table.add_row(name, *(form.format(scale * scores[key]) for key, _, scale, form in _SHOWN.values()))
     console.print(table)
     shown = int((before["walk"] != after["walk"]).argmax())  # the first on which it changed its mind
     console.print()
     for row in _maps(settings)[shown]:
         console.print("  " + " ".join(row))
     console.print(f"before: {before['walk'][shown]}\nafter:  {after['walk'][shown]}\n")
-
-
-def _text(value: float, form: str) -> str:
-    return form.format(1000 * value if form == "{:.1f}" else value)
 
 
 def _maps(settings: Settings) -> np.ndarray:

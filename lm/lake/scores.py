@@ -37,7 +37,8 @@ def score_model(
     scores["success"] = scores["outcome"] == "goal"
     if not slippery:
         extra = np.array([len(walk) for walk in walks]) - fewest_steps(letters)
-        scores["shortest"] = scores["success"] & (extra == 0)
+        if first_moves is None:  # after a wrong one no walk is shortest
+            scores["shortest"] = scores["success"] & (extra == 0)
         scores["extra_steps"] = np.where(scores["success"], extra, np.nan)
         sampled, _ = play(model, tokenizer, letters, english=english, first_moves=first_moves, sample_seed=1)
         scores["success_sampled"] = [outcome == "goal" for outcome in sampled]

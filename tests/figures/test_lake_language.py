@@ -16,7 +16,7 @@ TRIALS = ("base", *compare.METHODS, *compare.VARIANTS)
 
 @pytest.fixture
 def scores():
-    """Made up: DPO is nearest and SFT farthest; IFT recovers more often than SFT, whatever λ is."""
+    """Made up: DPO is nearest and SFT farthest, in value the other way; IFT recovers more often, whatever λ is."""
     generator = np.random.default_rng(0)
     order = {"base": 0.12, "dpo": 0.05, "ift": 0.07, "orpo": 0.09, "sft": 0.11}
     rows = []
@@ -28,10 +28,8 @@ def scores():
                     for i in range(40):
                         success = generator.random() < (0.9 if trial.startswith("ift") else 0.5)
                         error = max(distance + generator.normal() * 0.003, 0)
-                        rows.append(
-                            (protocol, trial, "" if trial == "base" else f"{trial} x", seed, name, i, success, error)
-                        )
-    columns = ["protocol", "trial", "settings", "seed", "set", "map", "success", "state_policy_mse"]
+                        rows.append((protocol, trial, f"{trial} x", seed, name, i, success, error, 0.2 - error))
+    columns = ["protocol", "trial", "settings", "seed", "set", "map", "success", "state_policy_mse", "state_value_gap"]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -40,9 +38,9 @@ def test_findings_see_the_order_that_is_there(scores):
     claims = {claim["name"]: claim for claim in found["claims"]}
     policies = [cell["state"] for cell in claims["order"]["cells"] if cell["space"] == "policies"]
     assert policies == ["holds", "holds"]
-    walks = {cell["space"]: cell["state"] for cell in claims["dpo < ift"]["cells"]}
-    assert walks == {"policies": "holds", "walks": "contradicted"}
-    assert claims["dpo < ift"]["verdict"] == "depends on the space: holds for policies; contradicted for walks"
+    by_space = {cell["space"]: cell["state"] for cell in claims["dpo < ift"]["cells"]}
+    assert by_space == {"policies": "holds", "value": "contradicted"}
+    assert claims["dpo < ift"]["verdict"] == "depends on the space: holds for policies; contradicted for value"
     assert claims["recovers"]["verdict"] == "holds"
     assert {cell["space"] for cell in claims["recovers"]["cells"]} == {"wrong first move"}
     assert claims["residual recovers"]["verdict"].startswith("not shown")

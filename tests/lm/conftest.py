@@ -41,6 +41,14 @@ def sums():
     return Dataset.from_list([{"prompt": f"{a}+{b}=", "completion": f"{a + b}"} for a, b in rows])
 
 
+@pytest.fixture(scope="session")
+def player_that_learned():
+    """The lake's small model after a few updates, and its tokenizer."""
+    from lm.lake import make_tokenizer, train_base
+
+    return train_base(0, updates=40), make_tokenizer()
+
+
 @pytest.fixture
 def saved_model(model, tokenizer, tmp_path):
     """The same model as a folder in Hub layout."""

@@ -6,7 +6,6 @@ import numpy as np
 from datasets import Dataset
 
 from lm.lake.examples import examples
-from lm.lake.maps import MOVES
 from lm.lake.play import judged
 
 
@@ -21,13 +20,12 @@ def lakes(maps: int = 500, size: int = 4, english: bool = True, seed: int = 0, *
 
 def results(doc: dict[str, Any], answers: list[str]) -> dict[str, float]:
     """Shares of one map: `success`, `shortest`, `hole`, `no_move`."""
-    text = answers[0]
-    outcome, walk = judged(_map_of(doc["prompt"]), text, ended=True)
+    outcome, walk = judged(_map_of(doc["prompt"]), answers[0], ended=True)
     return {
         "success": float(outcome == "goal"),
         "shortest": float(outcome == "goal" and len(walk) == len(doc["chosen"].split())),
         "hole": float(outcome == "hole"),
-        "no_move": float(outcome == "no move" or not set(text.lower().split()) & set(MOVES)),
+        "no_move": float(outcome == "no move"),
     }
 
 

@@ -53,7 +53,7 @@ def test_what_cannot_be_scored_by_state_is_a_note_and_null(run, folder, tmp_path
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 16}))
     run("score", "--model", folder, "--maps", 3, "--out", tmp_path / "scores.json")
-    assert "note: no scores by state: a map needs 28 tokens, the model's context has 16" in capsys.readouterr().err
+    assert "note: no scores by state: a map needs 29 tokens, the model's context has 16" in capsys.readouterr().err
     found = json.loads((tmp_path / "scores.json").read_text())["scores"]
     assert found["outcome_no_room"] == 1
     assert found["state_policy_mse"] is None
@@ -106,7 +106,7 @@ def test_examples_can_be_written_for_any_trainer(suffix, run, tmp_path):
         (["--out", "a.jsonl", "--size", "1"], "size must be in [2, 12], got 1"),
         (["--out", "a.jsonl", "--kind", "move", "--own", "m"], "own must be left out unless kind is walk, got m"),
         (["--out", "a.jsonl", "--seed", "-1"], "seed must be 0 or more, got -1"),
-        (["--out", "a.jsonl", "--size", "2", "--rows", "999"], "there are not 999 different maps of 2×2 in the split"),
+        (["--out", "a.jsonl", "--size", "2", "--rows", "999"], "only 12 different maps of 2×2 were found in the split"),
     ],
 )
 def test_bad_options_of_the_writer_are_one_line(arguments, message, run, monkeypatch, capsys, tmp_path):

@@ -85,13 +85,13 @@ def test_the_table_has_a_row_per_protocol_and_trial(tmp_path, trainings):
     scores = compare(tmp_path / "runs", True, 1)
     lines = table(scores).splitlines()
     assert len(lines) == 2 + len(PROTOCOLS) * (1 + len(METHODS) + len(VARIANTS))
-    base = scores[(scores["trial"] == "base") & (scores["set"] == TEST) & (scores["protocol"] == "tuned (success)")]
+    base = scores[(scores["trial"] == "base") & (scores["set"] == TEST) & (scores["protocol"] == "tuned (value)")]
     by_seed = 1000 * base.groupby("seed")["state_policy_mse"].mean()
     assert f"{by_seed.mean():.1f} ± {by_seed.sem():.1f}" in lines[2]
 
 
 def test_a_training_is_the_commands_own_and_is_scored_on_unseen_maps(tmp_path):
-    scale = Scale((1,), (2,), learning_rates=1, base_updates=30, updates=2, examples=8, maps=4, other_maps=3)
+    scale = Scale((1,), (2,), learning_rates=1, base_updates=2, updates=2, examples=8, maps=4, other_maps=3)
     trial = Trial("dpo", {"learning_rate": 1e-3, "beta": 0.5})
     rows = module._train_and_score(trial, tmp_path, 1, scale, "test")
     assert set(rows["set"]) == {TEST, *OTHERS}

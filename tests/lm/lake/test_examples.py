@@ -87,8 +87,8 @@ def test_every_kind_can_be_made():
         assert len(examples(3, "dev", 0, **options)) == 3
 
 
-def test_own_pairs_reject_what_the_model_says():
-    model, tokenizer = train_base(0, updates=40), make_tokenizer()
+def test_own_pairs_reject_what_the_model_says(player_that_learned):
+    model, tokenizer = player_that_learned
     pairs = own_pairs(model, tokenizer, 20, "train", 5)
     assert pairs == own_pairs(model, tokenizer, 20, "train", 5)
     for row in pairs:

@@ -1,0 +1,107 @@
+"""Talk to a model in the terminal: its chat template, its answers as they come. Ctrl-D ends.
+
+Examples:
+  python -m lm.chat --model results/lm-ift/model
+  python -m lm.chat --model HuggingFaceTB/SmolLM2-135M-Instruct --temperature 0.7
+"""
+
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import tyro
+from transformers import TextStreamer
+
+from lm import models
+from lm.lake.words import prompt_ids
+from lm.train import quieten
+
+Chat = list[dict[str, str]]
+
+
+@dataclass(frozen=True)
+class Options:
+    """Which model, and how it answers."""
+
+    model: str = "tiny-lake"
+    """Folder with config, tokenizer and safetensors (or an adapter), .gguf file, name of the Hub, or tiny-lake."""
+    system: str = ""
+    """What the model is told first."""
+    max_new_tokens: int = 512
+    """Longest answer, in tokens."""
+    temperature: float = 0.0
+    """0 takes the likeliest token, always; above 0 it samples."""
+    seed: int = 0
+    """Of the samples."""
+
+
+def answer(model: Any, tokenizer: Any, chat: Chat, options: Options, streamer: Any = None) -> str:
+    """The model's next turn.
+
+    Raises:
+        ValueError: the chat fills the model's context.
+    """
+    asked = _ids(tokenizer, chat)
+    context = getattr(model.config, "max_position_embeddings", None) or len(asked) + options.max_new_tokens
+    if len(asked) >= context:
+        raise ValueError(f"the chat has {len(asked)} tokens, the model's context {context}: begin a new one")
+    inputs = {"input_ids": torch.tensor([asked]), "attention_mask": torch.ones(1, len(asked), dtype=torch.long)}
+    how = {"do_sample": True, "temperature": options.temperature} if options.temperature else {"do_sample": False}
+    tokens = model.generate(
+        **{name: value.to(model.device) for name, value in inputs.items()},
+        **how,
+        max_new_tokens=min(options.max_new_tokens, context - len(asked)),
+        pad_token_id=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id,
+        streamer=streamer,
+    )
+    return str(tokenizer.decode(tokens[0, len(asked) :], skip_special_tokens=True)).strip()
+
+
+def _ids(tokenizer: Any, chat: Chat) -> list[int]:
+    if tokenizer.chat_template is None:
+        return prompt_ids(tokenizer, "\n".join(turn["content"] for turn in chat))
+    rendered = tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=True, return_dict=True)
+    return list(rendered["input_ids"])
+
+
+def talk(options: Options) -> None:
+    """Read turns from the terminal (or lines from a pipe) and answer each, until there are no more.
+
+    Raises:
+        ValueError: a bad option, a model that cannot be loaded, a chat that fills its context.
+    """
+    if options.max_new_tokens < 1:
+        raise ValueError(f"max_new_tokens must be at least 1, got {options.max_new_tokens}")
+    if not 0 <= options.temperature < float("inf"):
+        raise ValueError(f"temperature must be 0 or more, got {options.temperature}")
+    model, tokenizer = models.load_trained(options.model)
+    model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
+    torch.default_generator.manual_seed(options.seed)
+    chat: Chat = [{"role": "system", "content": options.system}] if options.system else []
+    streamer = TextStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True)
+    while True:
+        try:
+            said = input("> " if sys.stdin.isatty() else "")
+        except EOFError:
+            return
+        if said.strip():
+            chat.append({"role": "user", "content": said})
+            chat.append({"role": "assistant", "content": answer(model, tokenizer, chat, options, streamer)})
+
+
+def main() -> None:
+    """The command: bad input is one line and exit code 2."""
+    quieten()
+    models.offline()
+    try:
+        talk(tyro.cli(Options, prog="python -m lm.chat", description=__doc__))
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,142 @@
+"""What the recipes need on larger models and more devices: writes docs/scaling.md. Run: `python -m lm.scaling`."""
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import tyro
+from transformers import LlamaConfig, MistralConfig
+
+from lm.data import NAMED, Source
+from lm.estimate import A100_FLOPS, UTILISATION, Estimate, estimate, without_weights
+from lm.settings import Settings, read_recipe
+
+RECIPES = Path(__file__).parent / "recipes"
+METHODS: dict[str, tuple[str, dict[str, Any]]] = {
+    "SFT": ("sft", {}),
+    "IFT": ("ift", {}),
+    "IFT, lagged": ("ift", {"prediction": "lagged"}),
+    "DPO": ("dpo", {}),
+    "ORPO": ("orpo", {}),
+}
+# Mistral-7B's shapes, and those that Llama 2 has at 13B and 70B.
+MODELS: dict[str, Callable[[], Any]] = {
+    "7B": MistralConfig,
+    "13B": lambda: LlamaConfig(
+        hidden_size=5120, intermediate_size=13824, num_hidden_layers=40, num_attention_heads=40, vocab_size=32000
+    ),
+    "70B": lambda: LlamaConfig(
+        hidden_size=8192, intermediate_size=28672, num_hidden_layers=80, num_attention_heads=64,
+        num_key_value_heads=8, vocab_size=32000,
+    ),
+}  # fmt: skip
+DEVICES = (1, 8, 64, 512)
+DEVICE_BYTES, FILLED = 80 * 2**30, 0.9  # of an A100 or H100, and how much of it may be planned with
+
+
+_HEAD = """# What the recipes need on larger models and more devices
+
+Written by `python -m lm.scaling` from `lm/recipes/mistral-7b-*.yaml` and the shapes of Mistral-7B and of Llama 2 at 13B
+and 70B. Nothing here was run: this project has no such devices. FLOPs are checked against torch's counter on a small
+model (`tests/lm/test_scaling.py`)."""
+_FLOPS = """Forward, backward (twice as much) and the forward pass again of gradient checkpointing; IFT's first pass, or
+with lagged predictions that of the first epoch alone; DPO's reference. Attention scores are left out: they grow with
+the length and are small at 1,024 tokens."""
+_ENGINES = f"""*Engine*: the simplest that plans with {FILLED:.0%} of 80 GiB; `lm/recipes/ddp.yaml`, `fsdp2.yaml` and
+`zero3.yaml` are their configurations. Where none holds all of the training, LoRA of rank 16 on the linear layers
+(`lm/recipes/lora.yaml`), or on 4-bit weights (`qlora.yaml`), is given with its GiB. Sharded, a device also holds the
+layer at hand as a whole. On 512 devices each takes one sequence at a time: communication, not counted here, then weighs
+most."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """Where the page goes."""
+
+    out: Path = Path("docs/scaling.md")
+    """Markdown file."""
+
+
+def settings_for(method: str, devices: int) -> Settings:
+    """The paper's recipe of a method (a key of `METHODS`), its batch of 512 spread over the devices."""
+    name, changed = METHODS[method]
+    settings = read_recipe(RECIPES / f"mistral-7b-{name}.yaml").settings()
+    at_a_time = min(settings.per_device_train_batch_size, settings.batch_size // devices)
+    return replace(settings, devices=devices, per_device_train_batch_size=at_a_time, **changed)
+
+
+def needs(method: str, model: Any, devices: int, **changed: Any) -> Estimate:
+    """The estimate of a recipe on a model without weights; trained weights are held in float32, frozen ones halved."""
+    settings = replace(settings_for(method, devices), **changed)
+    rows = sum(source.rows or NAMED[source.name].rows for source in map(Source.of, settings.dataset))
+    return estimate(settings, model, rows, bytes_per_weight=2 if settings.lora_r else 4)
+
+
+def engine(found: Estimate) -> str:
+    """The simplest way to hold it in devices of 80 GiB, or nothing."""
+    room = FILLED * DEVICE_BYTES
+    if found.replicated <= room:
+        return "one device" if found.devices == 1 else "DDP"
+    return "FSDP2 or ZeRO-3" if found.sharded <= room and found.devices > 1 else ""
+
+
+def page() -> str:
+    """The page, Markdown."""
+    models = {size: without_weights(config(), trust_remote_code=False) for size, config in MODELS.items()}
+    first = settings_for("IFT", 1)
+    flops = [
+        (name, *(f"{needs(name, model, 1).flops_per_token / 1e9:,.0f} G" for model in models.values()))
+        for name in METHODS
+    ]
+    lines = [
+        _HEAD,
+        f"Updates of {first.batch_size} sequences (pairs for DPO and ORPO) of {first.max_length} tokens at most, "
+        f"{first.num_train_epochs:g} epochs, {first.optim}, gradient checkpointing, weights in float32 and arithmetic "
+        f"in bfloat16. Hours are upper bounds: every sequence at its longest, {UTILISATION:.0%} of the "
+        f"{A100_FLOPS / 1e12:.0f} TFLOP/s of an A100. An H100 has about three times as many.",
+        "## FLOPs of a token's training",
+        _table(("method", *models), flops),
+        _FLOPS,
+    ]
+    header = ("method", "devices", "GiB each, whole (DDP)", "GiB each, sharded", "engine", "updates", "hours")
+    for size, model in models.items():
+        rows = [_row(name, model, devices) for name in METHODS for devices in DEVICES]
+        lines += [f"## {size}", _table(header, rows)]
+    return "\n\n".join([*lines, _ENGINES]) + "\n"
+
+
+def _row(method: str, model: Any, devices: int) -> tuple[str, ...]:
+    found = needs(method, model, devices)
+    how = engine(found)
+    if not how:
+        for name, changed in (("LoRA", {"lora_r": 16}), ("QLoRA", {"lora_r": 16, "load_in_4bit": True})):
+            smaller = needs(method, model, devices, **changed)
+            how = f"{name}, {engine(smaller)} ({smaller.replicated / 2**30:,.0f} GiB)" if engine(smaller) else how
+            if how:
+                break
+    whole, shards = (f"{part / 2**30:,.0f}" for part in (found.replicated, found.sharded))
+    return (method, f"{devices}", whole, shards if devices > 1 else "–", how or "none", f"{found.updates:,}",
+            f"{found.a100_hours:,.1f}")  # fmt: skip
+
+
+def _table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    lines = [header, ("---",) * len(header), *rows]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+
+
+def main() -> None:
+    """The command: bad input is one line and exit code 2."""
+    options = tyro.cli(Options, prog="python -m lm.scaling", description=__doc__)
+    try:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        options.out.write_text(page())
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    print(f"Written to {options.out}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,117 @@
+"""What comes after a training: merging an adapter, talking to the model."""
+
+import io
+import sys
+
+import pytest
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from lm import chat, lake, merge
+
+
+@pytest.fixture
+def adapter(saved_model, tokenizer, tmp_path):
+    """An adapter of the saved model whose weights do something."""
+    base = AutoModelForCausalLM.from_pretrained(saved_model)
+    model = get_peft_model(base, LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM"))
+    generator = torch.Generator().manual_seed(0)
+    for name, weight in model.named_parameters():
+        if "lora_B" in name:
+            weight.data.normal_(std=0.1, generator=generator)
+    model.save_pretrained(tmp_path / "adapter")
+    tokenizer.save_pretrained(tmp_path / "adapter")
+    return tmp_path / "adapter"
+
+
+def call(main, monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", ["command", *map(str, arguments)])
+    try:
+        main()
+    except SystemExit as stopped:
+        return stopped.code
+    return 0
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_merged_model_is_one_that_transformers_loads_and_says_the_same(
+    dtype, adapter, saved_model, tmp_path, monkeypatch
+):
+    out = tmp_path / "merged"
+    assert call(merge.main, monkeypatch, "--model", adapter, "--out", out, "--dtype", dtype) == 0
+    merged = AutoModelForCausalLM.from_pretrained(out, dtype="auto")
+    assert merged.dtype == getattr(torch, dtype)
+    assert not [path for path in out.iterdir() if "adapter" in path.name]
+    ids = AutoTokenizer.from_pretrained(out)("1+2=", return_tensors="pt")["input_ids"]
+    with torch.no_grad():
+        base = AutoModelForCausalLM.from_pretrained(saved_model)
+        before = base(ids).logits
+        expected = PeftModel.from_pretrained(base, adapter)(ids).logits
+        found = merged.float()(ids).logits
+    assert (before - expected).abs().max() > 0.05
+    torch.testing.assert_close(found, expected, atol=1e-5 if dtype == "float32" else 3e-2, rtol=0)
+
+
+def test_what_cannot_be_merged_is_one_line(adapter, saved_model, tmp_path, monkeypatch, capsys):
+    cases = [
+        ((saved_model, tmp_path / "new"), "holds no adapter (adapter_config.json): there is nothing to merge"),
+        ((adapter, tmp_path), "exists already: name a new folder"),
+    ]
+    for (model, out), message in cases:
+        assert call(merge.main, monkeypatch, "--model", model, "--out", out) == 2
+        assert message in capsys.readouterr().err
+    (adapter / "adapter_model.safetensors").write_bytes(b"no")
+    assert call(merge.main, monkeypatch, "--model", adapter, "--out", tmp_path / "new") == 2
+    assert "its adapter could not be loaded" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.fixture
+def player(tmp_path):
+    folder = tmp_path / "player"
+    lake.make_model(lake.make_tokenizer(), 0).save_pretrained(folder)
+    lake.make_tokenizer().save_pretrained(folder)
+    return folder
+
+
+def test_it_answers_every_line_with_what_the_model_says(player, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stdin", io.StringIO("S F G /\n\nF S G /\n"))
+    assert call(chat.main, monkeypatch, "--model", player, "--max-new-tokens", 6) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2
+    model, tokenizer = chat.models.load_trained(str(player))
+    talk = [{"role": "user", "content": "S F G /"}]
+    options = chat.Options(max_new_tokens=6)
+    first = chat.answer(model, tokenizer, talk, options)
+    assert lines[0].strip() == first
+    talk += [{"role": "assistant", "content": first}, {"role": "user", "content": "F S G /"}]
+    assert lines[1].strip() == chat.answer(model, tokenizer, talk, options)
+
+
+def test_samples_follow_the_seed(player, monkeypatch, capsys):
+    said = []
+    for seed in (1, 1, 2):
+        monkeypatch.setattr(sys, "stdin", io.StringIO("S F G /\n"))
+        call(chat.main, monkeypatch, "--model", player, "--temperature", 2, "--seed", seed, "--max-new-tokens", 20)
+        said.append(capsys.readouterr().out)
+    assert said[0] == said[1] != said[2]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--max-new-tokens", "0"], "max_new_tokens must be at least 1, got 0"),
+        (["--temperature", "-1"], "temperature must be 0 or more, got -1.0"),
+        (["--model", "./nowhere"], "model './nowhere': there is no such folder"),
+    ],
+)
+def test_bad_options_of_the_chat_are_one_line(arguments, message, monkeypatch, capsys):
+    assert call(chat.main, monkeypatch, *arguments) == 2
+    assert capsys.readouterr().err == f"error: {message}\n"
+
+
+def test_a_chat_beyond_the_context_is_one_line(player, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stdin", io.StringIO("F " * 300 + "\n"))
+    assert call(chat.main, monkeypatch, "--model", player) == 2
+    assert "the chat has 302 tokens, the model's context 256: begin a new one" in capsys.readouterr().err

@@ -1,0 +1,72 @@
+"""What the scaling page rests on, against torch's own counter of FLOPs, and against what runs here."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import MistralConfig, MistralForCausalLM
+
+from lm import scaling
+from lm.estimate import estimate
+from lm.settings import Settings
+from lm.train import run
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def counted_flops(settings):
+    """FLOPs of the linear layers of one update, without attention scores, as torch counts them."""
+    with FlopCounterMode(display=False) as counter:
+        run(settings, Console(quiet=True))
+    counts = counter.get_flop_counts()["Global"]
+    return sum(count for op, count in counts.items() if op in (torch.ops.aten.mm, torch.ops.aten.addmm))
+
+
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        ("sft", {}),
+        ("sft", {"gradient_checkpointing": True}),
+        ("ift", {}),
+        ("ift", {"gradient_checkpointing": True}),
+        ("orpo", {}),
+        ("dpo", {}),
+    ],
+)
+def test_flops_are_those_that_torch_counts(method, options, tokenizer, tmp_path):
+    """Answers fill nearly all of each row, so that what counts answer tokens alone counts nearly all."""
+    torch.random.default_generator.manual_seed(0)
+    model = MistralForCausalLM(
+        MistralConfig(vocab_size=len(tokenizer), hidden_size=64, intermediate_size=256, num_hidden_layers=2,
+                      num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=128)
+    )  # fmt: skip
+    model.save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    rows = "".join(f'{{"prompt": "a", "chosen": "{"b" * 62}", "rejected": "{"c" * 62}"}}\n' for _ in range(16))
+    (tmp_path / "rows.jsonl").write_text(rows)
+    settings = Settings(
+        method=method, model=str(tmp_path / "model"), dataset=(str(tmp_path / "rows.jsonl"),), max_length=64,
+        max_prompt_length=8, batch_size=8, max_steps=1, chat_template="none", output_dir=str(tmp_path / "out"),
+        **options,
+    )  # fmt: skip
+    found = estimate(settings, model, 16, bytes_per_weight=4)
+    assert counted_flops(settings) == pytest.approx(found.flops_per_token * found.tokens_per_update, rel=0.05)
+
+
+def test_the_page_is_what_the_command_writes(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["scaling", "--out", str(tmp_path / "scaling.md")])
+    scaling.main()
+    assert (tmp_path / "scaling.md").read_text() == (DOCS / "scaling.md").read_text()
+
+
+def test_more_devices_need_less_each_and_less_time():
+    model = scaling.without_weights(scaling.MODELS["13B"](), trust_remote_code=False)
+    found = [scaling.needs("IFT", model, devices) for devices in scaling.DEVICES]
+    assert [f.sharded for f in found] == sorted((f.sharded for f in found), reverse=True)
+    assert found[0].a100_hours == pytest.approx(512 * found[3].a100_hours)
+    assert scaling.needs("IFT, lagged", model, 8).flops_per_token < found[1].flops_per_token
+    assert scaling.engine(found[0]) == ""
+    assert scaling.engine(found[1]) == "FSDP2 or ZeRO-3"

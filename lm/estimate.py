@@ -74,7 +74,7 @@ def estimate(settings: Settings, model: Any, rows: int, bytes_per_weight: int) -
         trained=trained,
         tokens_per_update=per_update,
         updates=updates,
-        flops_per_token=_passes(settings) * 2 * matrices,
+        flops_per_token=2 * (_passes(settings) * matrices + _recomputed(settings, linear)),
         state_bytes=_state_bytes(settings, parameters, trained, bytes_per_weight),
         activation_bytes=_activation_bytes(settings, model.config.get_text_config(), bytes_per_weight),
         devices=settings.devices,
@@ -83,10 +83,22 @@ def estimate(settings: Settings, model: Any, rows: int, bytes_per_weight: int) -
 
 def _passes(settings: Settings) -> float:
     """Forward passes that a token's training costs; going backward costs two, or one where weights are frozen."""
-    passes = 1.0 + (1 if settings.lora_r else 2) + (1 if settings.gradient_checkpointing else 0)
+    passes = 1.0 + (1 if settings.lora_r else 2)
     if settings.method == "ift" and settings.lam > 0:
         passes += 1 / max(settings.num_train_epochs, 1) if settings.prediction == "lagged" else 1
     return passes + (1 if METHODS[settings.method].needs_reference else 0)
+
+
+def _recomputed(settings: Settings, linear: list[Any]) -> int:
+    """Weights of the linear layers that gradient checkpointing goes through again: all but the last of each block.
+
+    PyTorch stops where the block's output is all that is left, behind its projection down to the model's width.
+    """
+    if not settings.gradient_checkpointing:
+        return 0
+    widest = max(max(module.weight.shape) for module in linear)  # the MLP's inner width
+    ways_down = [m for m in linear if m.weight.shape[0 if isinstance(m, Conv1D) else 1] == widest]
+    return sum(m.weight.numel() for m in linear) - sum(m.weight.numel() for m in ways_down)
 
 
 def _state_bytes(settings: Settings, parameters: int, trained: int, bytes_per_weight: int) -> float:

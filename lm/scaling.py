@@ -41,9 +41,9 @@ _HEAD = """# What the recipes need on larger models and more devices
 Written by `python -m lm.scaling` from `lm/recipes/mistral-7b-*.yaml` and the shapes of Mistral-7B and of Llama 2 at 13B
 and 70B. Nothing here was run: this project has no such devices. FLOPs are checked against torch's counter on a small
 model (`tests/lm/test_scaling.py`)."""
-_FLOPS = """Forward, backward (twice as much) and the forward pass again of gradient checkpointing; IFT's first pass, or
-with lagged predictions that of the first epoch alone; DPO's reference. Attention scores are left out: they grow with
-the length and are small at 1,024 tokens."""
+_FLOPS = """Forward, backward (twice as much) and most of the forward pass again for gradient checkpointing; IFT's first
+pass, or with lagged predictions that of the first epoch alone; DPO's reference. Attention scores are left out: they
+grow with the length and are small at 1,024 tokens."""
 _ENGINES = f"""*Engine*: the simplest that plans with {FILLED:.0%} of 80 GiB; `lm/recipes/ddp.yaml`, `fsdp2.yaml` and
 `zero3.yaml` are their configurations. Where none holds all of the training, LoRA of rank 16 on the linear layers
 (`lm/recipes/lora.yaml`), or on 4-bit weights (`qlora.yaml`), is given with its GiB. Sharded, a device also holds the

@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from typing import Any
 
+from figures.lake_language import edge
+
 _UNITS = {"policies": "%", "weights": "%", "cells": " cells"}
 _SIGNS = {"holds": "✓", "contradicted": "✗", "open": "·", "same": "="}
 _METHODS = {"sft": "SFT", "ift": "IFT", "orpo": "ORPO", "dpo": "DPO", "ppo": "PPO"}
@@ -95,6 +97,7 @@ def _language(found: dict[str, Any]) -> str:
                 f"**{claim['verdict']}**",
             )
         )
+    stays = edge(language)
     header = ("claim", "small networks", "language model", "carries over", "language model, every cell", "verdict")
     maps, seeds = ", ".join(f"{name} {count}" for name, count in language["maps"].items()), language["seeds"]
     return "\n".join(
@@ -108,7 +111,7 @@ def _language(found: dict[str, Any]) -> str:
             "model's, distance. Small networks learn one lake each, the language model all lakes at once, and is "
             "measured on ones it has not seen. *Value* is the gap to the optimal value of the policy that the model's "
             "probabilities of the four moves make, cell by cell. IFT's variants are not tuned anew. Intervals come "
-            f"from maps and from only {len(seeds)} base models: they are rather too narrow.",
+            f"from maps and from only {len(seeds)} base models: they are rather too narrow. {stays}".rstrip(),
             "",
             *_table(header, rows),
             "",

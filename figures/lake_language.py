@@ -41,12 +41,13 @@ _SHOWN_ELSEWHERE = {"base": "#000000", "sft": "#0072b2", "ift": "#d55e00", "dpo"
 _CAPTION = """Language models of 0.8M parameters that play the lake, trained by each method from the same base models
 ({count}, seeds {first} to {last}), as many updates each. They learn from optimal walks beside what the
 base model itself said, on maps on which it failed at least once in up to 8 samples. Left and middle:
-means with 95 % intervals over maps and seeds, by what the settings were chosen for on development maps.
-The policy is made of the model's probabilities for the four moves, renormalised, read in each cell
-after one shortest walk. Below the methods: IFT with one thing changed, not tuned anew. Right: settings
-chosen for value, on maps that are bigger, have more holes, have placements of start and goal that no
-training map has (on 4×4 only 3 of 33, up to symmetry), or where the first move was made for the model,
-wrongly. Maps: {maps}. {settings}. Made by `{command}`."""
+means with 95 % intervals over maps and seeds (those of paired differences are narrower), by what the
+settings were chosen for on development maps. The policy is made of the model's probabilities for the
+four moves, renormalised, read in each cell after one shortest walk. Below the methods: IFT with one
+thing changed, not tuned anew. Right: settings chosen for value, on maps that are bigger, have more
+holes, have placements of start and goal that no training map has (on 4×4 only 3 of 33, up to symmetry),
+or where the first move was made for the model, wrongly. Maps: {maps}. {settings}. {edge} Made by
+`{command}`."""
 
 
 def lake_language(out: Path, quick: bool, jobs: int) -> list[Path]:
@@ -63,6 +64,8 @@ def lake_language(out: Path, quick: bool, jobs: int) -> list[Path]:
 
 def findings(scores: pd.DataFrame) -> dict[str, Any]:
     """Where each trial ends, what it was trained with, and every claim with a verdict; JSON-ready."""
+    from lm.lake.compare import LEARNING_RATES
+
     protocols = [str(name) for name in scores["protocol"].unique()]
     by_protocol = {name: _tables(scores[scores["protocol"] == name]) for name in protocols}
     claims = []
@@ -77,6 +80,7 @@ def findings(scores: pd.DataFrame) -> dict[str, Any]:
     settings = scores[["protocol", "trial", "settings"]].drop_duplicates()
     return {
         "seeds": sorted(map(int, scores["seed"].unique())),
+        "learning_rates": list(LEARNING_RATES),
         "maps": {str(name): int(rows["map"].nunique()) for name, rows in scores.groupby("set", sort=False)},
         "settings": {
             name: dict(zip(rows["trial"], rows["settings"], strict=True))
@@ -129,10 +133,10 @@ def _draw(scores: pd.DataFrame, found: dict[str, Any]) -> Figure:
         _dots(axes, found["standing"], trials, space)
     policies.set_yticks(range(len(trials)), [trial.replace("lam", "λ").replace("gamma", "γ") for trial in trials])
     value.set_yticks(range(len(trials)), [])
-    policies.set_xlabel("MSE to the optimal policy, % of the base's")
-    value.set_xlabel("gap to the optimal value, % of the base's")
-    policies.set_title("distance, state by state")
-    value.set_title("worth of the policy")
+    policies.set_xlabel("% of the base models'")
+    value.set_xlabel("% of the base models'")
+    policies.set_title("MSE to the optimal policy")
+    value.set_title("gap to the optimal value")
     _draw_elsewhere(elsewhere, scores)
     handles, labels = policies.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower left", ncols=2, frameon=False)
@@ -166,10 +170,21 @@ def _draw_elsewhere(axes: Axes, scores: pd.DataFrame) -> None:
             mean = float(table.to_numpy().mean())
             axes.plot(where, mean, "*osDv"[i], color=colour, markersize=3.6, label=trial if place == 0 else None)
     axes.set_xticks(range(len(sets)), [name.replace(" ", "\n", 1) for name in sets], fontsize=6)
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 105)  # room for the legend
     axes.set_ylabel("goal reached (greedy), % of maps")
     axes.set_title("test maps, and maps of other kinds")
-    axes.legend(frameon=False, ncols=2)
+    axes.legend(frameon=False, ncols=3, loc="upper right", columnspacing=1, handletextpad=0.2)
+
+
+def edge(found: dict[str, Any]) -> str:
+    """Says which protocols took the smallest step of the range for every method: they stay with the base model."""
+    smallest = f"learning_rate={found['learning_rates'][0]:.3g}"
+    stay = [
+        protocol
+        for protocol, own in found["settings"].items()
+        if all(smallest in text for trial, text in own.items() if trial != "base")
+    ]
+    return " ".join(f"In {name} every method took the smallest step of the range." for name in stay)
 
 
 def _caption(found: dict[str, Any]) -> str:
@@ -180,5 +195,11 @@ def _caption(found: dict[str, Any]) -> str:
         for protocol, own in found["settings"].items()
     )
     return _CAPTION.format(
-        count=len(seeds), first=seeds[0], last=seeds[-1], maps=maps, settings=settings, command=found["command"]
+        count=len(seeds),
+        first=seeds[0],
+        last=seeds[-1],
+        maps=maps,
+        settings=settings,
+        edge=edge(found),
+        command=found["command"],
     )

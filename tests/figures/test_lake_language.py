@@ -43,7 +43,7 @@ def test_findings_see_the_order_that_is_there(scores):
     assert claims["dpo < ift"]["verdict"] == "depends on the space: holds for policies; contradicted for value"
     assert claims["recovers"]["verdict"] == "holds"
     assert {cell["space"] for cell in claims["recovers"]["cells"]} == {"wrong first move"}
-    assert claims["residual recovers"]["verdict"].startswith("not shown")
+    assert claims["residual recovers"]["verdict"].startswith("undecided: holds in 0 of 2 cells")
     start = next(row for row in found["standing"] if (row["trial"], row["space"]) == ("base", "policies"))
     assert start["mean"] == pytest.approx(1)
     assert start["low"] < 1 < start["high"]

@@ -60,7 +60,7 @@ def test_a_tie_of_many_is_rarely_called_a_contradiction():
         ]  # fmt: skip
         table = pd.DataFrame(rows)
         tables = {(name, "policy_mse"): claims.lake_means(table, name, "policy_mse") for name in names}
-        cell = claims._cell(tables, claim, "policy_mse", claims.resamples(table, (False,)))
+        cell = claims.judge(tables, claim, "policy_mse", claims.resamples(table, (False,)))
         contradicted += cell["state"] == "contradicted"
     assert contradicted <= 4
 

@@ -106,7 +106,10 @@ def test_examples_can_be_written_for_any_trainer(suffix, run, tmp_path):
         (["--out", "a.jsonl", "--size", "1"], "size must be in [2, 12], got 1"),
         (["--out", "a.jsonl", "--kind", "move", "--own", "m"], "own must be left out unless kind is walk, got m"),
         (["--out", "a.jsonl", "--seed", "-1"], "seed must be 0 or more, got -1"),
-        (["--out", "a.jsonl", "--size", "2", "--rows", "999"], "only 12 different maps of 2×2 were found in the split"),
+        (
+            ["--out", "a.jsonl", "--size", "2", "--rows", "999"],
+            "only 36 different maps of 2×2 were found in the split 'train', 999 were asked for",
+        ),
     ],
 )
 def test_bad_options_of_the_writer_are_one_line(arguments, message, run, monkeypatch, capsys, tmp_path):

@@ -26,8 +26,9 @@ from transformers import MistralConfig, MistralForCausalLM, PreTrainedTokenizerF
 from trl import SFTConfig, SFTTrainer
 
 import ift
-from bench.report import Options, Row, peak_gigabytes, run, seconds
+from bench.report import Options, Row, run, seconds
 from lm import IFTConfig, IFTTrainer
+from toy.memory import peak_gigabytes
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 VARIANTS = ("ift", "lagged", "own sft", "trl sft", "full sft", "full two-pass")

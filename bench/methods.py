@@ -21,9 +21,10 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])  # else `import toy` woul
 
 import tyro
 
-from bench.report import Options, peak_gigabytes, seconds
+from bench.report import Options, seconds
 from toy import Lake, Settings
 from toy.alignment import Problem, fine_tune, start_policies
+from toy.memory import peak_gigabytes
 
 LAKE_METHODS = ("sft", "ift", "orpo", "dpo", "ppo")
 LANGUAGE_METHODS = ("sft", "ift", "ift lagged", "orpo", "dpo")

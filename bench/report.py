@@ -1,7 +1,6 @@
 """What both benchmarks share: timing in turns, rows of ratios, the table and the JSON file."""
 
 import json
-import resource
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -47,15 +46,6 @@ def seconds(*functions: Callable[[], object], rounds: int) -> list[float]:
             function()
             best[i] = min(best[i], time.perf_counter() - begin)
     return best
-
-
-def peak_gigabytes() -> float:
-    """Most memory that this process has held. `getrusage` would count what its parent held before it began."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        (line,) = [line for line in status.read_text().splitlines() if line.startswith("VmHWM")]
-        return int(line.split()[1]) / 1e6
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
 
 
 def run(benchmarks: Sequence[Callable[[bool], Row | Iterable[Row]]], options: Options) -> None:

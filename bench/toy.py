@@ -19,10 +19,11 @@ import scipy.sparse
 import torch
 import tyro
 
-from bench.report import Options, Row, peak_gigabytes, run, seconds
+from bench.report import Options, Row, run, seconds
 from toy import Lake, Settings, value_iteration
 from toy.alignment import Problem, fine_tune, start_policies
 from toy.experiment import block_runs
+from toy.memory import peak_gigabytes
 from toy.rollout import Dynamics, simulate, simulate_moves
 
 

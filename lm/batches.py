@@ -11,6 +11,8 @@ from datasets import Dataset
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from toy.memory import peak_gigabytes
+
 EXAMPLE_ID = "example_id"
 
 
@@ -27,7 +29,7 @@ class KeepsExampleIds:
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         self._example_ids: Any = None
-        self._clock = (time.perf_counter(), 0)
+        self._clock = (time.perf_counter(), 0, 0)  # when the last line was logged, tokens and updates by then
         self.train_dataset: Any
         if isinstance(self.train_dataset, Dataset) and self.train_dataset.format["type"] != "custom":
             self.train_dataset = self.train_dataset.add_column(EXAMPLE_ID, list(range(len(self.train_dataset))))
@@ -59,13 +61,16 @@ class KeepsExampleIds:
         )
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        """The trainer's log, with the training tokens (padding left out) per second since the last one."""
+        """The trainer's log; since its last line: training tokens without padding per second, seconds per update."""
         trainer: Any = self
         if trainer.model.training:
-            (then, before), now = self._clock, (time.perf_counter(), trainer._total_train_tokens)
-            if now[1] > before > 0:  # the first interval holds the start-up
-                logs["tokens_per_second"] = (now[1] - before) / (now[0] - then)
-            self._clock = now
+            (then, tokens, updates), now = self._clock, time.perf_counter()
+            self._clock = (now, trainer._total_train_tokens, trainer.state.global_step)
+            if self._clock[1] > tokens > 0:  # the first interval holds the start-up
+                logs["tokens_per_second"] = (self._clock[1] - tokens) / (now - then)
+                logs["seconds_per_update"] = (now - then) / max(self._clock[2] - updates, 1)
+            on_gpu = torch.cuda.is_available()
+            logs["peak_gigabytes"] = torch.cuda.max_memory_allocated() / 1e9 if on_gpu else peak_gigabytes()
         super().log(logs, *args, **kwargs)  # type: ignore[misc]
 
 

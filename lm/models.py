@@ -71,7 +71,7 @@ def load_model(settings: Settings, dtype: torch.dtype) -> Any:
     return model
 
 
-def load_trained(name: str) -> tuple[Any, Any]:
+def load_trained(name: str, dtype: torch.dtype = torch.float32) -> tuple[Any, Any]:
     """Model and tokenizer of a folder, an adapter's with its base; of a .gguf file, a name of the Hub, or tiny-lake.
 
     Raises:
@@ -83,12 +83,12 @@ def load_trained(name: str) -> tuple[Any, Any]:
     if tokenizer.pad_token is None:  # many base models have none
         tokenizer.pad_token = tokenizer.eos_token
     if not (path / "adapter_config.json").is_file():
-        return load_model(settings, torch.float32), tokenizer
+        return load_model(settings, dtype), tokenizer
     try:
         base = str(PeftConfig.from_pretrained(path).base_model_name_or_path)
-        model = PeftModel.from_pretrained(load_model(Settings(model=base), torch.float32), path)
+        model = PeftModel.from_pretrained(load_model(Settings(model=base), dtype), path)
     except (ValueError, OSError, RuntimeError, SafetensorError) as error:
-        raise ValueError(f"model {name!r}: its adapter could not be loaded ({_reason(error)})") from error
+        raise ValueError(f"model {name!r}: its adapter could not be loaded ({reason(error)})") from error
     return model, tokenizer
 
 
@@ -115,12 +115,12 @@ def _load(kind: Any, settings: Settings, **options: Any) -> Any:
         return kind.from_pretrained(name, trust_remote_code=settings.trust_remote_code, **options)
     except Exception as error:  # the Hub, the readers and the integrations each have their own
         raise ValueError(
-            f"model {settings.model!r} could not be loaded ({_reason(error)}): name a local folder with config, "
+            f"model {settings.model!r} could not be loaded ({reason(error)}): name a local folder with config, "
             "tokenizer and safetensors, a .gguf file, a model of the Hub, or tiny-lake"
         ) from error
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 

@@ -8,7 +8,7 @@ OURS = {"ift", "toy", "lm", "figures", "bench", "tests"}
 MAY_IMPORT = {
     "ift": {"ift"},
     "toy": {"ift", "toy"},
-    "lm": {"ift", "lm", "toy.lake", "toy.planning", "toy.store"},
+    "lm": {"ift", "lm", "toy.lake", "toy.memory", "toy.planning", "toy.store"},
     "figures": {"ift", "toy", "lm", "figures"},
     "bench": OURS - {"tests"},
 }

@@ -1,0 +1,128 @@
+"""Scores out of the harness's results: beside the paper's reported numbers, and two models question by question."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+_PAPER = Path(__file__).with_name("paper.json")
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A task of the harness as the open LLM leaderboard asked it, which is how the paper's tables are laid out."""
+
+    name: str
+    task: str
+    fewshot: int
+    metric: str
+
+
+# The facts at hand do not record the paper's numbers of examples: these are the leaderboard's. ARC-Gen is our own task.
+OPEN_LLM = (
+    Benchmark("ARC", "arc_challenge", 25, "acc_norm,none"),
+    Benchmark("MMLU", "mmlu", 5, "acc,none"),
+    Benchmark("TruthfulQA", "truthfulqa_mc2", 0, "acc,none"),
+    Benchmark("WinoGrande", "winogrande", 5, "acc,none"),
+    Benchmark("GSM8K", "gsm8k", 5, "exact_match,strict-match"),
+    Benchmark("ARC-Gen", "arc_gen", 0, "exact_match,none"),
+)
+_IN_AVERAGE = tuple(benchmark.name for benchmark in OPEN_LLM[:5])
+
+
+def beside_paper(results: dict[str, Any]) -> tuple[pd.DataFrame, str]:
+    """Percentages with standard errors of this model, the paper's reported ones beside them; and the latter's source.
+
+    The last row is the mean of the five benchmarks, where all of them were asked.
+    """
+    reported = json.loads(_PAPER.read_text())["reported"]
+    rows: list[tuple[str, int | None, float, float]] = []
+    for benchmark in OPEN_LLM:
+        found = results["results"].get(benchmark.task)
+        if found is not None:
+            rows.append((benchmark.name, benchmark.fewshot, *_percent(found, benchmark.metric)))
+    five = [(score, error) for name, _, score, error in rows if name in _IN_AVERAGE]
+    if len(five) == len(_IN_AVERAGE):
+        scores, errors = np.array(five).T
+        rows.append(("average", None, scores.mean(), np.sqrt((errors**2).sum()) / len(five)))
+    table = pd.DataFrame(rows, columns=["benchmark", "shots", "score", "stderr"]).set_index("benchmark")
+    table["shots"] = table["shots"].astype("Int64")
+    for method in ("sft", "dpo", "orpo", "ift"):
+        table[f"paper's {method.upper()}"] = [reported[method].get(name, np.nan) for name in table.index]
+    return table, reported["source"]
+
+
+def all_scores(results: dict[str, Any]) -> pd.DataFrame:
+    """Every score of every task, percentages with standard errors, as the harness names them."""
+    rows = [
+        (task, *metric.split(",", 1), *_percent(found, metric))
+        for task, found in results["results"].items()
+        for metric, value in found.items()
+        if "," in metric and "_stderr," not in metric and isinstance(value, int | float)
+    ]
+    return pd.DataFrame(rows, columns=["task", "score", "filter", "percent", "stderr"]).set_index("task")
+
+
+def _percent(found: dict[str, Any], metric: str) -> tuple[float, float]:
+    name, kind = metric.split(",")
+    error = found.get(f"{name}_stderr,{kind}", np.nan)
+    return 100 * found[metric], 100 * error if isinstance(error, int | float) else np.nan
+
+
+def paired(folder: Path, other: Path) -> pd.DataFrame:
+    """What the model of `folder` scores above that of `other`, in points, over the questions that both were asked.
+
+    95 % intervals by bootstrap over questions; for scores of 0 or 1 also McNemar's exact p over the questions that one
+    of them answered rightly. The subjects of MMLU count as one task.
+
+    Raises:
+        ValueError: a folder without questions, or no question in common.
+    """
+    mine, theirs = _questions(folder), _questions(other)
+    both = mine.join(theirs, how="inner", lsuffix=" a", rsuffix=" b")
+    if both.empty:
+        raise ValueError(f"against {str(other)!r}: it was asked none of the questions of {str(folder)!r}")
+    rows = []
+    for (task, metric), group in both.groupby(["task", "metric"], sort=False):
+        a, b = group["value a"].to_numpy(), group["value b"].to_numpy()
+        low, high = difference_interval(a - b)
+        p = mcnemar(a, b) if set(np.unique([a, b])) <= {0.0, 1.0} else np.nan
+        rows.append((task, metric, len(group), *(100 * np.array([(a - b).mean(), low, high])), p))
+    columns = ["task", "score", "questions", "difference", "from", "to", "McNemar p"]
+    return pd.DataFrame(rows, columns=columns).set_index("task")
+
+
+def difference_interval(differences: np.ndarray, resamples: int = 2000) -> tuple[float, float]:
+    """95 % interval of the mean of paired differences, by bootstrap over the pairs."""
+    generator = np.random.default_rng(0)
+    draws = generator.integers(len(differences), size=(resamples, len(differences)))
+    low, high = np.quantile(differences[draws].mean(-1), (0.025, 0.975))
+    return float(low), float(high)
+
+
+def mcnemar(a: np.ndarray, b: np.ndarray) -> float:
+    """McNemar's exact two-sided p: questions that one alone has right fall to either side like a fair coin."""
+    first, second = int((a > b).sum()), int((b > a).sum())
+    return float(stats.binomtest(first, first + second).pvalue) if first + second else 1.0
+
+
+def _questions(folder: Path) -> pd.DataFrame:
+    """A row per task, score and question, from the samples in a folder; the index says which."""
+    rows = []
+    for file in sorted(folder.glob("samples_*.jsonl")):
+        task = file.stem.removeprefix("samples_")
+        for line in file.read_text().splitlines():
+            sample = json.loads(line)
+            for metric in sample["metrics"]:
+                if isinstance(sample[metric], int | float):
+                    group = "mmlu" if task.startswith("mmlu_") else task
+                    named = metric if sample["filter"] == "none" else f"{metric}, {sample['filter']}"
+                    rows.append((group, named, task, sample["doc_hash"], sample["doc_id"], float(sample[metric])))
+    if not rows:
+        raise ValueError(f"{str(folder)!r} holds no questions (samples_TASK.jsonl): evaluate with --log-samples")
+    index = ["task", "metric", "file", "doc_hash", "doc_id"]
+    return pd.DataFrame(rows, columns=[*index, "value"]).set_index(index)

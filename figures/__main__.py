@@ -20,6 +20,7 @@ from figures.lake_language import lake_language
 from figures.lambda_gamma import lambda_gamma
 from figures.paradigms import paradigms
 from figures.phase import phase
+from figures.study import study
 from figures.tables import tables
 
 FIGURES: dict[str, Callable[[Path, bool, int], list[Path]]] = {
@@ -29,7 +30,7 @@ FIGURES: dict[str, Callable[[Path, bool, int], list[Path]]] = {
     "phase": phase,
     "tables": tables,
 }
-COMMANDS = {**FIGURES, "lake-language": lake_language, "audit": audit}
+COMMANDS = {**FIGURES, "lake-language": lake_language, "audit": audit, "study": study}
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,8 @@ class Options:
     """paradigms: which states each method scores, and what it needs. frozen-lake: policies and distances by method.
     lambda-gamma: the plane of IFT's two numbers. phase: where the paper's order holds. tables: language models. all:
     these five. lake-language: the methods on language models that play the lake. audit: the paper's claims, judged on
-    lakes and seeds that nothing was chosen on."""
+    lakes and seeds that nothing was chosen on. study: the methods on a pretrained model, from what python -m lm.study
+    left."""
     out: Path = Path("results/figures")
     """Folder for NAME.png, NAME.svg, NAME.md (the caption) and, in NAME-runs, the results that they are drawn from."""
     quick: tyro.conf.FlagCreatePairsOff[bool] = False

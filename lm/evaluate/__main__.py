@@ -19,7 +19,7 @@ import tyro
 
 from lm import models
 from lm.evaluate.alpaca import AlpacaOptions, instructions_file, judged, write_answers
-from lm.evaluate.harness import Questions, evaluate, samples_of, task_in
+from lm.evaluate.harness import TASKS, Questions, evaluate, samples_of, task_in
 from lm.evaluate.scores import OPEN_LLM, all_scores, beside_paper, paired
 from lm.train import quieten
 from toy.store import write_whole
@@ -107,7 +107,8 @@ def _questions(options: Options) -> Questions:
         return replace(questions, tasks=tasks)
     if options.suite == "alpaca-eval":
         file = instructions_file(options.alpaca)
-        return replace(questions, tasks={"alpaca_answers": None}, options=(f"file={json.dumps(str(file))}",))
+        named = (f"file={json.dumps(str(file))}",)
+        return replace(questions, tasks={"alpaca_answers": None}, folder=TASKS / "alpaca_answers", options=named)
     task, fewshot = options.local.task, options.local.fewshot
     if task is None:
         raise ValueError("task must name a task file (YAML) with --suite local")

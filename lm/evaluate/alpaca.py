@@ -3,6 +3,7 @@
 import functools
 import json
 import os
+import re
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -12,7 +13,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
-import yaml
 from huggingface_hub import hf_hub_download
 from rich.progress import track
 
@@ -21,6 +21,7 @@ from toy.store import write_whole
 # The package's judge of each version, and where AlpacaEval keeps its instructions with the reference's answers.
 _JUDGES = {"1": "alpaca_eval_gpt4", "2": "weighted_alpaca_eval_gpt4_turbo"}
 _INSTRUCTIONS = {"1": "alpaca_eval.json", "2": "alpaca_eval_gpt4_baseline.json"}
+Parser = Callable[[Any], list[Any]]
 _TRIES = 3
 _PAUSE_SECONDS = 0.5
 _AT_ONCE = 5
@@ -102,41 +103,27 @@ def judged(answers: Path, instructions: Path, options: AlpacaOptions, out: Path)
             import openai
     except ImportError as error:
         raise ValueError("alpaca_eval is missing: pip install -e '.[judge]' -c constraints.txt") from error
-    name = _JUDGES[options.judge_version]
-    config_file = alpaca_eval.constants.EVALUATORS_CONFIG_DIR / name / "configs.yaml"
-    config = yaml.safe_load(config_file.read_text())[name]
-    completions = config["completions_kwargs"] | {"model_name": options.judge}
-    parse = functools.partial(
-        getattr(alpaca_eval.completion_parsers, config["fn_completion_parser"]),
-        **config.get("completion_parser_kwargs", {}),
-    )
-    key_of_answer = config.get("completion_key", "completions")
-    client = openai.OpenAI(
-        api_key=key, base_url=options.judge_url, timeout=options.judge_timeout_seconds, max_retries=0
-    )
-    problems: list[str] = []
-
-    def ask_all(prompts: Sequence[str], **arguments: Any) -> dict[str, list[Any]]:
-        one = functools.partial(_ask, client, parse, key_of_answer, problems, **arguments)
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
-            messages = map(alpaca_eval.utils.prompt_to_chatml, prompts)
-            return {key_of_answer: list(track(pool.map(one, messages), "judging", len(prompts), transient=True))}
-
     mine = json.loads(answers.read_text())
     asked = {answer["instruction"] for answer in mine}
     reference = [row for row in json.loads(instructions.read_text()) if row["instruction"] in asked]
-    _, annotations = alpaca_eval.evaluate(
-        model_outputs=mine,
-        reference_outputs=[{"generator": "reference", **row} for row in reference],
-        annotators_config={options.judge: config | {"fn_completions": ask_all, "completions_kwargs": completions}},
-        precomputed_leaderboard=None,
-        output_path=None,
-        is_return_instead_of_print=True,
-        fn_metric="get_winrate",
-        annotator_kwargs={
-            "caching_path": str(out / f"judged-{options.judge_version}.json"),
-            "is_store_missing_annotations": False,
-        },
+    client = openai.OpenAI(
+        api_key=key, base_url=options.judge_url, timeout=options.judge_timeout_seconds, max_retries=0
+    )
+    judge = str(options.judge)
+    kept = out / f"judged-{options.judge_version}-{re.sub('[^A-Za-z0-9.-]', '-', judge)}.json"
+    _drop_failed(kept)
+    annotator = alpaca_eval.annotators.PairwiseAnnotator(
+        annotators_config=_JUDGES[options.judge_version], caching_path=str(kept)
+    )
+    (single,) = annotator.annotators.values()
+    problems: list[str] = []
+    # The package's own calls would give up on the first endpoint that is not OpenAI's, and stop where one fails.
+    single.fn_completions = functools.partial(
+        _ask_all, client, single.fn_completion_parser, single.completion_key, problems
+    )
+    single.completions_kwargs = single.completions_kwargs | {"model_name": judge}
+    annotations = annotator.annotate_head2head(
+        outputs_1=[{"generator": "reference", **row} for row in reference], outputs_2=mine
     )
     preferences = [a["preference"] for a in annotations if not pd.isna(a["preference"])]
     if not preferences:
@@ -146,10 +133,29 @@ def judged(answers: Path, instructions: Path, options: AlpacaOptions, out: Path)
     return scores | {"judged": len(preferences), "failed": len(mine) - len(preferences)}
 
 
+def _drop_failed(kept: Path) -> None:
+    """Leave only the pairs with a verdict in the package's file, so that it asks for the others again."""
+    if kept.is_file():
+        rows = [row for row in json.loads(kept.read_text()) if (row["preference"] or -1) >= 0]
+        write_whole(kept, lambda path: path.write_text(json.dumps(rows))) if rows else kept.unlink()
+
+
+def _ask_all(
+    client: Any, parse: Parser, answer_key: str, problems: list[str], prompts: Sequence[str], **arguments: Any
+) -> dict[str, list[Any]]:
+    """The judge's answers to all prompts, in the package's form."""
+    from alpaca_eval.utils import prompt_to_chatml
+
+    one = functools.partial(_ask, client, parse, answer_key, problems, **arguments)
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        said = pool.map(one, map(prompt_to_chatml, prompts))
+        return {answer_key: list(track(said, "judging", len(prompts), transient=True))}
+
+
 def _ask(
     client: Any,
-    parse: Callable[[Any], list[Any]],
-    key_of_answer: str,
+    parse: Parser,
+    answer_key: str,
     problems: list[str],
     messages: list[dict[str, str]],
     model_name: str,
@@ -161,11 +167,11 @@ def _ask(
         try:
             choice = client.chat.completions.create(model=model_name, messages=messages, **arguments).choices[0]
             text = choice.message.content or ""
-            said: Any = choice.model_dump() | {"text": text} if key_of_answer == "completions_all" else text
+            said: Any = choice.model_dump() | {"text": text} if answer_key == "completions_all" else text
             if not any(pd.isna(preference) for preference in parse(said)):
                 return said
             problems.append(f"it said {text!r}")
         except Exception as error:  # of the endpoint, or of the package's parsers, which raise all sorts on nonsense
             problems.append(f"{type(error).__name__}: {error}")
         time.sleep(2**attempt * _PAUSE_SECONDS)
-    return {} if key_of_answer == "completions_all" else ""
+    return {} if answer_key == "completions_all" else ""

@@ -83,7 +83,7 @@ def paired(folder: Path, other: Path) -> pd.DataFrame:
         ValueError: a folder without questions, or no question in common.
     """
     mine, theirs = _questions(folder), _questions(other)
-    both = mine.join(theirs, how="inner", lsuffix=" a", rsuffix=" b")
+    both = mine.merge(theirs, left_index=True, right_index=True, suffixes=(" a", " b"))
     if both.empty:
         raise ValueError(f"against {str(other)!r}: it was asked none of the questions of {str(folder)!r}")
     rows = []

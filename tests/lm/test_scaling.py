@@ -1,5 +1,7 @@
 """What the scaling page rests on, against torch's own counter of FLOPs, and against what runs here."""
 
+import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -70,3 +72,31 @@ def test_more_devices_need_less_each_and_less_time():
     assert scaling.needs("IFT, lagged", model, 8).flops_per_token < found[1].flops_per_token
     assert scaling.engine(found[0]) == ""
     assert scaling.engine(found[1]) == "FSDP2 or ZeRO-3"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["sft", "ift", "dpo"])
+def test_memory_grows_with_the_model_as_reckoned(method, tokenizer, tmp_path):
+    """Of two models, so that what the libraries themselves take is left out."""
+    rows = "".join(f'{{"prompt": "a", "chosen": "{"b" * 62}", "rejected": "{"c" * 62}"}}\n' for _ in range(8))
+    (tmp_path / "rows.jsonl").write_text(rows)
+    measured, reckoned = [], []
+    for width in (512, 1024):
+        folder = tmp_path / f"{width}"
+        config = MistralConfig(vocab_size=len(tokenizer), hidden_size=width, intermediate_size=4 * width,
+                               num_hidden_layers=8, num_attention_heads=8, num_key_value_heads=8)  # fmt: skip
+        model = MistralForCausalLM(config)
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        options = {
+            "method": method, "model": str(folder), "dataset": f"{tmp_path}/rows.jsonl", "max_length": 64,
+            "max_prompt_length": 8, "batch_size": 4, "per_device_train_batch_size": 4, "max_steps": 2,
+            "chat_template": "none", "logging_steps": 1, "output_dir": str(folder / "out"),
+        }  # fmt: skip
+        words = [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+        subprocess.run([sys.executable, "-m", "lm.train", *words], check=True, capture_output=True)
+        lines = (folder / "out" / "log.jsonl").read_text().splitlines()
+        measured.append(max(json.loads(line).get("peak_gigabytes", 0) for line in lines))
+        found = estimate(Settings(**options | {"dataset": (options["dataset"],)}), model, 8, bytes_per_weight=4)
+        reckoned.append((found.state_bytes + found.activation_bytes) / 1e9)
+    assert measured[1] - measured[0] == pytest.approx(reckoned[1] - reckoned[0], rel=0.25)

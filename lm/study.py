@@ -63,6 +63,8 @@ class Options:
     """Step size of every method, as the paper has one for all; it was not tuned."""
     questions: int = 96
     """Test questions, for the exact match and for the loss on their answers."""
+    max_new_tokens: int = 192
+    """Longest answer, in tokens."""
     seeds: tuple[int, ...] = (0,)
     """Seeds of the data and of LoRA's weights."""
     quick: Flag = False
@@ -84,9 +86,14 @@ def study(options: Options) -> pd.DataFrame:
     if options.quick:
         folder = options.out.parent / "quick" / options.out.name
         options = replace(options, out=folder, updates=4, rows=8, questions=16)
-    for name in ("updates", "rows", "batch_size", "questions"):
-        if getattr(options, name) < 1:
-            raise ValueError(f"{name} must be at least 1, got {getattr(options, name)}")
+    held = {name: len((options.data / name).read_text().splitlines()) for name in _FILES}
+    most = {"rows": min(held["train.jsonl"], held["pairs.jsonl"]), "questions": held["test.jsonl"]}
+    for name in ("updates", "rows", "batch_size", "questions", "max_new_tokens", "jobs"):
+        value = getattr(options, name)
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
+        if value > most.get(name, value):
+            raise ValueError(f"{name} must be at most {most[name]}, as many as the files hold; got {value}")
     base = _packaged() if options.model == "SmolLM2-135M" else options.model
     same = ("data", "out", "model", "quick", "jobs")  # of no influence, or in the fingerprints
     kept = {name: value for name, value in vars(options).items() if name not in same}
@@ -149,7 +156,11 @@ def _scores(name: str, seed: int, model: str, options: Options) -> pd.DataFrame:
     """Exact match and loss on the answers to the test questions."""
     folder = options.out / "scores" / f"{_slug(name)}-{seed}"
     questions = Questions(
-        {"gsm8k_files": 0}, TASKS / "gsm8k_files", (f"folder={options.data}",), options.questions, max_new_tokens=192
+        {"gsm8k_files": 0},
+        TASKS / "gsm8k_files",
+        (f"folder={options.data}",),
+        options.questions,
+        max_new_tokens=options.max_new_tokens,
     )
     evaluate(model, questions, folder, batch_size=48, log_samples=True)
     samples = [sample for sample in samples_of(folder, "gsm8k_files") if sample["filter"] == "last-number"]

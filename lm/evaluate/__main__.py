@@ -79,6 +79,8 @@ def run(options: Options) -> None:
         value = getattr(options, name)
         if value is not None and value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
+    if options.against is not None and (options.suite == "alpaca-eval" or not options.log_samples):
+        raise ValueError("against needs --log-samples, and --suite open-llm or local: it compares scored questions")
     out = options.out or Path("results") / f"{options.suite}-{_short_name(options.model)}"
     if options.suite == "alpaca-eval":
         _alpaca(options, out)

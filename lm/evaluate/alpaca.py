@@ -88,7 +88,7 @@ def write_answers(samples: list[dict[str, Any]], name: str, file: Path) -> None:
 
 def judged(answers: Path, instructions: Path, options: AlpacaOptions, out: Path) -> dict[str, Any]:
     """The judge's verdict: `win_rate` and `standard_error` in percent, `judged` and `failed` pairs, what else the
-    package reports. What was judged is kept in `out/judged-VERSION.json`; failed pairs are asked again the next time.
+    package reports. Verdicts are kept in `out/judged-VERSION-JUDGE.json`; failed pairs are asked again next time.
 
     Raises:
         ValueError: no key, no package, or a judge that gives no usable answer at all.
@@ -135,9 +135,14 @@ def judged(answers: Path, instructions: Path, options: AlpacaOptions, out: Path)
 
 def _drop_failed(kept: Path) -> None:
     """Leave only the pairs with a verdict in the package's file, so that it asks for the others again."""
-    if kept.is_file():
-        rows = [row for row in json.loads(kept.read_text()) if (row["preference"] or -1) >= 0]
-        write_whole(kept, lambda path: path.write_text(json.dumps(rows))) if rows else kept.unlink()
+    if not kept.is_file():
+        return
+    rows = json.loads(kept.read_text())
+    rows = [row for row in rows if row["preference"] is not None and row["preference"] >= 0]
+    if rows:
+        write_whole(kept, lambda path: path.write_text(json.dumps(rows)))
+    else:
+        kept.unlink()  # the package reads no empty file
 
 
 def _ask_all(

@@ -233,7 +233,9 @@ def test_bad_input_is_one_line_and_leaves_nothing(parrot, gsm8k, hub, tmp_path, 
         shutil.rmtree(tmp_path / "out", ignore_errors=True)
 
 
-def test_a_comparison_needs_the_questions(parrot, gsm8k, tmp_path, monkeypatch, capsys):
+def test_a_comparison_needs_the_questions_of_both(parrot, gsm8k, tmp_path, monkeypatch, capsys):
     options = (parrot, gsm8k, tmp_path / "out", "--fewshot", 0, "--limit", 2)
     assert local(monkeypatch, *options, "--against", tmp_path) == 2
+    assert "against needs --log-samples" in capsys.readouterr().err
+    assert local(monkeypatch, *options, "--log-samples", "--against", tmp_path) == 2
     assert "holds no questions" in capsys.readouterr().err

@@ -61,9 +61,9 @@ def without_weights(config: Any, trust_remote_code: bool) -> Any:
 def estimate(settings: Settings, model: Any, rows: int, bytes_per_weight: int) -> Estimate:
     """Estimate a run over `rows` examples, every sequence at its longest; `model` may be without weights."""
     parameters = sum(weight.numel() for weight in model.parameters())
-    linear = [module for name, module in model.named_modules()
-              if isinstance(module, torch.nn.Linear | Conv1D) and name != "lm_head"]  # fmt: skip
-    matrices = sum(module.weight.numel() for module in linear) + model.get_output_embeddings().weight.numel()
+    head = model.get_output_embeddings()
+    linear = [m for m in model.modules() if isinstance(m, torch.nn.Linear | Conv1D) and m is not head]
+    matrices = sum(module.weight.numel() for module in linear) + head.weight.numel()
     trained = parameters
     if settings.lora_r:
         trained = sum(settings.lora_r * sum(module.weight.shape) for module in linear)

@@ -69,7 +69,7 @@ class Options:
     seeds: tuple[int, ...] = (0,)
     """Seeds of the data and of LoRA's weights."""
     quick: Flag = False
-    """4 updates on 8 examples, 16 questions: to see that everything works."""
+    """3 updates on 4 examples, 8 questions: to see that everything works."""
     jobs: int = 1
     """Trainings at a time: each takes all cores, on a GPU several share it well."""
 
@@ -86,7 +86,7 @@ def study(options: Options) -> pd.DataFrame:
         raise ValueError(f"data {str(options.data)!r} lacks {', '.join(missing)}")
     if options.quick:
         folder = options.out.parent / "quick" / options.out.name
-        options = replace(options, out=folder, updates=4, rows=8, questions=16)
+        options = replace(options, out=folder, updates=3, rows=4, questions=8, max_new_tokens=96)
     held = {name: len((options.data / name).read_text().splitlines()) for name in _FILES}
     most = {"rows": min(held["train.jsonl"], held["pairs.jsonl"]), "questions": held["test.jsonl"]}
     for name in ("updates", "rows", "batch_size", "questions", "max_new_tokens", "jobs"):
@@ -157,7 +157,7 @@ def _scores(name: str, seed: int, model: str, options: Options) -> pd.DataFrame:
     folder = options.out / "scores" / f"{_slug(name)}-{seed}"
     questions = Questions(
         {"gsm8k_files": 0},
-        TASKS / "gsm8k_files",
+        TASKS / "gsm8k_files" / "gsm8k_files.yaml",
         (f"folder={options.data}",),
         options.questions,
         max_new_tokens=options.max_new_tokens,
@@ -191,20 +191,25 @@ def answer_losses(model: str, rows: list[dict[str, str]]) -> list[float]:
 
 
 def table(runs: pd.DataFrame) -> pd.DataFrame:
-    """Means over questions and seeds; the loss's difference to the base, question by question, with 95 % intervals."""
+    """Means over questions and seeds; the loss's difference to the base, question by question; 95 % intervals.
+
+    They are over questions, also where seeds differ: bootstrap for the loss, Wilson's for the exact match.
+    """
     base = runs.loc[runs["run"] == "base", "loss"].to_numpy()
     rows = {}
     for name, group in runs.groupby("run", sort=False):
         by_question = group.groupby(group.groupby("seed").cumcount())
         loss, right = (by_question[score].mean().to_numpy() for score in ("loss", "right"))
         low, high = difference_interval(loss - base)
+        least, most = stats.binomtest(round(right.sum()), len(right)).proportion_ci(method="wilson")
         rows[name] = {
             "answer loss": loss.mean(),
             "minus base": (loss - base).mean(),
             "from": low,
             "to": high,
             "exact match %": 100 * right.mean(),
-            "stderr": 100 * stats.sem(right),
+            "at least": 100 * least,
+            "at most": 100 * most,
             "s per update": group["seconds_per_update"].mean(),
             "peak GB": group["peak_gigabytes"].mean(),
         }

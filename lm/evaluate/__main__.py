@@ -20,7 +20,7 @@ import tyro
 from lm import models
 from lm.evaluate.alpaca import AlpacaOptions, instructions_file, judged, write_answers
 from lm.evaluate.harness import TASKS, Questions, evaluate, samples_of, task_in
-from lm.evaluate.scores import OPEN_LLM, all_scores, beside_paper, paired
+from lm.evaluate.scores import OPEN_LLM, all_scores, alpaca_in_paper, beside_paper, paired
 from lm.train import quieten
 from toy.store import write_whole
 
@@ -81,7 +81,10 @@ def run(options: Options) -> None:
             raise ValueError(f"{name} must be at least 1, got {value}")
     if options.against is not None and (options.suite == "alpaca-eval" or not options.log_samples):
         raise ValueError("against needs --log-samples, and --suite open-llm or local: it compares scored questions")
-    out = options.out or Path("results") / f"{options.suite}-{_short_name(options.model)}"
+    if options.against is not None and not any(options.against.glob("samples_*.jsonl")):
+        raise ValueError(f"against {str(options.against)!r} holds no questions: evaluate that model with --log-samples")
+    suite = options.local.task.stem if options.suite == "local" and options.local.task else options.suite
+    out = options.out or Path("results") / f"{suite}-{_short_name(options.model)}"
     if options.suite == "alpaca-eval":
         _alpaca(options, out)
     else:
@@ -91,9 +94,9 @@ def run(options: Options) -> None:
             _show(table, "Percent, with standard errors of the questions")
             print(f"Paper's: {source}")
         else:
-            _show(all_scores(results), "Percent, with standard errors of the questions")
+            _show(all_scores(results), "Scores, with standard errors of the questions", digits=4)
     if options.against is not None:
-        _show(paired(out, options.against), f"Points above {options.against}, with 95 % intervals, the same questions")
+        _show(paired(out, options.against), f"Above {options.against}, the same questions, 95 % intervals", digits=4)
     print(f"Written to {out}")
 
 
@@ -110,7 +113,12 @@ def _questions(options: Options) -> Questions:
     if options.suite == "alpaca-eval":
         file = instructions_file(options.alpaca)
         named = (f"file={json.dumps(str(file))}",)
-        return replace(questions, tasks={"alpaca_answers": None}, folder=TASKS / "alpaca_answers", options=named)
+        return replace(
+            questions,
+            tasks={"alpaca_answers": None},
+            file=TASKS / "alpaca_answers" / "alpaca_answers.yaml",
+            options=named,
+        )
     task, fewshot = options.local.task, options.local.fewshot
     if task is None:
         raise ValueError("task must name a task file (YAML) with --suite local")
@@ -119,7 +127,7 @@ def _questions(options: Options) -> Questions:
     return replace(
         questions,
         tasks={task_in(task): fewshot},
-        folder=task.absolute().parent,
+        file=task.absolute(),
         options=options.local.task_options,
     )
 
@@ -140,10 +148,12 @@ def _alpaca(options: Options, out: Path) -> None:
     file = out / f"judge-{options.alpaca.judge_version}.json"
     text = json.dumps({"judge": options.alpaca.judge, "version": options.alpaca.judge_version, **scores}, indent=1)
     write_whole(file, lambda path: path.write_text(text + "\n"))
+    rate, pairs = f"{scores['win_rate']:.2f} % ± {scores['standard_error']:.2f}", scores["judged"]
     print(
-        f"AlpacaEval {options.alpaca.judge_version}, judge {options.alpaca.judge}: win rate {scores['win_rate']:.2f} % "
-        f"± {scores['standard_error']:.2f} (standard error) over {scores['judged']} pairs, {scores['failed']} failed"
+        f"AlpacaEval {options.alpaca.judge_version}, judge {options.alpaca.judge}: raw win rate {rate} (standard error)"
     )
+    print(f"over {pairs} pairs, {scores['failed']} failed")
+    print(f"Paper's: {alpaca_in_paper()}")
     if scores["failed"]:
         print("Failed pairs count neither way; the same command asks for them again.")
 
@@ -154,10 +164,10 @@ def _short_name(model: str) -> str:
     return path.absolute().parent.name if path.name == "model" else path.name.removesuffix(".gguf")
 
 
-def _show(table: pd.DataFrame, title: str) -> None:
+def _show(table: pd.DataFrame, title: str, digits: int = 2) -> None:
     print(f"\n{title}")
     with pd.option_context("display.width", 160, "display.max_rows", 200):
-        print(table.to_string(float_format=lambda value: f"{value:.2f}", na_rep="–"))
+        print(table.to_string(float_format=lambda value: f"{value:.{digits}f}", na_rep="–"))
 
 
 def main() -> None:

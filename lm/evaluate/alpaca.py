@@ -1,9 +1,9 @@
 """AlpacaEval: a model's answers in its format, and a judge's comparison of them through the `alpaca_eval` package."""
 
 import functools
+import hashlib
 import json
 import os
-import re
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -16,6 +16,7 @@ import pandas as pd
 from huggingface_hub import hf_hub_download
 from rich.progress import track
 
+from lm import models
 from toy.store import write_whole
 
 # The package's judge of each version, and where AlpacaEval keeps its instructions with the reference's answers.
@@ -104,13 +105,13 @@ def judged(answers: Path, instructions: Path, options: AlpacaOptions, out: Path)
     except ImportError as error:
         raise ValueError("alpaca_eval is missing: pip install -e '.[judge]' -c constraints.txt") from error
     mine = json.loads(answers.read_text())
-    asked = {answer["instruction"] for answer in mine}
-    reference = [row for row in json.loads(instructions.read_text()) if row["instruction"] in asked]
+    reference = json.loads(instructions.read_text())[: len(mine)]  # answers keep its order
     client = openai.OpenAI(
         api_key=key, base_url=options.judge_url, timeout=options.judge_timeout_seconds, max_retries=0
     )
     judge = str(options.judge)
-    kept = out / f"judged-{options.judge_version}-{re.sub('[^A-Za-z0-9.-]', '-', judge)}.json"
+    where = hashlib.sha256(f"{judge} {options.judge_url}".encode()).hexdigest()[:8]
+    kept = out / f"judged-{options.judge_version}-{where}.json"
     _drop_failed(kept)
     annotator = alpaca_eval.annotators.PairwiseAnnotator(
         annotators_config=_JUDGES[options.judge_version], caching_path=str(kept)
@@ -123,7 +124,10 @@ def judged(answers: Path, instructions: Path, options: AlpacaOptions, out: Path)
     )
     single.completions_kwargs = single.completions_kwargs | {"model_name": judge}
     annotations = annotator.annotate_head2head(
-        outputs_1=[{"generator": "reference", **row} for row in reference], outputs_2=mine
+        outputs_1=[{"generator": "reference", **row} for row in reference],
+        outputs_2=mine,
+        is_ordered=True,
+        chunksize=_AT_ONCE,  # kept after each chunk
     )
     preferences = [a["preference"] for a in annotations if not pd.isna(a["preference"])]
     if not preferences:
@@ -137,7 +141,10 @@ def _drop_failed(kept: Path) -> None:
     """Leave only the pairs with a verdict in the package's file, so that it asks for the others again."""
     if not kept.is_file():
         return
-    rows = json.loads(kept.read_text())
+    try:
+        rows = json.loads(kept.read_text())
+    except ValueError as error:
+        raise ValueError(f"{str(kept)!r} was cut short: delete it, and its pairs are judged again") from error
     rows = [row for row in rows if row["preference"] is not None and row["preference"] >= 0]
     if rows:
         write_whole(kept, lambda path: path.write_text(json.dumps(rows)))
@@ -177,6 +184,11 @@ def _ask(
                 return said
             problems.append(f"it said {text!r}")
         except Exception as error:  # of the endpoint, or of the package's parsers, which raise all sorts on nonsense
-            problems.append(f"{type(error).__name__}: {error}")
-        time.sleep(2**attempt * _PAUSE_SECONDS)
+            if getattr(error, "status_code", None) in (401, 403, 404):  # key or model: no other pair will do better
+                raise ValueError(
+                    f"judge {model_name!r}: {models.reason(error)}".replace(client.api_key, "***")
+                ) from error
+            problems.append(f"{type(error).__name__}: {models.reason(error)}".replace(client.api_key, "***"))
+        if attempt + 1 < _TRIES:
+            time.sleep(2**attempt * _PAUSE_SECONDS)
     return {} if answer_key == "completions_all" else ""

@@ -1,8 +1,10 @@
 """Tasks of lm-evaluation-harness on a model; answers are kept as they come, so that a stopped evaluation goes on."""
 
+import contextlib
 import hashlib
 import json
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,8 +34,8 @@ class Questions:
 
     tasks: dict[str, int | None]
     """Task (or group) of the harness → few-shot examples, None for the task's own number."""
-    folder: Path | None = None
-    """Where the task files are; the harness's own tasks and this project's if not given."""
+    file: Path | None = None
+    """The task's file; if not given, tasks are the harness's own and this project's."""
     options: tuple[str, ...] = ()
     """NAME=VALUE each, for the functions of a task file (the harness's `metadata`)."""
     limit: int | None = None
@@ -58,76 +60,116 @@ def evaluate(
     if lm_eval is None:
         raise ValueError("lm-evaluation-harness is missing: pip install -e '.[eval]' -c constraints.txt")
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
-    asked = vars(questions) | {"folder": None if questions.folder is None else questions.folder.name}
-    claim_folder(out, {"model": fingerprint(name), "questions": asked})
-    if not (out / "results.json").is_file() or (log_samples and not any(out.glob("samples_*.jsonl"))):
-        manager = _manager(questions)
+    definition = {"model": fingerprint(name), "questions": _described(questions)}
+    if (out / "config.json").is_file():
+        claim_folder(out, definition)
+    if not _finished(out, log_samples):
+        tasks = _load_tasks(questions)
         on_gpu = torch.cuda.is_available()
         model, tokenizer = models.load_trained(name, torch.bfloat16 if on_gpu else torch.float32)
         model.eval().to("cuda" if on_gpu else "cpu")
-        results = _run(model, tokenizer, manager, questions, out, batch_size)
+        wrapped = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch_size)
+        _require_room(wrapped.max_length, tasks, questions.max_new_tokens)
+        claim_folder(out, definition)  # nothing is written before all of it is known to be good
+        results = _run(wrapped, tasks, questions, out)
         results["model_name"] = name
-        samples = results.pop("samples")
-        if log_samples:
-            for task, rows in samples.items():
-                lines = [json.dumps(row, default=handle_non_serializable, ensure_ascii=False) for row in rows]
-                _write(out / f"samples_{task}.jsonl", "\n".join(lines))
-        _write(out / "results.json", json.dumps(results, indent=1, default=handle_non_serializable, ensure_ascii=False))
+        for task, rows in results.pop("samples").items() if log_samples else ():
+            lines = [json.dumps(row, default=handle_non_serializable) for row in rows]
+            _write(out / f"samples_{task}.jsonl", "\n".join(lines))
+        _write(out / "results.json", json.dumps(results, indent=1, default=handle_non_serializable))
     return dict(json.loads((out / "results.json").read_text()))
+
+
+def _described(questions: Questions) -> dict[str, Any]:
+    """What the scores depend on, with files by their content, JSON-ready."""
+    options = {}
+    for option in questions.options:
+        key, _, value = option.partition("=")
+        path = Path(str(yaml.safe_load(value))).expanduser()
+        options[key] = fingerprint(str(path)) if path.exists() else value
+    file = None if questions.file is None else fingerprint(str(questions.file))
+    return vars(questions) | {"file": file, "options": options}
+
+
+def _finished(out: Path, log_samples: bool) -> bool:
+    """Whether all is there: of a first run without samples and a second with them, a stop may have left a part."""
+    if not (out / "results.json").is_file():
+        return False
+    tasks = json.loads((out / "results.json").read_text())["configs"]
+    return not log_samples or all((out / f"samples_{task}.jsonl").is_file() for task in tasks)
 
 
 def samples_of(out: Path, task: str) -> list[dict[str, Any]]:
     """The questions of a task with the model's answers, which `evaluate` kept in `out`."""
-    return [json.loads(line) for line in (out / f"samples_{task}.jsonl").read_text().splitlines()]
+    with (out / f"samples_{task}.jsonl").open() as lines:
+        return [json.loads(line) for line in lines]
 
 
 def _write(file: Path, text: str) -> None:
     write_whole(file, lambda path: path.write_text(text + "\n"))
 
 
-def _run(model: Any, tokenizer: Any, manager: Any, questions: Questions, out: Path, batch_size: int) -> dict[str, Any]:
-    templated = tokenizer.chat_template is not None and not questions.plain
-    try:
+def _run(wrapped: Any, tasks: list[Any], questions: Questions, out: Path) -> dict[str, Any]:
+    templated = wrapped.tokenizer.chat_template is not None and not questions.plain
+    with _one_line(questions):
         results = lm_eval.simple_evaluate(
-            HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch_size),
-            tasks=[_loaded(manager, name, fewshot) for name, fewshot in questions.tasks.items()],
-            task_manager=manager,
+            wrapped,
+            tasks=tasks,
+            task_manager=TaskManager(include_defaults=False),
             apply_chat_template=templated,
             fewshot_as_multiturn=templated,
             limit=questions.limit,
             gen_kwargs=None if questions.max_new_tokens is None else {"max_gen_toks": questions.max_new_tokens},
             use_cache=str(out / "answers"),
         )
-    except (jinja2.TemplateError, KeyError, FileNotFoundError, ConnectionError) as error:
-        raise ValueError(
-            f"task {', '.join(questions.tasks)}: {type(error).__name__}: {models.reason(error)}"
-        ) from error
     return dict(results)
 
 
-def _loaded(manager: Any, name: str, fewshot: int | None) -> Any:
-    """A task or group of the harness, with its examples' number."""
-    loaded = manager.load([name])
-    for task in loaded["tasks"].values() if fewshot is not None else ():
-        task.set_config(key="num_fewshot", value=fewshot)
-    return loaded["groups"].get(name) or loaded["tasks"][name]
-
-
-def _manager(questions: Questions) -> Any:
-    """Where the harness looks for tasks; raises `ValueError` if one of those wanted is not there."""
+def _load_tasks(questions: Questions) -> list[Any]:
+    """Tasks and groups of the harness, with their examples' number; a file's own one, as others may share its name."""
     options = {}
     for option in questions.options:
         key, equals, value = option.partition("=")
         if not key or not equals:
             raise ValueError(f"task_options must be NAME=VALUE each, got {option!r}")
         options[key] = yaml.safe_load(value)
-    manager = TaskManager(
-        include_path=str(questions.folder or TASKS), include_defaults=questions.folder is None, metadata=options
-    )
-    for name in questions.tasks:
-        if name not in manager.task_index:
-            raise ValueError(f"task {name!r} is not known to lm-evaluation-harness")
-    return manager
+    file = questions.file
+    manager = TaskManager(include_path=None if file else str(TASKS), include_defaults=not file, metadata=options)
+    found = []
+    with _one_line(questions):
+        for name, fewshot in questions.tasks.items():
+            loaded = manager.load([str(file) if file else name])
+            for task in loaded["tasks"].values() if fewshot is not None else ():
+                task.set_config(key="num_fewshot", value=fewshot)
+            found.append(loaded["groups"].get(name) or loaded["tasks"][name])
+    return found
+
+
+@contextlib.contextmanager
+def _one_line(questions: Questions) -> Iterator[None]:
+    """What the harness and its data sets raise, as one `ValueError`."""
+    try:
+        yield
+    except (ConnectionError, FileNotFoundError) as error:
+        raise ValueError(
+            f"the questions of {', '.join(questions.tasks)} could not be fetched ({models.reason(error)}): they come "
+            "from the Hub, or from its cache (HF_HOME) once they were fetched"
+        ) from error
+    except (jinja2.TemplateError, KeyError, ImportError, AttributeError) as error:
+        problem = f"{type(error).__name__}: {models.reason(error)}"
+        raise ValueError(f"task {', '.join(questions.tasks)} cannot be asked ({problem}): look at its file") from error
+
+
+def _require_room(context: int, tasks: list[Any], max_new_tokens: int | None) -> None:
+    """Raise `ValueError` where an answer alone would fill the model's context."""
+    for task in tasks:
+        config = getattr(task, "config", None)  # groups have none: those of the harness generate nothing
+        longest = max_new_tokens or (getattr(config, "generation_kwargs", None) or {}).get("max_gen_toks", 0)
+        if longest >= context:
+            raise ValueError(
+                f"max_new_tokens must be below the model's context of {context} tokens, got {longest}: give a smaller "
+                "--max-new-tokens"
+            )
 
 
 def task_in(file: Path) -> str:
@@ -169,13 +211,14 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def fingerprint(name: str) -> str:
-    """A model by the end of its name and a SHA-256 of its files (of the Hub: the name alone)."""
+    """A model, or data, by the end of its name and a SHA-256 of its files (of the Hub: the name alone)."""
     path = Path(name).expanduser()
     if not path.exists():
         return name
     files = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
     digest = hashlib.sha256()
-    for file in [*files, *sorted(path.glob("*config.json")), *sorted(path.glob("*.jinja"))]:
+    kinds = ("*config.json", "tokenizer.json", "*.jinja", "*.jsonl")  # *.jsonl: a folder of data
+    for file in [*files, *(found for kind in kinds for found in sorted(path.glob(kind)))]:
         with file.open("rb") as opened:
             digest.update(hashlib.file_digest(opened, "sha256").digest())
     return f"{path.resolve().name} sha256 {digest.hexdigest()[:16]}"

@@ -14,7 +14,7 @@ _PAPER = Path(__file__).with_name("paper.json")
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A task of the harness as the open LLM leaderboard asked it, which is how the paper's tables are laid out."""
+    """A task of the harness, with the examples and the score of the open LLM leaderboard, as the paper's tables go."""
 
     name: str
     task: str
@@ -56,15 +56,22 @@ def beside_paper(results: dict[str, Any]) -> tuple[pd.DataFrame, str]:
     return table, reported["source"]
 
 
+def alpaca_in_paper() -> str:
+    """The paper's reported win rates, of an AlpacaEval version and judge that are not recorded, and their source."""
+    reported = json.loads(_PAPER.read_text())["reported"]
+    rates = ", ".join(f"{method.upper()} {reported[method]['Alpaca-Eval']}" for method in ("sft", "dpo", "orpo", "ift"))
+    return f"{rates} (version and judge not recorded; {reported['source']})"
+
+
 def all_scores(results: dict[str, Any]) -> pd.DataFrame:
-    """Every score of every task, percentages with standard errors, as the harness names them."""
+    """Every score of every task with its standard error, in the harness's names and units."""
     rows = [
-        (task, *metric.split(",", 1), *_percent(found, metric))
+        (task, *metric.split(",", 1), *(part / 100 for part in _percent(found, metric)))
         for task, found in results["results"].items()
         for metric, value in found.items()
         if "," in metric and "_stderr," not in metric and isinstance(value, int | float)
     ]
-    return pd.DataFrame(rows, columns=["task", "score", "filter", "percent", "stderr"]).set_index("task")
+    return pd.DataFrame(rows, columns=["task", "score", "filter", "value", "stderr"]).set_index("task")
 
 
 def _percent(found: dict[str, Any], metric: str) -> tuple[float, float]:
@@ -74,15 +81,19 @@ def _percent(found: dict[str, Any], metric: str) -> tuple[float, float]:
 
 
 def paired(folder: Path, other: Path) -> pd.DataFrame:
-    """What the model of `folder` scores above that of `other`, in points, over the questions that both were asked.
+    """What the model of `folder` scores above that of `other`, over the questions that both were asked.
 
     95 % intervals by bootstrap over questions; for scores of 0 or 1 also McNemar's exact p over the questions that one
     of them answered rightly. The subjects of MMLU count as one task.
 
     Raises:
-        ValueError: a folder without questions, or no question in common.
+        ValueError: a folder without questions, none in common, or asked in another way.
     """
     mine, theirs = _questions(folder), _questions(other)
+    ways = [json.loads((path / "config.json").read_text())["questions"] for path in (folder, other)]
+    for way in ("plain", "max_new_tokens", "options"):
+        if ways[0][way] != ways[1][way]:
+            raise ValueError(f"against {str(other)!r}: {way} was {ways[1][way]} there and is {ways[0][way]} here")
     both = mine.merge(theirs, left_index=True, right_index=True, suffixes=(" a", " b"))
     if both.empty:
         raise ValueError(f"against {str(other)!r}: it was asked none of the questions of {str(folder)!r}")
@@ -91,7 +102,7 @@ def paired(folder: Path, other: Path) -> pd.DataFrame:
         a, b = group["value a"].to_numpy(), group["value b"].to_numpy()
         low, high = difference_interval(a - b)
         p = mcnemar(a, b) if set(np.unique([a, b])) <= {0.0, 1.0} else np.nan
-        rows.append((task, metric, len(group), *(100 * np.array([(a - b).mean(), low, high])), p))
+        rows.append((task, metric, len(group), (a - b).mean(), low, high, p))
     columns = ["task", "score", "questions", "difference", "from", "to", "McNemar p"]
     return pd.DataFrame(rows, columns=columns).set_index("task")
 
@@ -115,7 +126,7 @@ def _questions(folder: Path) -> pd.DataFrame:
     rows = []
     for file in sorted(folder.glob("samples_*.jsonl")):
         task = file.stem.removeprefix("samples_")
-        for line in file.read_text().splitlines():
+        for line in file.read_text().removesuffix("\n").split("\n"):
             sample = json.loads(line)
             for metric in sample["metrics"]:
                 if isinstance(sample[metric], int | float):

@@ -31,7 +31,7 @@ def gsm8k(tmp_path_factory):
     write_rows(folder / "train.jsonl", [{"question": q, "answer": "Count them.\n#### 7"} for q in QUESTIONS])
     answers = [7 if i % 5 in (0, 2) else 1000 + i for i in range(len(QUESTIONS))]
     assert answers.count(7) == 5
-    rows = [{"question": q, "answer": f"So.\n#### {a:,}"} for q, a in zip(QUESTIONS, answers, strict=True)]
+    rows = [{"question": q, "answer": f"So.\u2028\n#### {a:,}"} for q, a in zip(QUESTIONS, answers, strict=True)]
     write_rows(folder / "test.jsonl", rows)
     return folder
 

@@ -51,7 +51,7 @@ class Judge(BaseHTTPRequestHandler):
                  "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}}  # fmt: skip
         data = json.dumps(reply).encode()
         try:
-            self.send_response(500 if how == "error" else 200)
+            self.send_response({"error": 500, "no such model": 404}.get(how, 200))
             self.send_header("Content-Type", "application/json")
             self.end_headers()
             self.wfile.write(data)
@@ -108,7 +108,7 @@ def test_the_win_rate_is_the_judges(version, call, judge, tmp_path, capsys):
     assert found["win_rate"] == pytest.approx(50, abs=0.1)  # gold wins 4, lead loses 4
     assert (found["judged"], found["failed"]) == (8, 0)
     assert len(Judge.asked) == 8
-    assert "win rate 50.00 %" in capsys.readouterr().out
+    assert "raw win rate 50.00 %" in capsys.readouterr().out
     written = "".join(path.read_text() for path in (tmp_path / "out").rglob("*.json*"))
     assert "secret-of-the-test" not in written
 
@@ -133,6 +133,10 @@ def test_a_judge_that_fails_throughout_is_said_to(call, judge, monkeypatch, caps
     Judge.broken = {row["instruction"]: "nonsense" for row in ROWS}
     assert call("--judge", "some-model", "--judge-url", judge) == 2
     assert "judge 'some-model' gave no usable answer to 8 pairs" in capsys.readouterr().err
+    Judge.broken, Judge.asked = dict.fromkeys(Judge.broken, "no such model"), []
+    assert call("--judge", "some-model", "--judge-url", judge) == 2
+    assert "judge 'some-model': Error code: 404" in capsys.readouterr().err
+    assert len(Judge.asked) <= 5  # nobody is asked again and again
     monkeypatch.delenv("OPENAI_API_KEY")
     assert call("--judge", "some-model", "--judge-url", judge) == 2
     assert "set OPENAI_API_KEY" in capsys.readouterr().err

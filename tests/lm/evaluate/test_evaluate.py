@@ -43,7 +43,7 @@ def test_the_harness_and_a_plain_loop_agree(parrot, gsm8k, exact_match, tmp_path
     assert scores["exact_match,last-number"] == plain == pytest.approx(5 / 12)
     assert scores["exact_match,strict"] == pytest.approx(5 / 12)
     assert scores["exact_match_stderr,strict"] == pytest.approx((5 / 12 * 7 / 12 / 11) ** 0.5)
-    assert "41.67" in capsys.readouterr().out
+    assert "0.4167" in capsys.readouterr().out
 
 
 def test_examples_come_from_the_training_file_as_turns_of_the_chat(parrot, gsm8k, tmp_path, monkeypatch):
@@ -90,6 +90,17 @@ def test_results_of_another_model_are_not_taken_for_this_one(parrot, gsm8k, tmp_
     assert "holds results of another model" in capsys.readouterr().err
 
 
+def test_results_of_other_questions_are_not_taken_for_these(parrot, gsm8k, tmp_path, monkeypatch, capsys):
+    """Files of questions count by what is in them."""
+    shutil.copytree(gsm8k, tmp_path / "data")
+    options = (parrot, tmp_path / "data", tmp_path / "out", "--fewshot", 0, "--limit", 2)
+    assert local(monkeypatch, *options) == 0
+    with (tmp_path / "data" / "test.jsonl").open("a") as file:
+        file.write('{"question": "more", "answer": "#### 1"}\n')
+    assert local(monkeypatch, *options) == 2
+    assert "holds results of another questions" in capsys.readouterr().err
+
+
 def test_the_leaderboard_is_asked_with_its_shots_beside_the_papers_numbers(parrot, hub, tmp_path, monkeypatch, capsys):
     asked = ("--suite", "open-llm", "--log-samples", "--benchmarks", "ARC", "TruthfulQA", "WinoGrande", "GSM8K",
              "ARC-Gen", "--max-new-tokens", 16, "--limit", 4)  # fmt: skip
@@ -109,7 +120,7 @@ def test_the_leaderboard_is_asked_with_its_shots_beside_the_papers_numbers(parro
     assert template.startswith("<|system|>")
     base = parrot.parents[1] / "base"
     assert call(monkeypatch, "--model", base, "--out", tmp_path / "b", *asked, "--against", tmp_path / "a") == 0
-    printed = capsys.readouterr().out.split("Points above")[1]
+    printed = capsys.readouterr().out.split("Above ")[1]
     for task in ("arc_challenge", "truthfulqa_mc2", "winogrande", "gsm8k", "arc_gen"):
         assert task in printed
 
@@ -218,6 +229,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(parrot, gsm8k, hub, tmp_path, 
         (("--model", parrot, "--suite", "local", "--task", tmp_path / "none.yaml"), "cannot be read"),
         (("--model", parrot, "--suite", "local", "--task", tmp_path / "bad.yaml"), "is no YAML"),
         (("--model", parrot, "--suite", "local", "--task", tmp_path / "text.yaml"), "holds no fields"),
+        (("--model", parrot, *here, "--task-options", f"folder={gsm8k}", "--max-new-tokens", 1024), "context of 1024"),
         (("--model", parrot, "--limit", 0), "limit must be at least 1"),
         (("--model", parrot, "--benchmarks", "ARC", "HumanEval"), "benchmarks must be some of ARC, MMLU"),
         (("--model", parrot, "--suite", "alpaca-eval", "--instructions", tmp_path / "none.json"), "instructions"),
@@ -229,8 +241,27 @@ def test_bad_input_is_one_line_and_leaves_nothing(parrot, gsm8k, hub, tmp_path, 
         (line,) = [line for line in error.splitlines() if line.startswith("error: ")]
         assert message in line
         assert "Traceback" not in error
-        assert not (tmp_path / "out" / "results.json").exists()
-        shutil.rmtree(tmp_path / "out", ignore_errors=True)
+        assert not (tmp_path / "out").exists()
+
+
+def test_a_task_that_cannot_be_asked_is_one_line(parrot, gsm8k, tmp_path, monkeypatch, capsys):
+    """Each beside one of the same name that can."""
+    good = TASK.replace("dataset_path: json", f"dataset_path: json\ndataset_kwargs: {{data_files: {{test: "
+                        f"{gsm8k / 'test.jsonl'}}}}}")  # fmt: skip
+    (tmp_path / "good.yaml").write_text(good)
+    cases = [
+        (good.replace("{{question}}", "{{quesion}}"), "'quesion' is undefined"),
+        (good.replace('"{{answer}}"', "!function nowhere.answer"), "nowhere"),
+        (good.replace(str(gsm8k), "/nowhere"), "could not be fetched"),
+    ]
+    for i, (text, message) in enumerate(cases):
+        (tmp_path / f"{i}.yaml").write_text(text)
+        options = ("--model", parrot, "--suite", "local", "--task", tmp_path / f"{i}.yaml", "--out", tmp_path / f"{i}")
+        assert call(monkeypatch, *options, "--max-new-tokens", 8) == 2
+        (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+        assert message in line
+    options = ("--model", parrot, "--suite", "local", "--task", tmp_path / "good.yaml", "--out", tmp_path / "good")
+    assert call(monkeypatch, *options, "--max-new-tokens", 8) == 0
 
 
 def test_a_comparison_needs_the_questions_of_both(parrot, gsm8k, tmp_path, monkeypatch, capsys):

@@ -61,6 +61,7 @@ def _draw(numbers: pd.DataFrame) -> Figure:
     for axes, title in ((loss, "answer loss, minus before"), (right, "exact match, %"), (cost, "seconds of an update")):
         axes.set_yticks(places, runs if axes is loss else [])
         axes.set_title(title)
+        axes.set_ylim(-0.6, len(runs) - 0.4)
         axes.tick_params(axis="y", length=0)
     return figure
 
@@ -85,7 +86,7 @@ def _markdown(numbers: pd.DataFrame) -> str:
     ]
     for name, row in numbers.iterrows():
         gained = f"{row['minus base']:+.3f} ({row['from']:+.3f} to {row['to']:+.3f})" if name != "base" else ""
-        cost = "| |" if name == "base" else f"| {row['s per update']:.1f} | {row['peak GB']:.2f} |"
+        cost = "| | |" if name == "base" else f"| {row['s per update']:.1f} | {row['peak GB']:.2f} |"
         matched = f"{row['exact match %']:.1f} ({row['at least']:.1f} to {row['at most']:.1f})"
         shown = f"{row['answer loss']:.3f} | {gained} | {matched} {cost}"
         lines.append(f"| {'before' if name == 'base' else name} | {shown}")

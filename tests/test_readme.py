@@ -42,3 +42,9 @@ def test_the_shares_of_the_lakes_gap_are_those_of_the_audit():
     assert len(shares) == 4
     assert {name: int(share) for name, share in shares} == {name: closed[name] for name, _ in shares}
     assert closed["IFT GAMMA=0"] == closed["IFT PROPAGATION=SUM"] == closed["ORPO"]  # what the next sentence says
+
+
+def test_the_studys_table_is_the_figures():
+    table = [line for line in (ROOT / "docs" / "study" / "study.md").read_text().splitlines() if line.startswith("|")]
+    assert len(table) == 9
+    assert "\n".join(table) in README

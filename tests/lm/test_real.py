@@ -84,7 +84,13 @@ def test_the_lake_in_plain_english_before_and_after(smollm2, tmp_path, monkeypat
 
 
 def test_the_harness_scores_gsm8k_as_a_plain_loop_does(smollm2, exact_match, tmp_path, capsys):
-    questions = Questions({"gsm8k_files": 0}, TASKS / "gsm8k_files", (f"folder={GSM8K}",), limit=24, max_new_tokens=96)
+    questions = Questions(
+        {"gsm8k_files": 0},
+        TASKS / "gsm8k_files" / "gsm8k_files.yaml",
+        (f"folder={GSM8K}",),
+        limit=24,
+        max_new_tokens=96,
+    )
     results = evaluate(str(smollm2), questions, tmp_path / "out", batch_size=8, log_samples=True)
     found = results["results"]["gsm8k_files"]["exact_match,last-number"]
     model, tokenizer = load_trained(str(smollm2))

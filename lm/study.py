@@ -69,7 +69,7 @@ class Options:
     seeds: tuple[int, ...] = (0,)
     """Seeds of the data and of LoRA's weights."""
     quick: Flag = False
-    """3 updates on 4 examples, 8 questions: to see that everything works."""
+    """2 updates on 4 examples, 4 questions: to see that everything works."""
     jobs: int = 1
     """Trainings at a time: each takes all cores, on a GPU several share it well."""
 
@@ -86,7 +86,7 @@ def study(options: Options) -> pd.DataFrame:
         raise ValueError(f"data {str(options.data)!r} lacks {', '.join(missing)}")
     if options.quick:
         folder = options.out.parent / "quick" / options.out.name
-        options = replace(options, out=folder, updates=3, rows=4, questions=8, max_new_tokens=96)
+        options = replace(options, out=folder, updates=2, rows=4, questions=4, max_new_tokens=48)
     held = {name: len((options.data / name).read_text().splitlines()) for name in _FILES}
     most = {"rows": min(held["train.jsonl"], held["pairs.jsonl"]), "questions": held["test.jsonl"]}
     for name in ("updates", "rows", "batch_size", "questions", "max_new_tokens", "jobs"):

@@ -72,12 +72,13 @@ def estimate(settings: Settings, model: Any, rows: int, bytes_per_weight: int) -
     updates = settings.max_steps
     if updates <= 0:
         updates = math.ceil(math.ceil(rows / settings.batch_size) * settings.num_train_epochs)
+    epochs = updates * settings.batch_size / rows
     return Estimate(
         parameters=parameters,
         trained=trained,
         tokens_per_update=per_update,
         updates=updates,
-        flops_per_token=2 * (_passes(settings) * matrices + _recomputed(settings, linear)),
+        flops_per_token=2 * (_passes(settings, epochs) * matrices + _recomputed(settings, linear)),
         state_bytes=_state_bytes(settings, parameters, trained, bytes_per_weight),
         scratch_bytes=trained * _SCRATCH_BYTES.get(settings.optim, 0.0),
         activation_bytes=_activation_bytes(settings, model.config.get_text_config(), bytes_per_weight),
@@ -85,11 +86,11 @@ def estimate(settings: Settings, model: Any, rows: int, bytes_per_weight: int) -
     )
 
 
-def _passes(settings: Settings) -> float:
+def _passes(settings: Settings, epochs: float) -> float:
     """Forward passes that a token's training costs; going backward costs two, or one where weights are frozen."""
     passes = 1.0 + (1 if settings.lora_r else 2)
     if settings.method == "ift" and settings.lam > 0:
-        passes += 1 / max(settings.num_train_epochs, 1) if settings.prediction == "lagged" else 1
+        passes += 1 / max(epochs, 1) if settings.prediction == "lagged" else 1
     return passes + (1 if METHODS[settings.method].needs_reference else 0)
 
 

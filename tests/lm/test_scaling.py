@@ -20,7 +20,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 
 def counted_flops(settings):
-    """FLOPs of the linear layers of one update, without attention scores, as torch counts them."""
+    """FLOPs of the linear layers in a training, without attention scores, as torch counts them."""
     with FlopCounterMode(display=False) as counter:
         run(settings, Console(quiet=True))
     counts = counter.get_flop_counts()["Global"]
@@ -34,6 +34,7 @@ def counted_flops(settings):
         ("sft", {"gradient_checkpointing": True}),
         ("ift", {}),
         ("ift", {"gradient_checkpointing": True}),
+        ("ift", {"prediction": "lagged", "max_steps": 4}),  # two epochs, the first with a pass more
         ("orpo", {}),
         ("dpo", {}),
     ],
@@ -51,11 +52,13 @@ def test_flops_are_those_that_torch_counts(method, options, tokenizer, tmp_path)
     (tmp_path / "rows.jsonl").write_text(rows)
     settings = Settings(
         method=method, model=str(tmp_path / "model"), dataset=(str(tmp_path / "rows.jsonl"),), max_length=64,
-        max_prompt_length=8, batch_size=8, max_steps=1, chat_template="none", output_dir=str(tmp_path / "out"),
-        **options,
+        max_prompt_length=8, batch_size=8, chat_template="none", output_dir=str(tmp_path / "out"),
+        **{"max_steps": 1} | options,
     )  # fmt: skip
     found = estimate(settings, model, 16, bytes_per_weight=4)
-    assert counted_flops(settings) == pytest.approx(found.flops_per_token * found.tokens_per_update, rel=0.05)
+    assert counted_flops(settings) == pytest.approx(
+        found.flops_per_token * found.tokens_per_update * found.updates, rel=0.05
+    )
 
 
 def test_the_page_is_what_the_command_writes(tmp_path, monkeypatch):

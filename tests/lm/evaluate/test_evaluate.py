@@ -40,7 +40,7 @@ def test_the_harness_and_a_plain_loop_agree(parrot, gsm8k, exact_match, tmp_path
     scores = json.loads((tmp_path / "out" / "results.json").read_text())["results"]["gsm8k_files"]
     model, tokenizer = load_trained(str(parrot))
     plain = exact_match(model, tokenizer, (gsm8k / "test.jsonl").read_text().splitlines(), 32)
-    assert scores["exact_match,last-number"] == plain == pytest.approx(5 / 12)
+    assert scores["exact_match,last-number"] == sum(plain) / len(plain) == pytest.approx(5 / 12)
     assert scores["exact_match,strict"] == pytest.approx(5 / 12)
     assert scores["exact_match_stderr,strict"] == pytest.approx((5 / 12 * 7 / 12 / 11) ** 0.5)
     assert "0.4167" in capsys.readouterr().out

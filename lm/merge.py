@@ -4,7 +4,6 @@ Examples:
   python -m lm.merge --model results/lm-ift/model --out merged
 """
 
-import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,11 +39,7 @@ def merge(options: Options) -> None:
     if options.out.exists():
         raise ValueError(f"out {str(options.out)!r} exists already: name a new folder")
     model, tokenizer = models.load_trained(options.model)
-    part = options.out.with_name(f".{options.out.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    model.merge_and_unload().to(getattr(torch, options.dtype)).save_pretrained(part)
-    tokenizer.save_pretrained(part)
-    part.rename(options.out)
+    models.save_whole(model.merge_and_unload().to(getattr(torch, options.dtype)), tokenizer, options.out)
 
 
 def main() -> None:

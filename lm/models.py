@@ -1,6 +1,7 @@
 """Models and tokenizers by name: from the Hub, a local folder, a GGUF file, or the small one of the lake."""
 
 import os
+import shutil
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -90,6 +91,15 @@ def load_trained(name: str, dtype: torch.dtype = torch.float32) -> tuple[Any, An
     except (ValueError, OSError, RuntimeError, SafetensorError) as error:
         raise ValueError(f"model {name!r}: its adapter could not be loaded ({reason(error)})") from error
     return model, tokenizer
+
+
+def save_whole(model: Any, tokenizer: Any, folder: Path) -> None:
+    """Write a model folder, whole or not at all; `folder` must not be there."""
+    part = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    model.save_pretrained(part)
+    tokenizer.save_pretrained(part)
+    part.rename(folder)
 
 
 def load_config(settings: Settings) -> tuple[Any, str]:

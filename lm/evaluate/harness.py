@@ -51,8 +51,10 @@ def evaluate(
 ) -> dict[str, Any]:
     """The harness's results of model `name`, from `out` if it has them, else made and kept there.
 
-    `out/results.json` is what the harness itself would write; with `log_samples`, `out/samples_TASK.jsonl` has each
-    question with the model's answer and score. The answers are kept as they come: a stopped evaluation goes on.
+    `out/results.json` is what the harness itself would write, and `cut_contexts`: of each task, the requests that are
+    too long for the model's window, which the harness asks without their beginning. With `log_samples`,
+    `out/samples_TASK.jsonl` has each question with the model's answer and score. The answers are kept as they come: a
+    stopped evaluation goes on.
 
     Raises:
         ValueError: no harness, a bad task, a model that cannot be loaded, an `out` that holds something else.
@@ -72,8 +74,9 @@ def evaluate(
         _require_room(wrapped.max_length, tasks, questions.max_new_tokens)
         claim_folder(out, definition)  # nothing is written before all of it is known to be good
         results = _run(wrapped, tasks, questions, out)
-        results["model_name"] = name
-        for task, rows in results.pop("samples").items() if log_samples else ():
+        samples = results.pop("samples")
+        results |= {"model_name": name, "cut_contexts": _cut_contexts(wrapped, samples)}
+        for task, rows in samples.items() if log_samples else ():
             lines = [json.dumps(row, default=handle_non_serializable) for row in rows]
             _write(out / f"samples_{task}.jsonl", "\n".join(lines))
         _write(out / "results.json", json.dumps(results, indent=1, default=handle_non_serializable))
@@ -123,6 +126,21 @@ def _run(wrapped: Any, tasks: list[Any], questions: Questions, out: Path) -> dic
             use_cache=str(out / "answers"),
         )
     return dict(results)
+
+
+def _cut_contexts(wrapped: Any, samples: dict[str, list[dict[str, Any]]]) -> dict[str, int]:
+    cut: dict[str, int] = {}
+    for task, rows in samples.items():
+        requests = [request for row in rows if row["filter"] == rows[0]["filter"] for request in row["arguments"]]
+        for context, rest in (request for request in requests if len(request) == 2):  # one: windows that roll
+            if isinstance(rest, dict):  # how to generate
+                text, room = context, wrapped.max_length - rest.get("max_gen_toks", wrapped.max_gen_toks)
+            else:  # how it goes on; the last token is predicted, not read
+                text, room = context + rest, wrapped.max_length + 1
+            # A token is a byte at least: what is short enough need not be taken apart.
+            if len(text.encode()) > room and len(wrapped.tok_encode(text)) > room:
+                cut[task] = cut.get(task, 0) + 1
+    return cut
 
 
 def _load_tasks(questions: Questions) -> list[Any]:

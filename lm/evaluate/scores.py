@@ -91,9 +91,10 @@ def paired(folder: Path, other: Path) -> pd.DataFrame:
     """
     mine, theirs = _questions(folder), _questions(other)
     ways = [json.loads((path / "config.json").read_text())["questions"] for path in (folder, other)]
-    for way in ("plain", "max_new_tokens", "options"):
-        if ways[0][way] != ways[1][way]:
-            raise ValueError(f"against {str(other)!r}: {way} was {ways[1][way]} there and is {ways[0][way]} here")
+    here, there = ({**way, **{f"examples of {task}": n for task, n in way["tasks"].items()}} for way in ways)
+    for way in here.keys() & there.keys() - {"tasks", "limit"}:
+        if here[way] != there[way]:
+            raise ValueError(f"against {str(other)!r}: {way} was {there[way]} there and is {here[way]} here")
     both = mine.merge(theirs, left_index=True, right_index=True, suffixes=(" a", " b"))
     if both.empty:
         raise ValueError(f"against {str(other)!r}: it was asked none of the questions of {str(folder)!r}")

@@ -118,6 +118,12 @@ def test_the_leaderboard_is_asked_with_its_shots_beside_the_papers_numbers(parro
     template = harness.samples_of(tmp_path / "a", "arc_gen")[0]["arguments"][0][0]
     assert "(A) ice\n(B) fire" in template
     assert template.startswith("<|system|>")
+    texts = [context + rest for sample in harness.samples_of(tmp_path / "a", "arc_challenge")
+             for context, rest in sample["arguments"]]  # fmt: skip
+    cut = sum(len(text.encode()) > 1025 for text in texts)  # the model reads bytes, 1,024 of them at most
+    assert results["cut_contexts"]["arc_challenge"] == cut > 0
+    assert "truthfulqa_mc2" not in results["cut_contexts"]
+    assert f"asked without their beginning: arc_challenge {cut}" in printed
     base = parrot.parents[1] / "base"
     assert call(monkeypatch, "--model", base, "--out", tmp_path / "b", *asked, "--against", tmp_path / "a") == 0
     printed = capsys.readouterr().out.split("Above ")[1]
@@ -270,3 +276,7 @@ def test_a_comparison_needs_the_questions_of_both(parrot, gsm8k, tmp_path, monke
     assert "against needs --log-samples" in capsys.readouterr().err
     assert local(monkeypatch, *options, "--log-samples", "--against", tmp_path) == 2
     assert "holds no questions" in capsys.readouterr().err
+    assert local(monkeypatch, *options, "--log-samples") == 0
+    with_examples = (parrot, gsm8k, tmp_path / "other", "--fewshot", 1, "--limit", 2, "--log-samples")
+    assert local(monkeypatch, *with_examples, "--against", tmp_path / "out") == 2
+    assert "examples of gsm8k_files was 0 there and is 1 here" in capsys.readouterr().err

@@ -15,6 +15,9 @@ _LOAD = {
     'model = AutoPeftModelForCausalLM.from_pretrained("FOLDER")  # `python -m lm.merge` makes a whole model of it\n'
     'tokenizer = AutoTokenizer.from_pretrained("FOLDER")',
 }
+_COLUMNS = (
+    "use", "data sets", "rows", "tokens", "answer tokens", "prompts cut", "answers cut", "SHA-256 of the tokens"
+)  # fmt: skip
 
 
 def write_card(
@@ -41,7 +44,7 @@ def write_card(
         f"---\n{yaml.safe_dump(head, sort_keys=False)}---",
         f"# {settings['model']}, fine-tuned with {settings['method'].upper()}",
         "Made by `python -m lm.train` of Intuitive Fine-Tuning.",
-        f"## Data\n\n{_table(('use', 'data sets', 'rows', 'tokens', 'answer tokens', 'SHA-256 of the tokens'), data)}",
+        f"## Data\n\n{_table(_COLUMNS, data)}",
         "## Training\n\n![training loss](loss.png)" if losses else "## Training",
         f"Loss at update {losses[0][0]}: {losses[0][1]:.4f}, at update {losses[-1][0]}: {losses[-1][1]:.4f}."
         if losses
@@ -58,7 +61,7 @@ def write_card(
 def _table(header: tuple[str, ...], data: dict[str, Any]) -> str:
     rows = [
         f"| {use} | {', '.join(of['sources'])} | {of['kept']:,} | {of['tokens']:,} | {of['answer_tokens']:,} | "
-        f"`{of['sha256'][:16]}` |"
+        f"{of['prompts_cut']:,} | {of['answers_cut']:,} | `{of['sha256'][:16]}` |"
         for use, of in data.items()
     ]
     return "\n".join(("| " + " | ".join(header) + " |", "|---" * len(header) + "|", *rows))

@@ -75,8 +75,9 @@ def talk(options: Options) -> None:
         raise ValueError(f"max_new_tokens must be at least 1, got {options.max_new_tokens}")
     if not 0 <= options.temperature < float("inf"):
         raise ValueError(f"temperature must be 0 or more, got {options.temperature}")
-    model, tokenizer = models.load_trained(options.model)
-    model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
+    on_gpu = torch.cuda.is_available()
+    model, tokenizer = models.load_trained(options.model, torch.bfloat16 if on_gpu else torch.float32)
+    model.eval().to("cuda" if on_gpu else "cpu")
     torch.default_generator.manual_seed(options.seed)
     chat: Chat = [{"role": "system", "content": options.system}] if options.system else []
     streamer = TextStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True)

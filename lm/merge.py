@@ -34,6 +34,8 @@ def merge(options: Options) -> None:
     Raises:
         ValueError: a folder that is no adapter, or whose base cannot be loaded; an `out` that exists.
     """
+    if not Path(options.model).expanduser().is_dir():
+        raise ValueError(f"model {options.model!r}: there is no such folder")
     if not (Path(options.model).expanduser() / "adapter_config.json").is_file():
         raise ValueError(f"model {options.model!r} holds no adapter (adapter_config.json): there is nothing to merge")
     if options.out.exists():

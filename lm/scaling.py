@@ -33,6 +33,7 @@ MODELS: dict[str, Callable[[], Any]] = {
     ),
 }  # fmt: skip
 DEVICES = (1, 8, 64, 512)
+_SHARDED = "FSDP2 or ZeRO-3"
 DEVICE_BYTES, FILLED = 80 * 2**30, 0.9  # of an A100 or H100, and how much of it may be planned with
 
 
@@ -47,9 +48,9 @@ pass, or with lagged predictions that of the first epoch alone; DPO's reference.
 grow with the length and are small at 1,024 tokens."""
 _ENGINES = f"""*Engine*: the simplest that plans with {FILLED:.0%} of 80 GiB; `lm/recipes/ddp.yaml`, `fsdp2.yaml` and
 `zero3.yaml` are their configurations. Where none holds all of the training, LoRA of rank 16 on the linear layers
-(`lm/recipes/lora.yaml`), or on 4-bit weights (`qlora.yaml`), is given with its GiB. Sharded, a device also holds the
-layer at hand as a whole. On 512 devices each takes one sequence at a time: communication, not counted here, then weighs
-most."""
+(`lm/recipes/lora.yaml`), or on 4-bit weights (`qlora.yaml`), is given, with the GiB that a device needs for it; hours
+are then its own. Sharded, a device also holds the layer at hand as a whole. On 512 devices each takes one sequence at a
+time: communication then weighs most."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def engine(found: Estimate) -> str:
     room = FILLED * DEVICE_BYTES
     if found.replicated <= room:
         return "one device" if found.devices == 1 else "DDP"
-    return "FSDP2 or ZeRO-3" if found.sharded <= room and found.devices > 1 else ""
+    return _SHARDED if found.sharded <= room and found.devices > 1 else ""
 
 
 def page() -> str:
@@ -95,8 +96,8 @@ def page() -> str:
         _HEAD,
         f"Updates of {first.batch_size} sequences (pairs for DPO and ORPO) of {first.max_length} tokens at most, "
         f"{first.num_train_epochs:g} epochs, {first.optim}, gradient checkpointing, weights in float32 and arithmetic "
-        f"in bfloat16. Hours are upper bounds: every sequence at its longest, {UTILISATION:.0%} of the "
-        f"{A100_FLOPS / 1e12:.0f} TFLOP/s of an A100. An H100 has about three times as many.",
+        f"in bfloat16. Hours take every sequence at its longest and {UTILISATION:.0%} of the "
+        f"{A100_FLOPS / 1e12:.0f} TFLOP/s of an A100, and no communication. An H100 has about three times as many.",
         "## FLOPs of a token's training",
         _table(("method", *models), flops),
         _FLOPS,
@@ -109,17 +110,18 @@ def page() -> str:
 
 
 def _row(method: str, model: Any, devices: int) -> tuple[str, ...]:
-    found = needs(method, model, devices)
+    found = cheapest = needs(method, model, devices)
     how = engine(found)
     if not how:
         for name, changed in (("LoRA", {"lora_r": 16}), ("QLoRA", {"lora_r": 16, "load_in_4bit": True})):
             smaller = needs(method, model, devices, **changed)
-            how = f"{name}, {engine(smaller)} ({smaller.replicated / 2**30:,.0f} GiB)" if engine(smaller) else how
-            if how:
+            if engine(smaller):
+                each = smaller.sharded if engine(smaller) == _SHARDED else smaller.replicated
+                how, cheapest = f"{name}, {engine(smaller)} ({each / 2**30:,.0f} GiB)", smaller
                 break
     whole, shards = (f"{part / 2**30:,.0f}" for part in (found.replicated, found.sharded))
     return (method, f"{devices}", whole, shards if devices > 1 else "–", how or "none", f"{found.updates:,}",
-            f"{found.a100_hours:,.1f}")  # fmt: skip
+            f"{cheapest.a100_hours:,.1f}")  # fmt: skip
 
 
 def _table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:

@@ -5,7 +5,7 @@ unseen questions are scored. `python -m figures study` draws what comes out. A s
 
 Examples:
   python -m lm.study --data ../shared/data/gsm8k --quick
-  python -m lm.study --data ../shared/data/gsm8k --updates 400 --rows 800 --seeds 0 1 2
+  python -m lm.study --data ../shared/data/gsm8k --updates 400 --rows 640 --max-length 448 --seeds 0 1 2
 """
 
 import importlib.util
@@ -27,8 +27,9 @@ from scipy import stats
 from lm import data, models
 from lm.evaluate.harness import TASKS, Questions, evaluate, fingerprint, samples_of
 from lm.evaluate.scores import difference_interval
+from lm.settings import Settings
 from lm.train import quieten
-from toy.store import Part, claim_folder, runs_of
+from toy.store import Part, claim_folder, runs_of, write_whole
 
 Flag = tyro.conf.FlagCreatePairsOff[bool]
 # What each learns from: answers of the training questions, or pairs of answers to other questions. The first on the
@@ -57,7 +58,9 @@ class Options:
     updates: int = 48
     """Updates of each training."""
     rows: int = 96
-    """Examples that each training draws from its data."""
+    """Examples that each training draws from those of its data that fit in `max_length`."""
+    max_length: int = 192
+    """Longest example, in tokens; longer ones are left out, as a cut one ends before its result."""
     batch_size: int = 4
     """Examples of an update."""
     learning_rate: float = 2e-4
@@ -71,7 +74,7 @@ class Options:
     quick: Flag = False
     """2 updates on 4 examples, 4 questions: to see that everything works."""
     jobs: int = 1
-    """Trainings at a time: each takes all cores, on a GPU several share it well."""
+    """Trainings at a time, where a GPU has room for several; seconds of an update are then those of sharing it."""
 
 
 def study(options: Options) -> pd.DataFrame:
@@ -87,23 +90,45 @@ def study(options: Options) -> pd.DataFrame:
     if options.quick:
         folder = options.out.parent / "quick" / options.out.name
         options = replace(options, out=folder, updates=2, rows=4, questions=4, max_new_tokens=48)
-    held = {name: len((options.data / name).read_text().splitlines()) for name in _FILES}
-    most = {"rows": min(held["train.jsonl"], held["pairs.jsonl"]), "questions": held["test.jsonl"]}
-    for name in ("updates", "rows", "batch_size", "questions", "max_new_tokens", "jobs"):
-        value = getattr(options, name)
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")
-        if value > most.get(name, value):
-            raise ValueError(f"{name} must be at most {most[name]}, as many as the files hold; got {value}")
+    for name in ("updates", "rows", "max_length", "batch_size", "questions", "max_new_tokens", "jobs", "learning_rate"):
+        if getattr(options, name) <= 0:
+            raise ValueError(f"{name} must be above 0, got {getattr(options, name)}")
+    if not options.seeds:
+        raise ValueError("seeds must be one or more numbers")
     base = _packaged() if options.model == "SmolLM2-135M" else options.model
-    same = ("data", "out", "model", "quick", "jobs")  # of no influence, or in the fingerprints
+    files = ("train.jsonl", "pairs.jsonl")
+    examples = {file: _that_fit(options.data / file, file == "pairs.jsonl", base, options.max_length) for file in files}
+    most = {
+        "rows": min(map(len, examples.values())),
+        "questions": len((options.data / "test.jsonl").read_text().splitlines()),
+    }
+    for name, count in most.items():
+        if getattr(options, name) > count:
+            raise ValueError(f"{name} must be at most {count}, as many as fit; got {getattr(options, name)}")
+    same = ("data", "out", "model", "quick", "jobs")  # of no influence on the scores, or in the fingerprints
     kept = {name: value for name, value in vars(options).items() if name not in same}
-    definition = {"model": fingerprint(base), "data": {n: fingerprint(str(options.data / n)) for n in _FILES}} | kept
+    definition = {"model": fingerprint(base), "data": {n: fingerprint(str(options.data / n)) for n in _FILES}}
+    definition |= kept | {"fit": {file: len(rows) for file, rows in examples.items()}}
     claim_folder(options.out, {"study": definition})
     base = _unpacked(base, options.out / "base-model")
+    for file, rows in examples.items():
+        if not (options.out / file).exists():
+            write_whole(options.out / file, rows.to_json)
     parts: dict[str, Part] = {"base-0": (_run, ("base", 0, base, options))}
     parts |= {f"{_slug(name)}-{seed}": (_run, (name, seed, base, options)) for name in RUNS for seed in options.seeds}
     return runs_of(options.out, {"study": definition}, parts, options.jobs)
+
+
+def _that_fit(file: Path, pairs: bool, base: str, max_length: int) -> Dataset:
+    """The conversations of a file whose turns, with either answer of a pair, take `max_length` tokens at most."""
+    tokenizer = models.load_tokenizer(Settings(model=base))
+
+    def fits(row: dict[str, Any]) -> bool:
+        answers = [row["chosen"], row["rejected"]] if pairs else [row["completion"]]
+        whole = [tokenizer.apply_chat_template([*row["prompt"], *answer], return_dict=True) for answer in answers]
+        return all(len(tokens["input_ids"]) <= max_length for tokens in whole)
+
+    return data.load((str(file),), pairs, seed=0).filter(fits)
 
 
 def _run(name: str, seed: int, base: str, options: Options) -> pd.DataFrame:
@@ -124,14 +149,14 @@ def _train(name: str, seed: int, base: str, folder: Path, options: Options) -> N
     asked: dict[str, Any] = {
         **how,
         "model": base,
-        "dataset": f"{options.data / file}:{options.rows}",
+        "dataset": f"{options.out / file}:{options.rows}",
         "output_dir": folder,
         "max_steps": options.updates,
         "batch_size": options.batch_size,
         "per_device_train_batch_size": options.batch_size,
         "learning_rate": options.learning_rate,
-        "max_length": 192,
-        "max_prompt_length": 128,
+        "max_length": options.max_length,
+        "max_prompt_length": options.max_length - 1,
         "lora_r": 16,
         "lora_alpha": 32,
         "logging_steps": 1,
@@ -256,7 +281,8 @@ def main() -> None:
         print("interrupted: the same command goes on", file=sys.stderr)
         sys.exit(130)
     print(table(runs).to_string(float_format=lambda value: f"{value:.3f}", na_rep="–"))
-    print("python -m figures study draws it")
+    if options.out == Options.out:
+        print(f"python -m figures study{' --quick' if options.quick else ''} draws it")
 
 
 if __name__ == "__main__":

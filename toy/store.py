@@ -69,10 +69,20 @@ def refuse_other(folder: Path, held: dict[str, Any], wanted: dict[str, Any]) -> 
     wanted = json.loads(json.dumps(wanted))
     for key in {**wanted, **held}:
         if held.get(key) != wanted.get(key):
+            name, was, now = _narrowed(key, held.get(key), wanted.get(key))
             raise ValueError(
-                f"out {str(folder)!r} holds results of another {key} ({_short(held.get(key))}; now "
-                f"{_short(wanted.get(key))}): move it away or give another --out"
+                f"out {str(folder)!r} holds results of another {name} ({_short(was)}; now {_short(now)}): move it away "
+                "or give another --out"
             )
+
+
+def _narrowed(name: str, was: Any, now: Any) -> tuple[str, Any, Any]:
+    """The first part in which two settings differ, where both have parts."""
+    if isinstance(was, dict) and isinstance(now, dict):
+        for key in {**now, **was}:
+            if was.get(key) != now.get(key):
+                return _narrowed(f"{name}.{key}", was.get(key), now.get(key))
+    return name, was, now
 
 
 def write_whole(path: Path, write: Callable[[Path], Any]) -> None:

@@ -18,7 +18,7 @@ import pandas as pd
 import tyro
 
 from lm import models
-from lm.evaluate.alpaca import AlpacaOptions, instructions_file, judged, write_answers
+from lm.evaluate.alpaca import AlpacaOptions, instructions_file, judged, require_key, write_answers
 from lm.evaluate.harness import TASKS, Questions, evaluate, samples_of, task_in
 from lm.evaluate.scores import OPEN_LLM, all_scores, alpaca_in_paper, beside_paper, paired
 from lm.train import quieten
@@ -139,6 +139,8 @@ def _alpaca(options: Options, out: Path) -> None:
     """Answers, and with a judge the win rate."""
     if options.alpaca.judge_timeout_seconds <= 0:
         raise ValueError(f"judge_timeout_seconds must be above 0, got {options.alpaca.judge_timeout_seconds}")
+    if options.alpaca.judge is not None:
+        require_key()  # said before hours of answering
     answers = out / "answers.json"
     evaluate(options.model, _questions(options), out, options.batch_size, log_samples=True)
     write_answers(samples_of(out, "alpaca_answers"), _short_name(options.model), answers)

@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import json
+import logging
 import os
 import time
 import warnings
@@ -23,8 +24,8 @@ from toy.store import write_whole
 _JUDGES = {"1": "alpaca_eval_gpt4", "2": "weighted_alpaca_eval_gpt4_turbo"}
 _INSTRUCTIONS = {"1": "alpaca_eval.json", "2": "alpaca_eval_gpt4_baseline.json"}
 Parser = Callable[[Any], list[Any]]
-_TRIES = 3
-_PAUSE_SECONDS = 0.5
+_TRIES, _TRIES_WHEN_BUSY = 3, 8  # of a pair; a judge that answers "too many requests" is no judge that failed
+_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 1.0, 60.0  # doubled each time
 _AT_ONCE = 5
 
 
@@ -87,6 +88,14 @@ def write_answers(samples: list[dict[str, Any]], name: str, file: Path) -> None:
     write_whole(file, lambda path: path.write_text(json.dumps(answers, indent=1, ensure_ascii=False) + "\n"))
 
 
+def require_key() -> str:
+    """The judge's key; raises `ValueError` where the environment has none."""
+    key = os.environ.get("OPENAI_API_KEY")
+    if not key:
+        raise ValueError("the judge's key is missing: set OPENAI_API_KEY (to anything, if the endpoint wants none)")
+    return key
+
+
 def judged(answers: Path, instructions: Path, options: AlpacaOptions, out: Path) -> dict[str, Any]:
     """The judge's verdict: `win_rate` and `standard_error` in percent, `judged` and `failed` pairs, what else the
     package reports. Verdicts are kept in `out/judged-VERSION-JUDGE.json`; failed pairs are asked again next time.
@@ -94,9 +103,7 @@ def judged(answers: Path, instructions: Path, options: AlpacaOptions, out: Path)
     Raises:
         ValueError: no key, no package, or a judge that gives no usable answer at all.
     """
-    key = os.environ.get("OPENAI_API_KEY")
-    if not key:
-        raise ValueError("the judge's key is missing: set OPENAI_API_KEY (to anything, if the endpoint wants none)")
+    key = require_key()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -123,12 +130,16 @@ def judged(answers: Path, instructions: Path, options: AlpacaOptions, out: Path)
         _ask_all, client, single.fn_completion_parser, single.completion_key, problems
     )
     single.completions_kwargs = single.completions_kwargs | {"model_name": judge}
-    annotations = annotator.annotate_head2head(
-        outputs_1=[{"generator": "reference", **row} for row in reference],
-        outputs_2=mine,
-        is_ordered=True,
-        chunksize=_AT_ONCE,  # kept after each chunk
-    )
+    logging.disable()  # the package's parsers log a traceback for each answer that they cannot read
+    try:
+        annotations = annotator.annotate_head2head(
+            outputs_1=[{"generator": "reference", **row} for row in reference],
+            outputs_2=mine,
+            is_ordered=True,
+            chunksize=_AT_ONCE,  # kept after each chunk
+        )
+    finally:
+        logging.disable(logging.NOTSET)
     preferences = [a["preference"] for a in annotations if not pd.isna(a["preference"])]
     if not preferences:
         raise ValueError(f"judge {options.judge!r} gave no usable answer to {len(mine)} pairs ({problems[-1]})")
@@ -175,7 +186,8 @@ def _ask(
 ) -> Any:
     """What the judge says of a pair, asked again where it fails or says nothing usable; in the end nothing: a failure
     is left out of the win rate by the package, and counted."""
-    for attempt in range(_TRIES):
+    for attempt in range(_TRIES_WHEN_BUSY):
+        busy = False
         try:
             choice = client.chat.completions.create(model=model_name, messages=messages, **arguments).choices[0]
             text = choice.message.content or ""
@@ -184,11 +196,14 @@ def _ask(
                 return said
             problems.append(f"it said {text!r}")
         except Exception as error:  # of the endpoint, or of the package's parsers, which raise all sorts on nonsense
-            if getattr(error, "status_code", None) in (401, 403, 404):  # key or model: no other pair will do better
+            status = getattr(error, "status_code", None)
+            busy = status == 429
+            if status in (401, 403, 404):  # key or model: no other pair will do better
                 raise ValueError(
                     f"judge {model_name!r}: {models.reason(error)}".replace(client.api_key, "***")
                 ) from error
             problems.append(f"{type(error).__name__}: {models.reason(error)}".replace(client.api_key, "***"))
-        if attempt + 1 < _TRIES:
-            time.sleep(2**attempt * _PAUSE_SECONDS)
+        if attempt + 1 >= (_TRIES_WHEN_BUSY if busy else _TRIES):
+            break
+        time.sleep(min(2**attempt * _PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS))
     return {} if answer_key == "completions_all" else ""

@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,7 @@ def evaluate(
         model, tokenizer = models.load_trained(name, torch.bfloat16 if on_gpu else torch.float32)
         model.eval().to("cuda" if on_gpu else "cpu")
         wrapped = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch_size)
-        _require_room(wrapped.max_length, tasks, questions.max_new_tokens)
+        _require_room(wrapped, tasks, questions.max_new_tokens)
         claim_folder(out, definition)  # nothing is written before all of it is known to be good
         results = _run(wrapped, tasks, questions, out)
         samples = results.pop("samples")
@@ -90,8 +91,12 @@ def _described(questions: Questions) -> dict[str, Any]:
         key, _, value = option.partition("=")
         path = Path(str(yaml.safe_load(value))).expanduser()
         options[key] = fingerprint(str(path)) if path.exists() else value
-    file = None if questions.file is None else fingerprint(str(questions.file))
-    return vars(questions) | {"file": file, "options": options}
+    # A task's file calls functions and includes other files, which lie beside it.
+    beside = questions.file.parent if questions.file else TASKS / "arc_gen"
+    files = [path for kind in ("*.yaml", "*.yml", "*.py") for path in sorted(beside.glob(kind))]
+    digest = _sha256([questions.file, *files] if questions.file else files)
+    file = f"{questions.file.name if questions.file else beside.name} sha256 {digest}"
+    return vars(questions) | {"file": file, "options": options, "lm_eval": version("lm_eval")}
 
 
 def _finished(out: Path, log_samples: bool) -> bool:
@@ -173,20 +178,23 @@ def _one_line(questions: Questions) -> Iterator[None]:
             f"the questions of {', '.join(questions.tasks)} could not be fetched ({models.reason(error)}): they come "
             "from the Hub, or from its cache (HF_HOME) once they were fetched"
         ) from error
-    except (jinja2.TemplateError, KeyError, ImportError, AttributeError) as error:
+    except (jinja2.TemplateError, KeyError, ImportError, AttributeError, TypeError, AssertionError) as error:
         problem = f"{type(error).__name__}: {models.reason(error)}"
         raise ValueError(f"task {', '.join(questions.tasks)} cannot be asked ({problem}): look at its file") from error
 
 
-def _require_room(context: int, tasks: list[Any], max_new_tokens: int | None) -> None:
+def _require_room(wrapped: Any, tasks: list[Any], max_new_tokens: int | None) -> None:
     """Raise `ValueError` where an answer alone would fill the model's context."""
     for task in tasks:
-        config = getattr(task, "config", None)  # groups have none: those of the harness generate nothing
-        longest = max_new_tokens or (getattr(config, "generation_kwargs", None) or {}).get("max_gen_toks", 0)
-        if longest >= context:
+        config: Any = getattr(task, "config", None)  # groups have none: those of the harness generate nothing
+        if getattr(config, "output_type", None) != "generate_until":
+            continue
+        longest = max_new_tokens or (config.generation_kwargs or {}).get("max_gen_toks", wrapped.max_gen_toks)
+        if longest >= wrapped.max_length:
+            asked = f"got {longest}" if max_new_tokens else f"and {longest} is the task's own"
             raise ValueError(
-                f"max_new_tokens must be below the model's context of {context} tokens, got {longest}: give a smaller "
-                "--max-new-tokens"
+                f"max_new_tokens must be below the model's context of {wrapped.max_length} tokens, {asked}: give a "
+                "smaller --max-new-tokens"
             )
 
 
@@ -233,10 +241,14 @@ def fingerprint(name: str) -> str:
     path = Path(name).expanduser()
     if not path.exists():
         return name
-    files = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
+    kinds = ("*.safetensors", "*.json", "*.jinja", "*.jsonl", "*.csv", "*.parquet")  # of a model, or of data
+    files = [found for kind in kinds for found in sorted(path.glob(kind))] if path.is_dir() else [path]
+    return f"{path.resolve().name} sha256 {_sha256(files)}"
+
+
+def _sha256(files: list[Path]) -> str:
     digest = hashlib.sha256()
-    kinds = ("*config.json", "tokenizer.json", "*.jinja", "*.jsonl")  # *.jsonl: a folder of data
-    for file in [*files, *(found for kind in kinds for found in sorted(path.glob(kind)))]:
+    for file in files:
         with file.open("rb") as opened:
             digest.update(hashlib.file_digest(opened, "sha256").digest())
-    return f"{path.resolve().name} sha256 {digest.hexdigest()[:16]}"
+    return digest.hexdigest()[:16]

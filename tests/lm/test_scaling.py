@@ -77,6 +77,15 @@ def test_more_devices_need_less_each_and_less_time():
     assert scaling.engine(found[1]) == "FSDP2 or ZeRO-3"
 
 
+def test_what_is_advised_fits_and_its_hours_are_its_own():
+    model = scaling.without_weights(scaling.MODELS["70B"](), trust_remote_code=False)
+    whole, lora = (scaling.needs("IFT", model, 8, **changed) for changed in ({}, {"lora_r": 16}))
+    row = scaling._row("IFT", model, 8)
+    assert f"LoRA, FSDP2 or ZeRO-3 ({lora.sharded / 2**30:,.0f} GiB)" == row[4]
+    assert lora.sharded < scaling.FILLED * scaling.DEVICE_BYTES < whole.sharded
+    assert row[-1] == f"{lora.a100_hours:,.1f}" != f"{whole.a100_hours:,.1f}"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["sft", "ift", "dpo"])
 def test_memory_grows_with_the_model_as_reckoned(method, tokenizer, tmp_path):

@@ -22,24 +22,27 @@ def call(monkeypatch, *arguments):
 
 @pytest.fixture
 def data(tmp_path):
-    """Sums, in the three files of the study."""
+    """Sums, in the three files of the study; one pair is too long for it."""
     folder = tmp_path / "data"
     folder.mkdir()
+    long = "9" * 400
     answered = [{"question": f"{i}+1=", "answer": f"it is\n#### {i + 1}"} for i in range(12)]
-    pairs = [{"prompt": f"{i}+2=", "chosen": f"a {i + 2}", "rejected": f"a {i}"} for i in range(12)]
+    pairs = [{"prompt": f"{i}+2=", "chosen": f"a {i + 2}", "rejected": f"a {i if i else long}"} for i in range(12)]
     for name, rows in (("train", answered), ("test", answered[:6]), ("pairs", pairs)):
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return folder
 
 
-def test_bad_input_is_one_line(data, tmp_path, monkeypatch, capsys):
+def test_bad_input_is_one_line(data, saved_model, tmp_path, monkeypatch, capsys):
     out = ("--out", tmp_path / "out")
     cases = [
         (("--data", tmp_path / "nowhere"), "lacks train.jsonl, pairs.jsonl, test.jsonl"),
-        (("--data", data, "--updates", 0), "updates must be at least 1"),
-        (("--data", data, "--rows", 13), "rows must be at most 12"),
-        (("--data", data, "--rows", 4, "--questions", 7), "questions must be at most 6"),
-        (("--data", data, "--rows", 4, "--questions", 4, "--model", tmp_path / "none"), "there is no such folder"),
+        (("--data", data, "--updates", 0), "updates must be above 0"),
+        (("--data", data, "--learning-rate", -1), "learning_rate must be above 0"),
+        (("--data", data, "--seeds"), "seeds must be one or more"),
+        (("--data", data, "--model", saved_model, "--rows", 12), "rows must be at most 11"),
+        (("--data", data, "--model", saved_model, "--rows", 4, "--questions", 7), "questions must be at most 6"),
+        (("--data", data, "--model", tmp_path / "none"), "there is no such folder"),
     ]
     for arguments, message in cases:
         assert call(monkeypatch, *arguments, *out) == 2, arguments
@@ -55,6 +58,10 @@ def test_the_whole_study_on_a_small_model(data, saved_model, tmp_path, monkeypat
     first = capsys.readouterr().out
     for name in ("base", *study.RUNS):
         assert name in first
+    for name in study.RUNS:
+        card = (tmp_path / "out" / study._slug(f"{name}-0") / "model" / "README.md").read_text()
+        (counts,) = [line for line in card.splitlines() if line.startswith("| train |")]
+        assert counts.split(" | ")[5:7] == ["0", "0"]  # prompts and answers cut
     # As if it had been stopped during the last training: what is finished is not made again.
     (tmp_path / "out" / "runs.parquet").unlink()
     shutil.rmtree(tmp_path / "out" / "orpo-0")

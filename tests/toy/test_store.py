@@ -52,6 +52,7 @@ def test_two_processes_give_what_one_gives(tmp_path):
     ("held", "message"),
     [
         ({"version": "0.0.1", "size": 1}, 'holds results of another version ("0.0.1"; now '),
+        ({"size": {"width": 1}}, 'holds results of another size ({"width": 1}; now 1)'),
         ({"size": 2}, "holds results of another size (2; now 1)"),
         ({"size": 1, "more": True}, "holds results of another more (true; now null)"),
     ],
@@ -91,3 +92,9 @@ def test_what_a_kill_leaves_is_gone_over_and_a_broken_file_is_named(tmp_path):
         runs_of(tmp_path, {"size": 1}, parts(1), jobs=1)
     (tmp_path / "runs.parquet").unlink()
     assert runs_of(tmp_path, {"size": 1}, parts(1), jobs=1).equals(runs)
+
+
+def test_of_nested_settings_the_one_that_differs_is_named(tmp_path):
+    runs_of(tmp_path, {"task": {"name": "a" * 80, "shots": 0}}, parts(1), jobs=1)
+    with pytest.raises(ValueError, match=r"another task\.shots \(0; now 5\)"):
+        runs_of(tmp_path, {"task": {"name": "a" * 80, "shots": 5}}, parts(1), jobs=1)

@@ -3,6 +3,8 @@
 import re
 from typing import Any
 
+_GOES_ON = "(?:and|as|because|for|in|since|so|which|with)"  # after a label: what is no phrase with the article "A"
+
 
 def question(doc: dict[str, Any]) -> str:
     """Question and lettered options, and how to answer."""
@@ -19,12 +21,13 @@ def results(doc: dict[str, Any], answers: list[str]) -> dict[str, float]:
 def chosen(answer: str, options: dict[str, str]) -> str | None:
     """The label that an answer in free text settles on, if any.
 
-    In this order: what follows its last "answer is" or "answer:"; its last label in brackets or bold; a label that it
+    In this order: what follows its last "answer", "answer is" or "answer:", but for a capital that goes on as a word
+    ("A cat"); its last label in brackets or bold; a label that it
     begins with; the whole of it, if that is a label; the one option whose text it contains. Labels count in capitals.
     """
     label = "|".join(map(re.escape, options))
     for pattern in (
-        rf"(?i:answer|option|choice)(?i:\s+is)?\s*:?\s*(?i:option\s+)?[\s*(\[\"]*({label})(?![\w'])",
+        rf"(?i:answer)(?i:\s+is)?\s*:?\s*(?i:option\s+)?[\s*(\[\"]*({label})(?![\w'])(?! (?!{_GOES_ON}\b)[a-z])",
         rf"(?:\(|\*\*)({label})(?:\)|\*\*)",
         rf"^\s*({label})(?:[).:,\n]|$)",
     ):

@@ -43,6 +43,7 @@ class Judge(BaseHTTPRequestHandler):
             ranks = (1, 2) if first_is_better else (2, 1)
             text = str([{"model": f"model_{i + 1}", "rank": rank} for i, rank in enumerate(ranks)])
         text = "banana" if how == "nonsense" else text
+        busy = how == "busy" and self.asked.count(words) < 6
         top = [{"token": text, "logprob": -0.01, "bytes": None}]
         content = [{"token": text, "logprob": -0.01, "bytes": None, "top_logprobs": top}]
         choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text},
@@ -51,7 +52,7 @@ class Judge(BaseHTTPRequestHandler):
                  "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}}  # fmt: skip
         data = json.dumps(reply).encode()
         try:
-            self.send_response({"error": 500, "no such model": 404}.get(how, 200))
+            self.send_response(429 if busy else {"error": 500, "no such model": 404}.get(how, 200))
             self.send_header("Content-Type", "application/json")
             self.end_headers()
             self.wfile.write(data)
@@ -140,3 +141,18 @@ def test_a_judge_that_fails_throughout_is_said_to(call, judge, monkeypatch, caps
     monkeypatch.delenv("OPENAI_API_KEY")
     assert call("--judge", "some-model", "--judge-url", judge) == 2
     assert "set OPENAI_API_KEY" in capsys.readouterr().err
+
+
+def test_a_busy_judge_is_waited_for(call, judge, tmp_path):
+    Judge.broken = {"Say 4.": "busy"}
+    assert call("--judge", "some-model", "--judge-url", judge) == 0
+    found = json.loads((tmp_path / "out" / "judge-2.json").read_text())
+    assert (found["judged"], found["failed"]) == (8, 0)
+    assert Judge.asked.count("Say 4.") == 6
+
+
+def test_a_missing_key_is_said_before_the_answers_are_made(call, monkeypatch, tmp_path, capsys):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    assert call("--judge", "some-model") == 2
+    assert "set OPENAI_API_KEY" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

@@ -98,7 +98,26 @@ def test_results_of_other_questions_are_not_taken_for_these(parrot, gsm8k, tmp_p
     with (tmp_path / "data" / "test.jsonl").open("a") as file:
         file.write('{"question": "more", "answer": "#### 1"}\n')
     assert local(monkeypatch, *options) == 2
-    assert "holds results of another questions" in capsys.readouterr().err
+    assert "holds results of another questions.options.folder" in capsys.readouterr().err
+
+
+def test_results_of_a_task_whose_functions_changed_are_not_taken_for_its_own(
+    parrot, gsm8k, tmp_path, monkeypatch, capsys
+):
+    task = shutil.copytree(TASKS / "gsm8k_files", tmp_path / "task")
+    options = ("--model", parrot, "--suite", "local", "--task", task / "gsm8k_files.yaml", "--task-options",
+               f"folder={gsm8k}", "--out", tmp_path / "out", "--limit", 2, "--max-new-tokens", 8)  # fmt: skip
+    assert call(monkeypatch, *options) == 0
+    with (task / "utils.py").open("a") as functions:
+        functions.write("# changed\n")
+    assert call(monkeypatch, *options) == 2
+    assert "holds results of another questions.file" in capsys.readouterr().err
+
+
+def test_a_window_too_small_for_the_tasks_own_answers_is_said(saved_model, gsm8k, tmp_path, monkeypatch, capsys):
+    options = ("--model", saved_model, "--suite", "local", "--task", GSM8K, "--task-options", f"folder={gsm8k}")
+    assert call(monkeypatch, *options, "--out", tmp_path / "out") == 2
+    assert "context of 128 tokens, and 256 is the task's own" in capsys.readouterr().err
 
 
 def test_the_leaderboard_is_asked_with_its_shots_beside_the_papers_numbers(parrot, hub, tmp_path, monkeypatch, capsys):
@@ -148,7 +167,7 @@ def test_all_of_the_leaderboard(parrot, mmlu, tmp_path, monkeypatch, capsys):
     assert average.split()[-4:] == ["58.65", "58.28", "57.70", "59.61"]
     assert call(monkeypatch, *asked, "--against", tmp_path / "a") == 0
     (row,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("mmlu")]
-    assert row.split()[2] == str(2 * len(shots))
+    assert row.split()[2] == str(2 * 57)  # its subjects are one task; `shots` has its groups too
 
 
 @pytest.mark.parametrize(
@@ -161,6 +180,9 @@ def test_all_of_the_leaderboard(parrot, mmlu, tmp_path, monkeypatch, capsys):
         ("A. ice melts", "A"),
         ("C", "C"),
         ("It could be (A), but the answer is (D).", "D"),
+        ("The answer is A cat, so (B).", "B"),
+        ("The answer is A because it melts.", "A"),
+        ("Option A is wrong. Option C is right. Option D is wrong.", None),
         ("Fire is hot.", "B"),
         ("A cat and a dog", None),
         ("ice or fire", None),
@@ -255,10 +277,12 @@ def test_a_task_that_cannot_be_asked_is_one_line(parrot, gsm8k, tmp_path, monkey
     good = TASK.replace("dataset_path: json", f"dataset_path: json\ndataset_kwargs: {{data_files: {{test: "
                         f"{gsm8k / 'test.jsonl'}}}}}")  # fmt: skip
     (tmp_path / "good.yaml").write_text(good)
+    (tmp_path / "failing.py").write_text("def question(doc):\n    raise TypeError('the question is odd')\n")
     cases = [
         (good.replace("{{question}}", "{{quesion}}"), "'quesion' is undefined"),
         (good.replace('"{{answer}}"', "!function nowhere.answer"), "nowhere"),
         (good.replace(str(gsm8k), "/nowhere"), "could not be fetched"),
+        (good.replace('"{{question}}"', "!function failing.question"), "TypeError: the question is odd"),
     ]
     for i, (text, message) in enumerate(cases):
         (tmp_path / f"{i}.yaml").write_text(text)

@@ -14,13 +14,12 @@ from figures.style import PAGE, paper, save
 _CAPTION = """{model} after LoRA of rank 16 on GSM8K, by each method:
 {updates} updates of {batch_size} examples drawn from {rows}, step size {learning_rate:g} for all, untuned, {seeds}.
 SFT and IFT learn from answers of the training set; DPO, ORPO and "SFT, pairs" from pairs of answers to other questions,
-written in another style. Left: loss per token of the
-answers to {questions} test questions, difference to the model before, with 95 % intervals over questions. Middle:
-share of them whose last number is right, without examples in the prompt and within {max_new_tokens} tokens, with 95 %
-intervals; the line is the model before. Right: seconds of an update (of the fastest tenth, which other work beside
-holds up least; for lagged IFT those after the first epoch), and the most memory that the training held. Examples are
-cut at 192 tokens, 128 of them prompt. The loss favours what learned the test answers' style; one small model says
-little of others.
+written in another style. Of each file those that fit whole in {max_length} tokens are taken ({fit}).
+Left: loss per token of the answers to {questions} test questions of any length, difference to the model before, with
+95 % intervals over questions. Middle: share of them whose last number is right, without examples in the prompt and
+within {max_new_tokens} tokens, with 95 % intervals; the line is the model before. Right: seconds of an update (of the
+fastest tenth, which other work beside holds up least; for lagged IFT those after the first epoch), and the most memory
+that the training held. The loss favours what learned the test answers' style; one small model says little of others.
 
 {table}
 
@@ -77,6 +76,7 @@ def _caption(numbers: pd.DataFrame, settings: dict[str, Any], quick: bool) -> st
     seeds = settings["seeds"]
     told = {
         **settings,
+        "fit": ", ".join(f"{count:,} of {file}" for file, count in settings["fit"].items()),
         "model": settings["model"].split(" sha256 ")[0],
         "seeds": f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {', '.join(map(str, seeds))}",
     }

@@ -12,7 +12,8 @@ from figures import study as figure
 from lm import study
 
 SETTINGS = {"model": "small.gguf sha256 0", "updates": 2, "rows": 4, "batch_size": 2, "learning_rate": 1e-4,
-            "seeds": [0, 1], "questions": 50, "max_new_tokens": 8}  # fmt: skip
+            "seeds": [0, 1], "questions": 50, "max_new_tokens": 8, "max_length": 64,
+            "fit": {"train.jsonl": 1000, "pairs.jsonl": 9}}  # fmt: skip
 
 
 @pytest.fixture
@@ -55,6 +56,7 @@ def test_the_figure_is_drawn_from_the_studys_folder(runs, tmp_path):
     caption = (tmp_path / "study.md").read_text()
     assert "2 updates of 2 examples drawn from 4, step size 0.0001" in caption
     assert "seeds 0, 1" in caption
+    assert "64 tokens are taken (1,000 of train.jsonl, 9 of pairs.jsonl)" in caption
     assert caption.startswith("small.gguf after LoRA")
     assert "| IFT, lagged |" in caption
     assert caption.count("-0.500 (-0.500 to -0.500)") == len(study.RUNS)

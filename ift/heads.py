@@ -151,7 +151,7 @@ class _TargetScores(torch.autograd.Function):
                     logits = _logits(hidden[part], weight, bias, ctx.softcap)
                     probs = logits.softmax(-1)
                     slope = None if ctx.softcap is None else 1 - (logits / ctx.softcap).square()
-                grad_logits = torch.mul(probs, -grad[part, None], out=None if kept is probs else probs)
+                grad_logits = probs * -grad[part, None] if kept is probs else probs.mul_(-grad[part, None])
                 grad_logits.scatter_add_(1, targets[part, None], grad[part, None])
                 grad_logits = (grad_logits if slope is None else grad_logits.mul_(slope)).to(hidden.dtype)
                 if grad_hidden is not None:

@@ -104,7 +104,8 @@ def study(options: Options) -> pd.DataFrame:
     }
     for name, count in most.items():
         if getattr(options, name) > count:
-            raise ValueError(f"{name} must be at most {count}, as many as fit; got {getattr(options, name)}")
+            why = f"as many as fit in {options.max_length} tokens" if name == "rows" else "as many as there are"
+            raise ValueError(f"{name} must be at most {count}, {why}; got {getattr(options, name)}")
     same = ("data", "out", "model", "quick", "jobs")  # of no influence on the scores, or in the fingerprints
     kept = {name: value for name, value in vars(options).items() if name not in same}
     definition = {"model": fingerprint(base), "data": {n: fingerprint(str(options.data / n)) for n in _FILES}}
@@ -281,8 +282,9 @@ def main() -> None:
         print("interrupted: the same command goes on", file=sys.stderr)
         sys.exit(130)
     print(table(runs).to_string(float_format=lambda value: f"{value:.3f}", na_rep="–"))
-    if options.out == Options.out:
-        print(f"python -m figures study{' --quick' if options.quick else ''} draws it")
+    if options.out.name == "study-runs":  # where the figure looks
+        elsewhere = "" if options.out == Options.out else f" --out {options.out.parent}"
+        print(f"python -m figures study{elsewhere}{' --quick' if options.quick else ''} draws it")
 
 
 if __name__ == "__main__":

@@ -92,8 +92,8 @@ def paired(folder: Path, other: Path) -> pd.DataFrame:
     mine, theirs = _questions(folder), _questions(other)
     ways = [json.loads((path / "config.json").read_text())["questions"] for path in (folder, other)]
     here, there = ({**way, **{f"examples of {task}": n for task, n in way["tasks"].items()}} for way in ways)
-    for way in here.keys() & there.keys() - {"tasks", "limit"}:
-        if here[way] != there[way]:
+    for way in here:
+        if way not in ("tasks", "limit") and way in there and here[way] != there[way]:
             raise ValueError(f"against {str(other)!r}: {way} was {there[way]} there and is {here[way]} here")
     both = mine.merge(theirs, left_index=True, right_index=True, suffixes=(" a", " b"))
     if both.empty:

@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-_GOES_ON = "(?:and|as|because|for|in|since|so|which|with)"  # after a label: what is no phrase with the article "A"
+_GOES_ON = "(?:and|as|because|for|in|since|so|which|with)"  # after a label; "A" before other words is an article
 
 
 def question(doc: dict[str, Any]) -> str:
@@ -21,13 +21,14 @@ def results(doc: dict[str, Any], answers: list[str]) -> dict[str, float]:
 def chosen(answer: str, options: dict[str, str]) -> str | None:
     """The label that an answer in free text settles on, if any.
 
-    In this order: what follows its last "answer", "answer is" or "answer:", but for a capital that goes on as a word
-    ("A cat"); its last label in brackets or bold; a label that it
-    begins with; the whole of it, if that is a label; the one option whose text it contains. Labels count in capitals.
+    In this order: what follows its last "answer", "answer is", "option is" or "choice is", but for a capital that
+    begins a phrase ("A cat"); its last label in brackets or bold; a label that it begins with; the whole of it, if that is a
+    label; the one option whose text it contains. Labels count in capitals.
     """
     label = "|".join(map(re.escape, options))
+    said_before = r"(?i:answer(?:\s+is)?|(?:option|choice)\s+is)\s*:?\s*(?i:option\s+)?"
     for pattern in (
-        rf"(?i:answer)(?i:\s+is)?\s*:?\s*(?i:option\s+)?[\s*(\[\"]*({label})(?![\w'])(?! (?!{_GOES_ON}\b)[a-z])",
+        rf"{said_before}[\s*(\[\"]*({label})(?![\w'])(?! (?!{_GOES_ON}\b)[a-z])",
         rf"(?:\(|\*\*)({label})(?:\)|\*\*)",
         rf"^\s*({label})(?:[).:,\n]|$)",
     ):

@@ -182,6 +182,7 @@ def test_all_of_the_leaderboard(parrot, mmlu, tmp_path, monkeypatch, capsys):
         ("It could be (A), but the answer is (D).", "D"),
         ("The answer is A cat, so (B).", "B"),
         ("The answer is A because it melts.", "A"),
+        ("The correct choice is C.", "C"),
         ("Option A is wrong. Option C is right. Option D is wrong.", None),
         ("Fire is hot.", "B"),
         ("A cat and a dog", None),

@@ -22,8 +22,8 @@ def chosen(answer: str, options: dict[str, str]) -> str | None:
     """The label that an answer in free text settles on, if any.
 
     In this order: what follows its last "answer", "answer is", "option is" or "choice is", but for a capital that
-    begins a phrase ("A cat"); its last label in brackets or bold; a label that it begins with; the whole of it, if that is a
-    label; the one option whose text it contains. Labels count in capitals.
+    begins a phrase ("A cat"); its last label in brackets or bold; a label that it begins with; the whole of it, if
+    that is a label; the one option whose text it contains. Labels count in capitals.
     """
     label = "|".join(map(re.escape, options))
     said_before = r"(?i:answer(?:\s+is)?|(?:option|choice)\s+is)\s*:?\s*(?i:option\s+)?"

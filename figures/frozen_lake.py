@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from figures.style import PAGE, paper, save
 from toy import Lake, Settings, align, results
 from toy.picture import COLOURS, draw_cells, draw_errors, draw_lake, draw_walk
-from toy.store import package_version, refuse_other
+from toy.store import package_version, reading, refuse_other
 
 METHODS = ("sft", "ift", "orpo", "dpo", "ppo")
 FIRST_SEED = 20_000  # seeds that nothing was chosen on
@@ -23,14 +23,16 @@ def frozen_lake(out: Path, quick: bool, jobs: int) -> list[Path]:
     lake, settings = Lake.make("ring"), Settings(seeds=16 if quick else 200, seed=FIRST_SEED)
     folder = out / "frozen-lake-runs"
     _make_results(folder, lake, settings)
-    summary = json.loads((folder / "summary.json").read_text())
-    with np.load(folder / "policies.npz") as tables:
-        policies, visits = (
-            {key.removeprefix(kind): tables[key] for key in tables.files if key.startswith(kind)}
-            for kind in ("policy_", "visits_")
-        )
-    figure = _draw(lake, summary, policies, visits, pd.read_parquet(folder / "curves.parquet"))
-    return save(figure, out, "frozen-lake", _caption(lake, settings, summary["methods"]))
+    with reading(folder), np.load(folder / "policies.npz") as held:
+        tables = dict(held)
+        summary = json.loads((folder / "summary.json").read_text())
+        curves = pd.read_parquet(folder / "curves.parquet")
+    policies, visits = (
+        {key.removeprefix(kind): table for key, table in tables.items() if key.startswith(kind)}
+        for kind in ("policy_", "visits_")
+    )
+    figure = _draw(lake, summary, policies, visits, curves)
+    return save(figure, out, "frozen-lake", _caption(lake, settings, summary))
 
 
 def _make_results(folder: Path, lake: Lake, settings: Settings) -> None:
@@ -89,7 +91,9 @@ def _draw_curves(axes: Axes, curves: pd.DataFrame, metric: str, label: str) -> N
     axes.set_ylim(bottom=0)
 
 
-def _caption(lake: Lake, settings: Settings, metrics: dict[str, Any]) -> str:
+def _caption(lake: Lake, settings: Settings, summary: dict[str, Any]) -> str:
+    metrics = summary["methods"]
+
     def listed(metric: str) -> str:
         order = sorted((name for name in metrics if name != "start"), key=lambda name: metrics[name][metric]["mean"])
         return "; ".join(
@@ -97,11 +101,12 @@ def _caption(lake: Lake, settings: Settings, metrics: dict[str, Any]) -> str:
             for name, m in ((name, metrics[name][metric]) for name in ("start", *order))
         )
 
+    idle = ", without effect as the start's greedy moves are the target's" if summary.get("residual_idle") else ""
     cells = ", ".join(f"{name} {m['cells_visited']['mean']:.2f}" for name, m in metrics.items())
     return (
         f"Lake {'/'.join(lake.rows)}, {settings.seeds} seeds from {settings.seed}, width {settings.width}, start "
         f"{settings.start}, {settings.steps} updates of {settings.optimizer} at {settings.lr}, λ {settings.lam} "
-        f"({settings.prediction}), γ {settings.gamma} ({settings.propagation}), DPO β {settings.beta_of('dpo')}, "
+        f"({settings.prediction}{idle}), γ {settings.gamma} ({settings.propagation}), DPO β {settings.beta_of('dpo')}, "
         f"ORPO β {settings.beta_of('orpo')}, {settings.negatives_per_step} negatives of the {settings.negatives} "
         f"policy, PPO {settings.rollouts} episodes, {settings.epochs} epochs, clip {settings.clip}. Arrows: mean "
         f"policy; blue: probability that an episode visits the cell. Mean with 95 % bootstrap interval over seeds, "

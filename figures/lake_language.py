@@ -23,10 +23,10 @@ SPACES = {
 _SCORES = {"policy_mse": "state_policy_mse", "value_gap": "state_value_gap", "recovered": "success"}
 _NOT_HERE = ("lambda 0.2", "not noise", "ift visits", "dpo visits", "orpo visits")
 _FINDS_BACK = (
-    Claim("recovers", "IFT finds back from a wrong first move more often than SFT", (("ift", "sft"),), "recovered"),
+    Claim("recovers", "IFT recovers from a wrong first move more often than SFT", (("ift", "sft"),), "recovered"),
     Claim(
         "residual recovers",
-        "It does so because of the temporal residual: λ as set recovers more often than λ = 0",
+        "The temporal residual helps it recover: λ as set recovers more often than λ = 0",
         (("ift", "ift lam=0"),),
         "recovered",
     ),

@@ -11,7 +11,7 @@ from figures.style import PAGE, paper, save
 from ift import METHODS
 from toy import Lake, Settings, scored_states
 from toy.picture import COLOURS, draw_cells, draw_moves
-from toy.store import claim_folder, write_whole
+from toy.store import claim_folder, reading, write_whole
 
 SHOWN = {
     "sft": "states of targets",
@@ -34,9 +34,9 @@ def paradigms(out: Path, quick: bool, jobs: int) -> list[Path]:
         }
         write_whole(folder / "states.npz", lambda path: _save_tables(path, tables))
     costs = measured_costs(out, quick)
-    with np.load(folder / "states.npz") as tables:
-        figure = _draw(lake, dict(tables), costs)
-        return save(figure, out, "paradigms", _caption(lake, settings, dict(tables), costs))
+    with reading(folder / "states.npz"), np.load(folder / "states.npz") as held:
+        tables = dict(held)
+    return save(_draw(lake, tables, costs), out, "paradigms", _caption(lake, settings, tables, costs))
 
 
 def _save_tables(path: Path, tables: dict[str, np.ndarray]) -> None:
@@ -101,6 +101,6 @@ def _caption(lake: Lake, settings: Settings, tables: dict[str, np.ndarray], cost
         f"{settings.lam} with the {settings.prediction} prediction, {settings.negatives_per_step} negatives from the "
         f"policy and {settings.rollouts} episodes of PPO per update. Arrows: the square root of a move's share of the "
         f"scored steps. Share of them in cells off the target walk: {aside}. Time of an update and peak memory of a "
-        f"process (an update of PPO: a batch of episodes serves {settings.epochs}), by `python bench/methods.py`: "
+        f"process (PPO: a batch of episodes serves {settings.epochs} updates), by `python bench/methods.py`: "
         f"{measured or 'not measured'}. {SETTING} Made by `python -m figures paradigms`."
     )

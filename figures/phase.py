@@ -137,7 +137,7 @@ def _caption(held: pd.DataFrame, seeds: int) -> str:
     return (
         f"{held['protocol'].nunique()} protocols, each level of each factor drawn at random, {seeds} seeds from "
         f"{FIRST_SEED} each, the same settings for all four methods; β is DPO's "
-        f"({', '.join(map(str, BETAS.values()))}) and ORPO's {ORPO_BETA_SHARE:g} of it. Each number is the percentage "
+        f"({', '.join(map(str, BETAS.values()))}), ORPO's is {ORPO_BETA_SHARE:g} of it. Each number is the percentage "
         f"of protocols at that level in which the mean distances to the optimum are in the order of the row (all four: "
         f"{' < '.join(PAPERS_ORDER)}). {' '.join(parts)} By chance alone it would be 50 % of each pair and 4.2 % of "
         f"all four. Made by `python -m figures phase`."

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from figures.style import PAGE, paper, save
+from toy.store import reading
 
 _CAPTION = """{model} after LoRA of rank 16 on GSM8K, by each method:
 {updates} updates of {batch_size} examples drawn from {rows}, step size {learning_rate:g} for all, untuned, {seeds}.
@@ -37,7 +38,9 @@ def study(out: Path, quick: bool, jobs: int) -> list[Path]:
     folder = out / "study-runs"
     if not (folder / "runs.parquet").is_file():
         raise ValueError(f"{str(folder)!r} holds no finished study: python -m lm.study --data FOLDER-OF-GSM8K makes it")
-    numbers = table(pd.read_parquet(folder / "runs.parquet"))
+    with reading(folder / "runs.parquet"):
+        runs = pd.read_parquet(folder / "runs.parquet")
+    numbers = table(runs)
     settings = json.loads((folder / "config.json").read_text())["study"]
     return save(_draw(numbers), out, "study", _caption(numbers, settings, quick))
 

@@ -11,9 +11,11 @@ from typing import Any
 
 import torch
 import tyro
+from jinja2 import TemplateError
 from transformers import TextStreamer
 
 from lm import models
+from lm.lake.play import seed_samples
 from lm.lake.words import prompt_ids
 from lm.train import quieten
 
@@ -61,7 +63,10 @@ def answer(model: Any, tokenizer: Any, chat: Chat, options: Options, streamer: A
 def _ids(tokenizer: Any, chat: Chat) -> list[int]:
     if tokenizer.chat_template is None:
         return prompt_ids(tokenizer, "\n".join(turn["content"] for turn in chat))
-    rendered = tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=True, return_dict=True)
+    try:
+        rendered = tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=True, return_dict=True)
+    except TemplateError as error:
+        raise ValueError(f"the model's chat template refuses the chat ({models.reason(error)})") from error
     return list(rendered["input_ids"])
 
 
@@ -78,7 +83,7 @@ def talk(options: Options) -> None:
     on_gpu = torch.cuda.is_available()
     model, tokenizer = models.load_trained(options.model, torch.bfloat16 if on_gpu else torch.float32)
     model.eval().to("cuda" if on_gpu else "cpu")
-    torch.default_generator.manual_seed(options.seed)
+    seed_samples(options.seed)
     chat: Chat = [{"role": "system", "content": options.system}] if options.system else []
     streamer = TextStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True)
     while True:

@@ -41,8 +41,8 @@ _HEAD = """# What the recipes need on larger models and more devices
 
 Written by `python -m lm.scaling` from `lm/recipes/mistral-7b-*.yaml` and the shapes of Mistral-7B and of Llama 2 at 13B
 and 70B. FLOPs are checked against torch's counter on a small model, memory against what a training holds there
-(`tests/lm/test_scaling.py`) and at 7B on one GPU (`bench/scaling.py`, numbers in `bench/README.md`). Nothing of several
-devices was run."""
+(`tests/lm/test_scaling.py`) and at 7B on one GPU (`bench/scaling.py`, numbers in `bench/README.md`). Nothing was run
+on several GPUs."""
 _FLOPS = """Forward, backward (twice as much) and most of the forward pass again for gradient checkpointing; IFT's first
 pass, or with lagged predictions that of the first epoch alone; DPO's reference. Attention scores are left out: they
 grow with the length and are small at 1,024 tokens."""
@@ -97,7 +97,7 @@ def page() -> str:
         f"Updates of {first.batch_size} sequences (pairs for DPO and ORPO) of {first.max_length} tokens at most, "
         f"{first.num_train_epochs:g} epochs, {first.optim}, gradient checkpointing, weights in float32 and arithmetic "
         f"in bfloat16. Hours take every sequence at its longest and {UTILISATION:.0%} of the "
-        f"{A100_FLOPS / 1e12:.0f} TFLOP/s of an A100, and no communication. An H100 has about three times as many.",
+        f"{A100_FLOPS / 1e12:.0f} TFLOP/s of an A100, and no communication. An H100 is about three times as fast.",
         "## FLOPs of a token's training",
         _table(("method", *models), flops),
         _FLOPS,

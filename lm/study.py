@@ -11,6 +11,7 @@ Examples:
 import importlib.util
 import json
 import math
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass, replace
@@ -25,7 +26,7 @@ from datasets import Dataset
 from scipy import stats
 
 from lm import data, models
-from lm.evaluate.harness import TASKS, Questions, evaluate, fingerprint, samples_of
+from lm.evaluate.harness import TASKS, Questions, data_fingerprint, evaluate, fingerprint, samples_of
 from lm.evaluate.scores import difference_interval
 from lm.settings import Settings
 from lm.train import quieten
@@ -47,7 +48,7 @@ _FILES = ("train.jsonl", "pairs.jsonl", "test.jsonl")
 
 @dataclass(frozen=True)
 class Options:
-    """Scale of the study; the defaults take over an hour on 2 cores, --quick under ten minutes."""
+    """Scale of the study; the defaults take an hour and a half on 2 cores, --quick under ten minutes."""
 
     data: Path
     """Folder of GSM8K as train.jsonl, test.jsonl (question, answer) and pairs.jsonl (prompt, chosen, rejected)."""
@@ -108,10 +109,10 @@ def study(options: Options) -> pd.DataFrame:
             raise ValueError(f"{name} must be at most {count}, {why}; got {getattr(options, name)}")
     same = ("data", "out", "model", "quick", "jobs")  # of no influence on the scores, or in the fingerprints
     kept = {name: value for name, value in vars(options).items() if name not in same}
-    definition = {"model": fingerprint(base), "data": {n: fingerprint(str(options.data / n)) for n in _FILES}}
+    definition = {"model": fingerprint(base), "data": {n: data_fingerprint(options.data / n) for n in _FILES}}
     definition |= kept | {"fit": {file: len(rows) for file, rows in examples.items()}}
     claim_folder(options.out, {"study": definition})
-    base = _unpacked(base, options.out / "base-model")
+    base = _as_trained_from(base, options.out / "base-model")
     for file, rows in examples.items():
         if not (options.out / file).exists():
             write_whole(options.out / file, rows.to_json)
@@ -252,12 +253,18 @@ def _packaged() -> str:
     return str(file)
 
 
-def _unpacked(base: str, folder: Path) -> str:
-    """A .gguf file's model as a folder: to read the file takes 20 s of work on its tokens, each time."""
-    if not base.endswith(".gguf"):
+def _as_trained_from(base: str, folder: Path) -> str:
+    """The base as a folder with the template that training gives to a model that has none: it is asked in the same.
+
+    A .gguf file becomes a folder too: to read it takes 20 s of work on its tokens, each time.
+    """
+    template = models.load_tokenizer(Settings(model=base)).chat_template
+    if not base.endswith(".gguf") and template != models.ZEPHYR.read_text():
         return base
     if not folder.is_dir():
-        models.save_whole(*models.load_trained(base), folder)
+        model, tokenizer = models.load_trained(base)
+        tokenizer.chat_template = template
+        models.save_whole(model, tokenizer, folder)
     return str(folder)
 
 
@@ -267,6 +274,8 @@ def _slug(name: str) -> str:
 
 def main() -> None:
     """The command: bad input is one line and exit code 2."""
+    # What ends this command ends the training that it waits for, too: two of them in a folder would spoil it.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     options = tyro.cli(Options, prog="python -m lm.study", description=__doc__)
     quieten()
     models.offline()

@@ -206,6 +206,8 @@ def show_estimate(settings: Settings, console: Console) -> None:
     """What `--dry-run` prints."""
     _accumulation(settings, settings.devices)
     config, where = models.load_config(settings)
+    if getattr(config.get_text_config(), "num_experts_per_tok", None):
+        raise ValueError(f"model {settings.model!r} has experts, which are not reckoned: train it without --dry-run")
     model = without_weights(config, settings.trust_remote_code)
     found = estimate(settings, model, _rows(settings), bytes_per_weight=2 if settings.lora_r else 4)
     console.print(f"[bold]{settings.method}[/bold] of {settings.model} (architecture: {where})")
@@ -246,9 +248,11 @@ def _warn_of_memory(settings: Settings, model: Any, rows: int, console: Console)
         return  # the weights do not show their size there
     found = estimate(settings, model, rows, bytes_per_weight=2 if settings.lora_r else 4)
     free = torch.cuda.mem_get_info()[0] if torch.cuda.is_available() else psutil.virtual_memory().available
-    shares = PartialState().num_processes if _sharded() else 1
+    processes = PartialState().num_processes
+    shares = processes if _sharded() else 1
+    buckets = 4 * found.trained if processes > shares else 0  # DDP's
     scratch = found.scratch_bytes / shares if torch.cuda.is_available() else 0.0
-    needed = found.state_bytes / shares + max(found.activation_bytes, scratch)
+    needed = found.state_bytes / shares + buckets + max(found.activation_bytes, scratch)
     if needed > free:
         console.print(
             f"[yellow]warning[/yellow] about {needed / 2**30:.1f} GiB are needed and {free / 2**30:.1f} are free: try "

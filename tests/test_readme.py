@@ -42,6 +42,10 @@ def test_the_shares_of_the_lakes_gap_are_those_of_the_audit():
     assert len(shares) == 4
     assert {name: int(share) for name, share in shares} == {name: closed[name] for name, _ in shares}
     assert closed["IFT GAMMA=0"] == closed["IFT PROPAGATION=SUM"] == closed["ORPO"]  # what the next sentence says
+    chosen = [r for r in language["standing"] if (r["protocol"], r["space"]) == ("tuned (policies)", "policies")]
+    assert "moves the base model's by more than 2 %" in README
+    assert len(chosen) > 9
+    assert all(abs(row["mean"] - 1) < 0.02 for row in chosen)
 
 
 def test_the_studys_table_is_the_figures():

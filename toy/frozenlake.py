@@ -124,7 +124,8 @@ def show(result: Result, found: dict[str, Any], lake: Lake, settings: Settings, 
     console.print(f"[bold]Distance to the optimum[/bold], mean of {settings.seeds} seeds ± half the 95 % interval")
     console.print(metrics_table(found))
     if found["paired_differences"]:
-        console.print("[bold]First minus second[/bold], paired by seed (below 0: the first is closer; bold: clearly)")
+        bold = "; bold: clearly" if console.is_terminal else ""
+        console.print(f"[bold]First minus second[/bold], paired by seed (below 0: the first is closer{bold})")
         console.print(differences_table(found))
     if len(found["methods"]) > _ALL_PAIRS_UP_TO:
         console.print("[dim]only the first method's differences are shown; all are in summary.json[/dim]")

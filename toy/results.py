@@ -116,6 +116,7 @@ def summary(result: Result) -> dict:
     return {
         "methods": summarise(pd.concat([result.start, result.runs])),
         "paired_differences": paired_differences(result.runs),
+        "residual_idle": result.residual_idle,
         "stopped": stopped[["method", "seed", "stopped_at_step"]].to_dict("records"),
         "optimal_walks": result.targets,
         "suboptimal_walks": result.suboptimal,

@@ -1,10 +1,12 @@
 """Results of many trainings: made in parts by any number of processes, kept, and gone on with after a stop."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import pandas as pd
 from joblib import Parallel, delayed
@@ -36,10 +38,17 @@ def runs_of(folder: Path, definition: dict[str, Any], parts: Mapping[str, Part],
 
 
 def _read(file: Path) -> pd.DataFrame:
-    try:
+    with reading(file):
         return pd.read_parquet(file)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{str(file)!r} cannot be read: delete it, and it is made again") from error
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn what reading broken results raises into a `ValueError` that names `path` and says what to do."""
+    try:
+        yield
+    except (OSError, ValueError, EOFError, BadZipFile) as error:
+        raise ValueError(f"{str(path)!r} cannot be read: delete it, and it is made again") from error
 
 
 def claim_folder(folder: Path, definition: dict[str, Any]) -> None:

@@ -20,7 +20,7 @@ import tyro
 from lm import models
 from lm.evaluate.alpaca import AlpacaOptions, instructions_file, judged, require_key, write_answers
 from lm.evaluate.harness import TASKS, Questions, evaluate, samples_of, task_in
-from lm.evaluate.scores import OPEN_LLM, all_scores, alpaca_in_paper, beside_paper, paired
+from lm.evaluate.scores import OPEN_LLM, all_scores, alpaca_in_paper, asked_alike, beside_paper, paired
 from lm.train import quieten
 from toy.store import write_whole
 
@@ -100,6 +100,8 @@ def run(options: Options) -> None:
             print(f"Requests too long for the model's window, asked without their beginning: {cut}")
     if options.against is not None:
         _show(paired(out, options.against), f"Above {options.against}, the same questions, 95 % intervals", digits=4)
+        if not asked_alike(out, options.against):
+            print("One of them was asked with its chat template, the other without: --plain asks both without.")
     print(f"Written to {out}")
 
 

@@ -186,24 +186,24 @@ def _ask(
 ) -> Any:
     """What the judge says of a pair, asked again where it fails or says nothing usable; in the end nothing: a failure
     is left out of the win rate by the package, and counted."""
-    for attempt in range(_TRIES_WHEN_BUSY):
-        busy = False
+    failures = waits = 0
+    while failures < _TRIES and waits < _TRIES_WHEN_BUSY:
+        if failures or waits:
+            time.sleep(min(2 ** (failures + waits - 1) * _PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS))
         try:
             choice = client.chat.completions.create(model=model_name, messages=messages, **arguments).choices[0]
             text = choice.message.content or ""
             said: Any = choice.model_dump() | {"text": text} if answer_key == "completions_all" else text
             if not any(pd.isna(preference) for preference in parse(said)):
                 return said
+            failures += 1
             problems.append(f"it said {text!r}")
         except Exception as error:  # of the endpoint, or of the package's parsers, which raise all sorts on nonsense
             status = getattr(error, "status_code", None)
-            busy = status == 429
+            waits, failures = (waits + 1, failures) if status == 429 else (waits, failures + 1)
             if status in (401, 403, 404):  # key or model: no other pair will do better
                 raise ValueError(
                     f"judge {model_name!r}: {models.reason(error)}".replace(client.api_key, "***")
                 ) from error
             problems.append(f"{type(error).__name__}: {models.reason(error)}".replace(client.api_key, "***"))
-        if attempt + 1 >= (_TRIES_WHEN_BUSY if busy else _TRIES):
-            break
-        time.sleep(min(2**attempt * _PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS))
     return {} if answer_key == "completions_all" else ""

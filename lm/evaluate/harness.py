@@ -52,10 +52,10 @@ def evaluate(
 ) -> dict[str, Any]:
     """The harness's results of model `name`, from `out` if it has them, else made and kept there.
 
-    `out/results.json` is what the harness itself would write, and `cut_contexts`: of each task, the requests that are
-    too long for the model's window, which the harness asks without their beginning. With `log_samples`,
-    `out/samples_TASK.jsonl` has each question with the model's answer and score. The answers are kept as they come: a
-    stopped evaluation goes on.
+    `out/results.json` is what the harness itself would write, `templated` (whether the model was asked with its chat
+    template, which some have not), and `cut_contexts`: of each task, the requests that are too long for the model's
+    window, which the harness asks without their beginning. With `log_samples`, `out/samples_TASK.jsonl` has each
+    question with the model's answer and score. The answers are kept as they come: a stopped evaluation goes on.
 
     Raises:
         ValueError: no harness, a bad task, a model that cannot be loaded, an `out` that holds something else.
@@ -76,7 +76,8 @@ def evaluate(
         claim_folder(out, definition)  # nothing is written before all of it is known to be good
         results = _run(wrapped, tasks, questions, out)
         samples = results.pop("samples")
-        results |= {"model_name": name, "cut_contexts": _cut_contexts(wrapped, samples)}
+        templated = _templated(wrapped, questions)
+        results |= {"model_name": name, "templated": templated, "cut_contexts": _cut_contexts(wrapped, samples)}
         for task, rows in samples.items() if log_samples else ():
             lines = [json.dumps(row, default=handle_non_serializable) for row in rows]
             _write(out / f"samples_{task}.jsonl", "\n".join(lines))
@@ -87,16 +88,31 @@ def evaluate(
 def _described(questions: Questions) -> dict[str, Any]:
     """What the scores depend on, with files by their content, JSON-ready."""
     options = {}
-    for option in questions.options:
-        key, _, value = option.partition("=")
-        path = Path(str(yaml.safe_load(value))).expanduser()
-        options[key] = fingerprint(str(path)) if path.exists() else value
+    for name, value in _values(questions.options).items():
+        path = Path(str(value)).expanduser()
+        options[name] = data_fingerprint(path) if path.exists() else value
     # A task's file calls functions and includes other files, which lie beside it.
     beside = questions.file.parent if questions.file else TASKS / "arc_gen"
     files = [path for kind in ("*.yaml", "*.yml", "*.py") for path in sorted(beside.glob(kind))]
     digest = _sha256([questions.file, *files] if questions.file else files)
     file = f"{questions.file.name if questions.file else beside.name} sha256 {digest}"
     return vars(questions) | {"file": file, "options": options, "lm_eval": version("lm_eval")}
+
+
+def _values(options: tuple[str, ...]) -> dict[str, Any]:
+    """The options of a task's functions by name, their values read as YAML, so that a number is one."""
+    values = {}
+    for option in options:
+        name, equals, value = option.partition("=")
+        if not name or not equals:
+            raise ValueError(f"task_options must be NAME=VALUE each, got {option!r}")
+        try:
+            values[name] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ValueError(
+                f"task_options {option!r}: its value is no YAML, quote it: {name}='\"{value}\"'"
+            ) from error
+    return values
 
 
 def _finished(out: Path, log_samples: bool) -> bool:
@@ -117,8 +133,12 @@ def _write(file: Path, text: str) -> None:
     write_whole(file, lambda path: path.write_text(text + "\n"))
 
 
+def _templated(wrapped: Any, questions: Questions) -> bool:
+    return wrapped.tokenizer.chat_template is not None and not questions.plain
+
+
 def _run(wrapped: Any, tasks: list[Any], questions: Questions, out: Path) -> dict[str, Any]:
-    templated = wrapped.tokenizer.chat_template is not None and not questions.plain
+    templated = _templated(wrapped, questions)
     with _one_line(questions):
         results = lm_eval.simple_evaluate(
             wrapped,
@@ -150,13 +170,7 @@ def _cut_contexts(wrapped: Any, samples: dict[str, list[dict[str, Any]]]) -> dic
 
 def _load_tasks(questions: Questions) -> list[Any]:
     """Tasks and groups of the harness, with their examples' number; a file's own one, as others may share its name."""
-    options = {}
-    for option in questions.options:
-        key, equals, value = option.partition("=")
-        if not key or not equals:
-            raise ValueError(f"task_options must be NAME=VALUE each, got {option!r}")
-        options[key] = yaml.safe_load(value)
-    file = questions.file
+    file, options = questions.file, _values(questions.options)
     manager = TaskManager(include_path=None if file else str(TASKS), include_defaults=not file, metadata=options)
     found = []
     with _one_line(questions):
@@ -237,13 +251,20 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def fingerprint(name: str) -> str:
-    """A model, or data, by the end of its name and a SHA-256 of its files (of the Hub: the name alone)."""
+    """A model by the end of its name and a SHA-256 of its files (of the Hub: the name alone)."""
     path = Path(name).expanduser()
     if not path.exists():
         return name
-    kinds = ("*.safetensors", "*.json", "*.jinja", "*.jsonl", "*.csv", "*.parquet")  # of a model, or of data
+    kinds = ("*.safetensors", "*.json", "*.jinja")
     files = [found for kind in kinds for found in sorted(path.glob(kind))] if path.is_dir() else [path]
     return f"{path.resolve().name} sha256 {_sha256(files)}"
+
+
+def data_fingerprint(path: Path) -> str:
+    """A file, or a folder with all in it that is not hidden, by the end of its name and a SHA-256."""
+    inside = (found.relative_to(path) for found in sorted(path.rglob("*")) if found.is_file())
+    shown = [path / file for file in inside if not any(part.startswith(".") for part in file.parts)]
+    return f"{path.resolve().name} sha256 {_sha256(shown if path.is_dir() else [path])}"
 
 
 def _sha256(files: list[Path]) -> str:

@@ -108,6 +108,12 @@ def paired(folder: Path, other: Path) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns).set_index("task")
 
 
+def asked_alike(folder: Path, other: Path) -> bool:
+    """Whether both models were asked with their chat template, or both without: a base model often has none."""
+    results = [json.loads((path / "results.json").read_text()) for path in (folder, other)]
+    return bool(results[0]["templated"] == results[1]["templated"])
+
+
 def difference_interval(differences: np.ndarray, resamples: int = 2000) -> tuple[float, float]:
     """95 % interval of the mean of paired differences, by bootstrap over the pairs."""
     generator = np.random.default_rng(0)

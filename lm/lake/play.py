@@ -38,10 +38,16 @@ def answers(
     room = room_behind(model, asked, longest_walk(letters.shape[1]))
     said: list[tuple[str, bool]] = []
     with evaluating(model), torch.random.fork_rng():
-        torch.random.default_generator.manual_seed(sample_seed or 0)
+        seed_samples(sample_seed or 0)
         for begin in range(0, len(asked), _ANSWERS):
             said += _generate(model, tokenizer, asked[begin : begin + _ANSWERS], room, sample_seed is not None)
     return [(f"{move} {text}".strip(), ended) for move, (text, ended) in zip(forced, said, strict=True)]
+
+
+def seed_samples(seed: int) -> None:
+    """Seed what `generate` samples from: it takes no generator, and uses the default one of the model's device."""
+    torch.random.default_generator.manual_seed(seed)
+    torch.cuda.manual_seed_all(seed)
 
 
 def _generate(model: Any, tokenizer: Any, asked: list[list[int]], room: int, sample: bool) -> list[tuple[str, bool]]:

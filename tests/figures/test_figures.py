@@ -33,7 +33,9 @@ def test_the_figure_is_drawn_and_its_results_are_kept(run, monkeypatch, tmp_path
     out = tmp_path / "quick"
     assert Image.open(out / "frozen-lake.png").size[0] > 2000
     assert (out / "frozen-lake.svg").read_text().startswith("<?xml")
-    assert "16 seeds from 20000" in (out / "frozen-lake.md").read_text()
+    caption = (out / "frozen-lake.md").read_text()
+    assert "16 seeds from 20000" in caption
+    assert "λ 0.2 (greedy, without effect" in caption
 
     def fail(*_):
         raise AssertionError("the results were there")
@@ -42,6 +44,14 @@ def test_the_figure_is_drawn_and_its_results_are_kept(run, monkeypatch, tmp_path
     before = {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
     run("frozen-lake", "--quick", "--out", tmp_path)
     assert {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()} == before
+
+    tables = out / "frozen-lake-runs" / "policies.npz"
+    whole = tables.read_bytes()
+    tables.write_bytes(whole[:100])
+    with pytest.raises(SystemExit):
+        run("frozen-lake", "--quick", "--out", tmp_path)
+    assert "frozen-lake-runs' cannot be read: delete it" in capsys.readouterr().err
+    tables.write_bytes(whole)
 
     config = out / "frozen-lake-runs" / "config.json"
     config.write_text(config.read_text().replace('"width": 64', '"width": 32'))

@@ -111,6 +111,15 @@ def test_bad_options_of_the_chat_are_one_line(arguments, message, monkeypatch, c
     assert capsys.readouterr().err == f"error: {message}\n"
 
 
+def test_a_template_that_refuses_is_one_line(player, monkeypatch, capsys):
+    tokenizer = AutoTokenizer.from_pretrained(player)
+    tokenizer.chat_template = "{{ raise_exception('System role not supported') }}"
+    tokenizer.save_pretrained(player)
+    monkeypatch.setattr(sys, "stdin", io.StringIO("hello\n"))
+    assert call(chat.main, monkeypatch, "--model", player, "--system", "Be brief.") == 2
+    assert "chat template refuses the chat (System role not supported)" in capsys.readouterr().err
+
+
 def test_a_chat_beyond_the_context_is_one_line(player, monkeypatch, capsys):
     monkeypatch.setattr(sys, "stdin", io.StringIO("F " * 300 + "\n"))
     assert call(chat.main, monkeypatch, "--model", player) == 2

@@ -7,14 +7,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from peft import get_peft_model
 from rich.console import Console
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import MistralConfig, MistralForCausalLM
+from transformers import MistralConfig, MistralForCausalLM, MixtralConfig
 
 from lm import scaling
 from lm.estimate import estimate
+from lm.models import adapters
 from lm.settings import Settings
-from lm.train import run
+from lm.train import run, show_estimate
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -37,6 +39,8 @@ def counted_flops(settings):
         ("ift", {"prediction": "lagged", "max_steps": 4}),  # two epochs, the first with a pass more
         ("orpo", {}),
         ("dpo", {}),
+        ("sft", {"lora_r": 2, "gradient_checkpointing": True}),
+        ("sft", {"lora_r": 2, "gradient_checkpointing": True, "lora_target_modules": "q_proj,v_proj"}),
     ],
 )
 def test_flops_are_those_that_torch_counts(method, options, tokenizer, tmp_path):
@@ -65,6 +69,32 @@ def test_the_page_is_what_the_command_writes(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["scaling", "--out", str(tmp_path / "scaling.md")])
     scaling.main()
     assert (tmp_path / "scaling.md").read_text() == (DOCS / "scaling.md").read_text()
+
+
+def test_adapters_are_reckoned_as_peft_makes_them():
+    config = MistralConfig(vocab_size=99, hidden_size=64, intermediate_size=256, num_hidden_layers=2,
+                           num_attention_heads=4, num_key_value_heads=2)  # fmt: skip
+    for modules in ("all-linear", "q_proj, v_proj", "mlp.down_proj"):
+        settings = Settings(lora_r=4, lora_target_modules=modules)
+        model = get_peft_model(MistralForCausalLM(config), adapters(settings))
+        found = estimate(settings, MistralForCausalLM(config), 8, bytes_per_weight=2)
+        assert found.trained == model.get_nb_trainable_parameters()[0]
+
+
+def test_only_inner_weights_have_4_bits():
+    model = scaling.without_weights(MistralConfig(), trust_remote_code=False)
+    found = estimate(Settings(lora_r=16, load_in_4bit=True), model, 8, bytes_per_weight=2)
+    embedded = 2 * 32_000 * 4096
+    adapters_bytes = found.trained * (4 + 4 + 8)
+    assert found.state_bytes - adapters_bytes == pytest.approx(
+        0.56 * (found.parameters - embedded) + 2 * embedded, rel=1e-3
+    )
+
+
+def test_experts_are_not_reckoned(tmp_path):
+    MixtralConfig(num_hidden_layers=1).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="has experts"):
+        show_estimate(Settings(model=str(tmp_path)), Console(quiet=True))
 
 
 def test_more_devices_need_less_each_and_less_time():

@@ -2,13 +2,19 @@
 
 import json
 import shutil
+import subprocess
 import sys
+import time
 
+import psutil
 import pytest
+import torch
 
 pytest.importorskip("lm_eval", reason="the eval extra is not installed: pip install -e '.[eval]'")
 
 from lm import study
+from lm.models import load_tokenizer, load_trained
+from lm.settings import Settings
 
 
 def call(monkeypatch, *arguments):
@@ -48,6 +54,34 @@ def test_bad_input_is_one_line(data, saved_model, tmp_path, monkeypatch, capsys)
         assert call(monkeypatch, *arguments, *out) == 2, arguments
         (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
         assert message in line
+
+
+def test_a_base_without_template_is_asked_in_the_one_that_training_gives(saved_model, tmp_path):
+    base, out = str(saved_model), tmp_path / "base-model"
+    assert study._as_trained_from(base, out) == str(out)
+    given, bare = load_trained(base)
+    model, tokenizer = load_trained(str(out))
+    assert bare.chat_template is None
+    assert tokenizer.chat_template == load_tokenizer(Settings(model=base)).chat_template is not None
+    for name, weight in given.state_dict().items():
+        assert torch.equal(weight, model.state_dict()[name])
+    bare.chat_template = "{{ messages }}"
+    bare.save_pretrained(base)
+    assert study._as_trained_from(base, out) == base
+
+
+def test_what_ends_the_study_ends_its_training(data, saved_model, tmp_path):
+    command = ["--data", data, "--model", saved_model, "--out", tmp_path / "out", "--updates", 10_000, "--rows", 4,
+               "--batch-size", 2, "--questions", 1, "--max-new-tokens", 1]  # fmt: skip
+    running = subprocess.Popen([sys.executable, "-m", "lm.study", *map(str, command)], stderr=subprocess.PIPE)
+    mine = psutil.Process(running.pid)
+    while not (trainings := [p for p in mine.children(recursive=True) if "lm.train" in p.cmdline()]):
+        assert running.poll() is None
+        time.sleep(0.2)
+    running.terminate()
+    assert running.wait(60) == 130
+    psutil.wait_procs(trainings, timeout=10)
+    assert not any(training.is_running() for training in trainings)
 
 
 @pytest.mark.slow

@@ -42,8 +42,9 @@ class Judge(BaseHTTPRequestHandler):
         else:
             ranks = (1, 2) if first_is_better else (2, 1)
             text = str([{"model": f"model_{i + 1}", "rank": rank} for i, rank in enumerate(ranks)])
-        text = "banana" if how == "nonsense" else text
-        busy = how == "busy" and self.asked.count(words) < 6
+        times = self.asked.count(words)
+        text = "banana" if how == "nonsense" or (how == "busy, then nonsense" and times == 3) else text
+        busy = (how == "busy" and times < 6) or (how == "busy, then nonsense" and times < 3)
         top = [{"token": text, "logprob": -0.01, "bytes": None}]
         content = [{"token": text, "logprob": -0.01, "bytes": None, "top_logprobs": top}]
         choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text},
@@ -144,11 +145,12 @@ def test_a_judge_that_fails_throughout_is_said_to(call, judge, monkeypatch, caps
 
 
 def test_a_busy_judge_is_waited_for(call, judge, tmp_path):
-    Judge.broken = {"Say 4.": "busy"}
+    Judge.broken = {"Say 4.": "busy", "Say 5.": "busy, then nonsense"}
     assert call("--judge", "some-model", "--judge-url", judge) == 0
     found = json.loads((tmp_path / "out" / "judge-2.json").read_text())
     assert (found["judged"], found["failed"]) == (8, 0)
     assert Judge.asked.count("Say 4.") == 6
+    assert Judge.asked.count("Say 5.") == 4  # waiting takes nothing from the three tries
 
 
 def test_a_missing_key_is_said_before_the_answers_are_made(call, monkeypatch, tmp_path, capsys):

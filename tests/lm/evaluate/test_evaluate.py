@@ -15,7 +15,7 @@ from scipy import stats
 from lm.evaluate import __main__ as command
 from lm.evaluate import harness
 from lm.evaluate.scores import difference_interval, mcnemar
-from lm.models import load_trained
+from lm.models import load_trained, save_whole
 
 TASKS = Path(command.__file__).parents[1] / "tasks"
 GSM8K = TASKS / "gsm8k_files" / "gsm8k_files.yaml"
@@ -95,6 +95,12 @@ def test_results_of_other_questions_are_not_taken_for_these(parrot, gsm8k, tmp_p
     shutil.copytree(gsm8k, tmp_path / "data")
     options = (parrot, tmp_path / "data", tmp_path / "out", "--fewshot", 0, "--limit", 2)
     assert local(monkeypatch, *options) == 0
+    (tmp_path / "data" / "more").mkdir()  # of use to another task's functions
+    (tmp_path / "data" / "more" / "rows.txt").write_text("1")
+    assert local(monkeypatch, *options) == 2
+    assert "holds results of another questions.options.folder" in capsys.readouterr().err
+    shutil.rmtree(tmp_path / "data" / "more")
+    assert local(monkeypatch, *options) == 0
     with (tmp_path / "data" / "test.jsonl").open("a") as file:
         file.write('{"question": "more", "answer": "#### 1"}\n')
     assert local(monkeypatch, *options) == 2
@@ -148,6 +154,17 @@ def test_the_leaderboard_is_asked_with_its_shots_beside_the_papers_numbers(parro
     printed = capsys.readouterr().out.split("Above ")[1]
     for task in ("arc_challenge", "truthfulqa_mc2", "winogrande", "gsm8k", "arc_gen"):
         assert task in printed
+
+
+def test_a_comparison_with_a_model_without_template_says_so(parrot, gsm8k, tmp_path, monkeypatch, capsys):
+    model, tokenizer = load_trained(str(parrot))
+    tokenizer.chat_template = None
+    save_whole(model, tokenizer, tmp_path / "bare")
+    options = ("--fewshot", 0, "--limit", 2, "--log-samples")
+    assert local(monkeypatch, parrot, gsm8k, tmp_path / "a", *options) == 0
+    for model, said in ((tmp_path / "bare", True), (parrot, False)):
+        assert local(monkeypatch, model, gsm8k, tmp_path / f"b{said}", *options, "--against", tmp_path / "a") == 0
+        assert ("One of them was asked with its chat template" in capsys.readouterr().out) == said
 
 
 @pytest.mark.slow
@@ -253,6 +270,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(parrot, gsm8k, hub, tmp_path, 
         (("--model", parrot, *here), "task_options must name the folder"),
         (("--model", parrot, *here, "--task-options", "folder=nowhere"), "there is no train.jsonl"),
         (("--model", parrot, *here, "--task-options", "folder"), "task_options must be NAME=VALUE each"),
+        (("--model", parrot, *here, "--task-options", "split=@test"), "task_options 'split=@test': its value is no"),
         (("--model", parrot, *here, "--fewshot", -1), "fewshot must be 0 or more"),
         (("--model", parrot, "--suite", "local"), "task must name a task file"),
         (("--model", parrot, "--suite", "local", "--task", tmp_path / "none.yaml"), "cannot be read"),

@@ -110,8 +110,8 @@ def _language(found: dict[str, Any]) -> str:
             "distance of policies, with settings chosen by it, without slippery ice; effects as shares of the start's, "
             "or the base model's, distance. Small networks learn one lake each, the language model all lakes at once, "
             "and is measured on ones it has not seen. *Value* is the gap to the optimal value of the policy that the "
-            "model's probabilities of the four moves make, cell by cell. IFT's variants are not tuned anew. Intervals come "
-            f"from maps and from only {len(seeds)} base models: they are likely too narrow. {stays}".rstrip(),
+            "model's probabilities of the four moves make, cell by cell. IFT's variants are not tuned anew. Intervals "
+            f"come from maps and from only {len(seeds)} base models: they are likely too narrow. {stays}".rstrip(),
             "",
             *_table(header, rows),
             "",

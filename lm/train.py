@@ -94,12 +94,10 @@ def run(settings: Settings, console: Console) -> None:
     folder, (dtype, half), main = folder_of(settings), _precision(settings, console), PartialState().is_main_process
     args = make_arguments(settings, _trl_options(settings, half) | options)
     if main:
-        check(folder, settings)  # before the work; `prepare` writes, once the data is known to be good
+        check(folder, settings)  # before the work; `prepare` writes, once data and model are known to be good
     tokenizer = models.load_tokenizer(settings)
     with PartialState().main_process_first():
         train, test, counted = _encoded(settings, tokenizer, console)
-    found = [prepare(folder, settings) if main else None]
-    checkpoint = broadcast_object_list(found)[0]
     model = models.load_model(settings, dtype)
     _warn_of_memory(settings, model, len(train), console)
     needs_reference = METHODS[settings.method].needs_reference and not settings.lora_r
@@ -118,6 +116,8 @@ def run(settings: Settings, console: Console) -> None:
         for adapter in getattr(trainer.model, "peft_config", {}).values():
             adapter.base_model_name_or_path = settings.model
     trainer.remove_callback(transformers.PrinterCallback)
+    found = [prepare(folder, settings) if main else None]
+    checkpoint = broadcast_object_list(found)[0]
     # Engines that shard the model want to meet it together with its optimiser, in `train`.
     measured = test is not None and checkpoint is None and not _sharded()
     before = trainer.evaluate()["eval_loss"] if measured else None
@@ -210,6 +210,8 @@ def show_estimate(settings: Settings, console: Console) -> None:
         raise ValueError(f"model {settings.model!r} has experts, which are not reckoned: train it without --dry-run")
     model = without_weights(config, settings.trust_remote_code)
     found = estimate(settings, model, _rows(settings), bytes_per_weight=2 if settings.lora_r else 4)
+    if not found.trained:
+        raise ValueError(f"lora_target_modules {settings.lora_target_modules!r} names no linear layer of the model")
     console.print(f"[bold]{settings.method}[/bold] of {settings.model} (architecture: {where})")
     trained = "all" if found.trained == found.parameters else f"{found.trained / 1e6:,.1f} M"
     size = f"{found.parameters / 1e9:.2f} B" if found.parameters >= 1e9 else f"{found.parameters / 1e6:.2f} M"

@@ -181,6 +181,8 @@ def test_lora_recipes_fit_a_card_of_24_gb():
     [
         (["--method", "iff"], "method 'iff' is unknown: did you mean 'ift'?"),
         (["--lam", "1.5"], "lam must be in [0, 1], got 1.5"),
+        (["--lora-r", "4", "--lora-target-modules", "mlp_up"], "Target modules {'mlp_up'} not found"),
+        (["--dry-run", "--lora-r", "4", "--lora-target-modules", "mlp_up"], "'mlp_up' names no linear layer"),
         (["--gamma", "-1"], "gamma must be in [0, 1], got -1.0"),
         (["--method", "dpo", "--beta", "0"], "beta must be a finite number above 0"),
         (["--model", "nowhere/at-all"], "model 'nowhere/at-all' could not be loaded"),
@@ -209,7 +211,7 @@ def test_lora_recipes_fit_a_card_of_24_gb():
         (["--chat-template", "nothing.jinja"], "chat_template 'nothing.jinja' must be"),
     ],
 )
-def test_bad_input_is_one_line_and_exit_code_2(arguments, message, command, monkeypatch, capsys):
+def test_bad_input_is_one_line_and_exit_code_2(arguments, message, command, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
     method = [] if "--method" in arguments or "--trainer" not in arguments else ["--method", "sft"]
@@ -217,6 +219,7 @@ def test_bad_input_is_one_line_and_exit_code_2(arguments, message, command, monk
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("error: ")
     assert message in error
+    assert not list((tmp_path / "out").glob("*"))
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ def language_costs(quick: bool) -> dict[str, dict[str, float]]:
     """Seconds and, if not quick, peak gigabytes of a training step; empty without the `lm` extra."""
     if importlib.util.find_spec("trl") is None:
         return {}
-    best = seconds(*(_step(method, quick) for method in LANGUAGE_METHODS), rounds=2 if quick else 5)
+    best = seconds(*(_step(method, quick) for method in LANGUAGE_METHODS), rounds=2 if quick else 15)
     costs = {method: {"seconds": took} for method, took in zip(LANGUAGE_METHODS, best, strict=True)}
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
         for method in () if quick else LANGUAGE_METHODS:

@@ -87,10 +87,10 @@ def evaluate(
 
 def _described(questions: Questions) -> dict[str, Any]:
     """What the scores depend on, with files by their content, JSON-ready."""
-    options = {}
-    for name, value in _values(questions.options).items():
-        path = Path(str(value)).expanduser()
-        options[name] = data_fingerprint(path) if path.exists() else value
+    options, values = {}, _values(questions.options)
+    for name, _, text in (option.partition("=") for option in questions.options):
+        path = Path(str(values[name])).expanduser()
+        options[name] = data_fingerprint(path) if path.exists() else text
     # A task's file calls functions and includes other files, which lie beside it.
     beside = questions.file.parent if questions.file else TASKS / "arc_gen"
     files = [path for kind in ("*.yaml", "*.yml", "*.py") for path in sorted(beside.glob(kind))]

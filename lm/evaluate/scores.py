@@ -111,7 +111,7 @@ def paired(folder: Path, other: Path) -> pd.DataFrame:
 def asked_alike(folder: Path, other: Path) -> bool:
     """Whether both models were asked with their chat template, or both without: a base model often has none."""
     results = [json.loads((path / "results.json").read_text()) for path in (folder, other)]
-    return bool(results[0]["templated"] == results[1]["templated"])
+    return len({found["templated"] for found in results if "templated" in found}) < 2
 
 
 def difference_interval(differences: np.ndarray, resamples: int = 2000) -> tuple[float, float]:

@@ -22,7 +22,7 @@ SPACES = {
 }
 _SCORES = {"policy_mse": "state_policy_mse", "value_gap": "state_value_gap", "recovered": "success"}
 _NOT_HERE = ("lambda 0.2", "not noise", "ift visits", "dpo visits", "orpo visits")
-_FINDS_BACK = (
+_RECOVERS = (
     Claim("recovers", "IFT recovers from a wrong first move more often than SFT", (("ift", "sft"),), "recovered"),
     Claim(
         "residual recovers",
@@ -31,7 +31,7 @@ _FINDS_BACK = (
         "recovered",
     ),
 )
-LANGUAGE_CLAIMS = (*(claim for claim in CLAIMS if claim.name not in _NOT_HERE), *_FINDS_BACK)
+LANGUAGE_CLAIMS = (*(claim for claim in CLAIMS if claim.name not in _NOT_HERE), *_RECOVERS)
 _INTERVAL = (0.025, 0.975)
 _COLOURS = {"tuned (policies)": "#332288", "tuned (value)": "#117733"}
 _MARKERS = dict(zip(_COLOURS, "os", strict=True))

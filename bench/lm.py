@@ -27,8 +27,8 @@ from trl import SFTConfig, SFTTrainer
 
 import ift
 from bench.report import Options, Row, run, seconds
+from common.memory import peak_gigabytes
 from lm import IFTConfig, IFTTrainer
-from toy.memory import peak_gigabytes
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 VARIANTS = ("ift", "lagged", "own sft", "trl sft", "full sft", "full two-pass")

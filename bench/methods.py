@@ -22,9 +22,9 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])  # else `import toy` woul
 import tyro
 
 from bench.report import Options, seconds
+from common.memory import peak_gigabytes
 from toy import Lake, Settings
-from toy.alignment import Problem, fine_tune, start_policies
-from toy.memory import peak_gigabytes
+from toy.stages import Problem, fine_tune, start_policies
 
 LAKE_METHODS = ("sft", "ift", "orpo", "dpo", "ppo")
 LANGUAGE_METHODS = ("sft", "ift", "ift lagged", "orpo", "dpo")
@@ -62,8 +62,8 @@ def _step(variant: str, quick: bool) -> Callable[[], None]:
 
     from bench.lm import make_model, quiet
     from lm.lake import make_tokenizer
-    from lm.methods import make_arguments, make_trainer
-    from lm.settings import Settings as LanguageSettings
+    from lm.train.methods import make_arguments, make_trainer
+    from lm.train.settings import Settings as LanguageSettings
 
     quiet()
     method, _, lagged = variant.partition(" ")

@@ -26,9 +26,9 @@ from tokenizers import Tokenizer, pre_tokenizers
 from tokenizers.models import WordLevel
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast
 
-from lm.estimate import estimate, without_weights
 from lm.scaling import METHODS, MODELS
-from lm.settings import Settings
+from lm.train.estimate import estimate, without_weights
+from lm.train.settings import Settings
 
 SIZES: dict[str, Callable[[], Any]] = {
     "135M": lambda: LlamaConfig(

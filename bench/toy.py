@@ -20,11 +20,11 @@ import torch
 import tyro
 
 from bench.report import Options, Row, run, seconds
+from common.memory import peak_gigabytes
 from toy import Lake, Settings, value_iteration
-from toy.alignment import Problem, fine_tune, start_policies
 from toy.experiment import block_runs
-from toy.memory import peak_gigabytes
 from toy.rollout import Dynamics, simulate, simulate_moves
+from toy.stages import Problem, fine_tune, start_policies
 
 
 def training(quick: bool) -> Row:

@@ -7,15 +7,16 @@ from typing import Any
 
 import pandas as pd
 
-from figures import protocols
+from common.folders import reading, write_whole
+from common.parts import Part, run_parts
+from experiments import protocols
+from experiments.claims import findings, standing
+from experiments.protocols import PROTOCOLS
 from figures.audit_figures import draw_claims, draw_lambda
 from figures.audit_page import caption, render
-from figures.claims import findings, standing
 from figures.lake_language import FILE
-from figures.protocols import PROTOCOLS
 from figures.style import save
 from toy import Settings, Trial, sweep
-from toy.store import Part, reading, runs_of, write_whole
 
 Lakes = tuple[tuple[str, bool], ...]
 
@@ -113,7 +114,7 @@ def _development(folder: Path, lakes: Lakes, trials: dict[str, Trial], jobs: int
         "defaults": Settings().as_dict(),
         "trials": {name: [t.method, _changed(t.settings)] for name, t in trials.items()},
     }
-    return runs_of(folder, definition, parts, jobs)
+    return run_parts(folder, definition, parts, jobs)
 
 
 def _held_out(
@@ -126,7 +127,7 @@ def _held_out(
             parts[f"{protocols.lake_key(*lake)}-{i}"] = (_sweep, (lake, trials[name], name))
     changed = {name: {key: [t.method, _changed(t.settings)] for key, t in of.items()} for name, of in trials.items()}
     definition = {"lakes": lakes, "defaults": Settings().as_dict(), "trials": changed}
-    return runs_of(folder, definition, parts, jobs)
+    return run_parts(folder, definition, parts, jobs)
 
 
 def _sweep(lake: tuple[str, bool], trials: dict[str, Trial], protocol: str = "") -> pd.DataFrame:

@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from figures.claims import Sample, lake_means, resamples
-from figures.protocols import DISTANCES, LAMS, PROTOCOLS
+from experiments.claims import Sample, lake_means, resamples
+from experiments.protocols import DISTANCES, LAMS, PROTOCOLS
 from figures.style import PAGE, paper
 from toy import Settings
 

@@ -9,10 +9,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from common.folders import package_version, reading, refuse_other
 from figures.style import PAGE, paper, save
 from toy import Lake, Settings, align, results
 from toy.picture import COLOURS, draw_cells, draw_errors, draw_lake, draw_walk
-from toy.store import package_version, reading, refuse_other
 
 METHODS = ("sft", "ift", "orpo", "dpo", "ppo")
 FIRST_SEED = 20_000  # seeds that nothing was chosen on

@@ -9,9 +9,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from figures.claims import CLAIMS, Claim, Sample, Tables, judge, resample, verdict
+from common.folders import write_whole
+from experiments.claims import CLAIMS, Claim, Sample, Tables, judge, resample, verdict
 from figures.style import PAGE, paper, save
-from toy.store import write_whole
 
 FILE = "lake-language.json"
 # Space of a claim: the score, and the set of maps (see lm/lake/compare.py).
@@ -52,7 +52,7 @@ or where the first move was made for the model, wrongly. Maps: {maps}. {settings
 
 def lake_language(out: Path, quick: bool, jobs: int) -> list[Path]:
     """Draw the figure into `out`, from `out/lake-language-runs` if it holds the results; returns the files written."""
-    from lm.lake.compare import compare  # only here: the other figures need no language-model libraries
+    from experiments.lake_language import compare  # only here: the other figures need no language-model libraries
 
     scores = compare(out / "lake-language-runs", quick, jobs)
     found = findings(scores) | {"command": f"python -m figures lake-language{' --quick' if quick else ''}"}
@@ -64,7 +64,7 @@ def lake_language(out: Path, quick: bool, jobs: int) -> list[Path]:
 
 def findings(scores: pd.DataFrame) -> dict[str, Any]:
     """Where each trial ends, what it was trained with, and every claim with a verdict; JSON-ready."""
-    from lm.lake.compare import LEARNING_RATES
+    from experiments.lake_language import LEARNING_RATES
 
     protocols = [str(name) for name in scores["protocol"].unique()]
     by_protocol = {name: _tables(scores[scores["protocol"] == name]) for name in protocols}

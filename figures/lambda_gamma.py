@@ -12,10 +12,10 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.ticker import FormatStrFormatter, NullLocator
 
-from figures.protocols import DISTANCES, lake_key, make_lake
+from common.parts import Part, run_parts
+from experiments.protocols import DISTANCES, lake_key, make_lake
 from figures.style import PAGE, paper, save
 from toy import Settings, Trial, sweep
-from toy.store import Part, runs_of
 
 FORMS, PREDICTIONS = ("product", "sum"), ("greedy", "sampled", "expected")
 LAMS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0)
@@ -42,7 +42,7 @@ def lambda_gamma(out: Path, quick: bool, jobs: int) -> list[Path]:
         "predictions": PREDICTIONS,
         "defaults": Settings().as_dict(),
     }
-    runs = runs_of(out / "lambda-gamma-runs", definition, parts, jobs)
+    runs = run_parts(out / "lambda-gamma-runs", definition, parts, jobs)
     planes = relative_planes(runs)
     return save(_draw(planes), out, "lambda-gamma", _caption(planes, lakes, seeds))
 

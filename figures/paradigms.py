@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from figures.costs import SETTING, measured_costs
+from common.folders import claim_folder, reading, write_whole
+from experiments.costs import SETTING, measured_costs
 from figures.style import PAGE, paper, save
 from ift import METHODS
 from toy import Lake, Settings, scored_states
 from toy.picture import COLOURS, draw_cells, draw_moves
-from toy.store import claim_folder, reading, write_whole
 
 SHOWN = {
     "sft": "states of targets",

@@ -10,11 +10,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
-from figures.claims import PAPERS_ORDER
-from figures.protocols import DISTANCES
+from common.parts import Part, run_parts
+from experiments.claims import PAPERS_ORDER
+from experiments.protocols import DISTANCES
 from figures.style import PAGE, paper, save
 from toy import Lake, Settings, Trial, sweep
-from toy.store import Part, runs_of
 
 # β scales both: DPO's is 20 times ORPO's at every level, as in the toolkit's defaults (2 and 0.1, "high").
 ORPO_BETA_SHARE = 0.05
@@ -51,7 +51,7 @@ def phase(out: Path, quick: bool, jobs: int) -> list[Path]:
         "orpo_beta_share": ORPO_BETA_SHARE,
         "defaults": Settings().as_dict(),
     }
-    runs = runs_of(out / "phase-runs", definition, parts, jobs)
+    runs = run_parts(out / "phase-runs", definition, parts, jobs)
     held = orders_held(runs, protocols)
     return save(_draw(held), out, "phase", _caption(held, seeds))
 

@@ -9,8 +9,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from common.folders import reading
 from figures.style import PAGE, paper, save
-from toy.store import reading
 
 _CAPTION = """{model} after LoRA of rank 16 on GSM8K, by each method:
 {updates} updates of {batch_size} examples drawn from {rows}, step size {learning_rate:g} for all, untuned, {seeds}.
@@ -33,7 +33,7 @@ def study(out: Path, quick: bool, jobs: int) -> list[Path]:
     Raises:
         ValueError: no results there.
     """
-    from lm.study import table  # only here: the other figures need no language-model libraries
+    from experiments.study import table  # only here: the other figures need no language-model libraries
 
     folder = out / "study-runs"
     if not (folder / "runs.parquet").is_file():

@@ -6,7 +6,7 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
-from toy.store import write_whole
+from common.folders import write_whole
 
 PAGE = 7.0  # inches, both columns of a two-column page
 PAPER: dict[Any, Any] = {

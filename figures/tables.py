@@ -6,7 +6,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from figures.costs import SETTING, measured_costs
+from experiments.costs import SETTING, measured_costs
 from figures.style import PAGE, paper, save
 
 _MARKS = {"paper": "ᵃ", "own": "ᵇ"}

@@ -3,25 +3,19 @@
 It knows no model, no environment and no trainer; `toy` (Frozen Lake) and `lm` (language models) both stand on it.
 """
 
-from ift.losses import (
-    dft_loss,
-    dpo_loss,
-    ift_loss,
-    ipo_loss,
-    kto_loss,
-    masked_mean,
-    orpo_loss,
-    ppo_loss,
-    sft_loss,
-    simpo_loss,
-)
-from ift.methods import METHODS, Method, method_names
+from ift.masks import masked_mean
+from ift.method import Method, Number
+from ift.methods import METHODS, method_names
+from ift.pairs import dpo_loss, ipo_loss, kto_loss, orpo_loss, simpo_loss
 from ift.propagation import discounted_prefix_sum, discounted_suffix_sum, relation_weights
 from ift.residual import lam_at, temporal_residual
+from ift.rollouts import ppo_loss
+from ift.targets import dft_loss, ift_loss, sft_loss
 
 __all__ = [
     "METHODS",
     "Method",
+    "Number",
     "dft_loss",
     "discounted_prefix_sum",
     "discounted_suffix_sum",

@@ -1,39 +1,12 @@
-"""The fine-tuning methods as values: the same names and needs in `toy`, `lm`, `figures` and on the command lines."""
+"""All methods by name: the same in `toy`, `lm`, `experiments`, `figures` and on the command lines."""
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable
 from difflib import get_close_matches
-from typing import Literal
 
-from torch import Tensor
+from ift import pairs, rollouts, targets
+from ift.method import Method
 
-from ift import losses
-
-
-@dataclass(frozen=True)
-class Method:
-    """What a method learns from, whether it needs a frozen reference policy, and its loss in `ift.losses`."""
-
-    name: str
-    learns_from: Literal["targets", "pairs", "rollouts"]
-    needs_reference: bool
-    loss: Callable[..., Tensor]
-
-
-METHODS: dict[str, Method] = {
-    method.name: method
-    for method in (
-        Method("sft", "targets", False, losses.sft_loss),  # Supervised fine-tuning
-        Method("ift", "targets", False, losses.ift_loss),  # Intuitive fine-tuning (2405.11870)
-        Method("dft", "targets", False, losses.dft_loss),  # Dynamic fine-tuning (2508.05629)
-        Method("dpo", "pairs", True, losses.dpo_loss),  # Direct preference optimisation (2305.18290)
-        Method("ipo", "pairs", True, losses.ipo_loss),  # Identity preference optimisation (2310.12036)
-        Method("orpo", "pairs", False, losses.orpo_loss),  # Odds-ratio preference optimisation (2403.07691)
-        Method("kto", "pairs", True, losses.kto_loss),  # Kahneman-Tversky optimisation (2402.01306)
-        Method("simpo", "pairs", False, losses.simpo_loss),  # Simple preference optimisation (2405.14734)
-        Method("ppo", "rollouts", False, losses.ppo_loss),  # Proximal policy optimisation (1707.06347)
-    )
-}
+METHODS: dict[str, Method] = {method.name: method for method in (*targets.METHODS, *pairs.METHODS, *rollouts.METHODS)}
 
 
 def method_names(requested: str | Iterable[str]) -> tuple[str, ...]:

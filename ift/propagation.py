@@ -5,13 +5,17 @@ Two forms exist. `sum` is the paper's equation: a discounted sum of later losses
 kind of sum. Hyper-parameter tensors broadcast against `[..., tokens]`: one γ per sequence is `[..., 1]`.
 """
 
-from typing import Literal, get_args
+from __future__ import annotations
 
-import torch
-from torch import Tensor
-from torch.nn.functional import pad
+from typing import TYPE_CHECKING, Literal, get_args
 
 from ift.checks import check_choice, check_range, check_same_shape
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+else:
+    from ift import lazy_torch as torch
 
 Source = Literal["loss", "logps", "mask"]
 Norm = Literal["L1", "L2", "softmax", "log"]
@@ -35,11 +39,11 @@ def discounted_suffix_sum(x: Tensor, gamma: float | Tensor) -> Tensor:
         ValueError: γ outside [0, 1], or a γ that varies along the tokens.
     """
     check_range("gamma", gamma, 0, 1)
-    if isinstance(gamma, Tensor) and gamma.ndim and gamma.shape[-1] != 1:
+    if isinstance(gamma, torch.Tensor) and gamma.ndim and gamma.shape[-1] != 1:
         raise ValueError(f"gamma must be one number per sequence, shape [..., 1]; got {tuple(gamma.shape)}")
     y, span = x, 1
     while span < x.shape[-1]:
-        y = y + gamma**span * pad(y[..., span:], (0, span))
+        y = y + gamma**span * torch.nn.functional.pad(y[..., span:], (0, span))
         span *= 2
     return y
 

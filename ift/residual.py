@@ -1,10 +1,16 @@
 """Temporal residual connection: mix what the model would have said into the target's states (arXiv 2405.11870)."""
 
-import numpy as np
-import torch
-from torch import Tensor
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from ift.checks import check_range, check_same_shape
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+else:
+    from ift import lazy_torch as torch
 
 
 def temporal_residual(states: Tensor, predicted: Tensor, lam: float | Tensor, mask: Tensor) -> Tensor:
@@ -61,5 +67,7 @@ def lam_at(
         progress = min(step / warmup_steps, 1.0) if warmup_steps else 1.0
         lam = min_lam + (lam - min_lam) * progress
     if jitter:
+        import numpy as np
+
         lam += float(np.random.default_rng([seed, step]).standard_normal()) * jitter * lam
     return min(max(lam, 0.0), 1.0)

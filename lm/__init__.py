@@ -1,6 +1,6 @@
 """Language models: the core's loss inside TRL's trainer, `IFTTrainer(model, args=IFTConfig(…), train_dataset=…)`."""
 
-from lm.config import IFTConfig
-from lm.trainer import IFTTrainer
+from lm.trainers.config import IFTConfig
+from lm.trainers.ift import IFTTrainer
 
 __all__ = ["IFTConfig", "IFTTrainer"]

@@ -14,10 +14,10 @@ import tyro
 from jinja2 import TemplateError
 from transformers import TextStreamer
 
-from lm import models
 from lm.lake.play import seed_samples
 from lm.lake.words import prompt_ids
-from lm.train import quieten
+from lm.train import models
+from lm.train.__main__ import quieten
 
 Chat = list[dict[str, str]]
 

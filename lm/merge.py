@@ -12,8 +12,8 @@ from typing import Literal
 import torch
 import tyro
 
-from lm import models
-from lm.train import quieten
+from lm.train import models
+from lm.train.__main__ import quieten
 
 
 @dataclass(frozen=True)

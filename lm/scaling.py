@@ -9,9 +9,9 @@ from typing import Any
 import tyro
 from transformers import LlamaConfig, MistralConfig
 
-from lm.data import NAMED, Source
-from lm.estimate import A100_FLOPS, UTILISATION, Estimate, estimate, without_weights
-from lm.settings import Settings, read_recipe
+from lm.train.data import NAMED, Source
+from lm.train.estimate import A100_FLOPS, UTILISATION, Estimate, estimate, without_weights
+from lm.train.settings import Settings, read_recipe
 
 RECIPES = Path(__file__).parent / "recipes"
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {

@@ -3,7 +3,7 @@
 from toy.experiment import Result, align
 from toy.lake import Lake
 from toy.planning import evaluate, value_iteration
-from toy.scored import scored_states
+from toy.scored_states import scored_states
 from toy.settings import Settings
 from toy.sweep import Trial, sweep
 

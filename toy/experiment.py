@@ -9,11 +9,11 @@ import torch
 
 from ift import method_names
 from toy import metrics
-from toy.alignment import FineTuned, Problem, fine_tune, optimal_policies, start_policies
 from toy.lake import Lake
 from toy.planning import Plan, visit_probability
 from toy.policy import Policy, cell_log_probs, parameter_mse
 from toy.settings import Settings
+from toy.stages import FineTuned, Problem, fine_tune, optimal_policies, start_policies
 from toy.trajectories import Walk
 
 CURVE_POINTS = 20  # of a learning curve

@@ -27,15 +27,7 @@ from toy import results
 from toy.experiment import Result, align
 from toy.lake import Lake
 from toy.picture import lake_text
-from toy.settings import (
-    IFTOptions,
-    PairOptions,
-    PPOOptions,
-    RunOptions,
-    Settings,
-    StartOptions,
-    TrainingOptions,
-)
+from toy.settings import IFTOptions, PairOptions, PPOOptions, RunOptions, Settings, StartOptions, TrainingOptions
 
 _ZERO = {"mean": 0.0}
 _ALL_PAIRS_UP_TO = 6  # the start and five methods; beyond, only the first method's differences are printed

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from ift import method_names
-from toy.alignment import FineTuned, Problem, fine_tune, optimal_policies, start_policies
 from toy.experiment import block_runs, scored
 from toy.lake import Lake
 from toy.metrics import METRICS
 from toy.objectives import PER_RUN
 from toy.policy import Policy
 from toy.settings import BETAS, RunOptions, Settings, StartOptions
+from toy.stages import FineTuned, Problem, fine_tune, optimal_policies, start_policies
 
 
 @dataclass(frozen=True)

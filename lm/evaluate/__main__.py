@@ -17,12 +17,12 @@ from typing import Literal
 import pandas as pd
 import tyro
 
-from lm import models
+from common.folders import write_whole
 from lm.evaluate.alpaca import AlpacaOptions, instructions_file, judged, require_key, write_answers
 from lm.evaluate.harness import TASKS, Questions, evaluate, samples_of, task_in
 from lm.evaluate.scores import OPEN_LLM, all_scores, alpaca_in_paper, asked_alike, beside_paper, paired
-from lm.train import quieten
-from toy.store import write_whole
+from lm.train import models
+from lm.train.__main__ import quieten
 
 Flag = tyro.conf.FlagCreatePairsOff[bool]
 BENCHMARKS = tuple(benchmark.name for benchmark in OPEN_LLM)

@@ -17,8 +17,8 @@ import pandas as pd
 from huggingface_hub import hf_hub_download
 from rich.progress import track
 
-from lm import models
-from toy.store import write_whole
+from common.folders import write_whole
+from lm.train import models
 
 # The package's judge of each version, and where AlpacaEval keeps its instructions with the reference's answers.
 _JUDGES = {"1": "alpaca_eval_gpt4", "2": "weighted_alpaca_eval_gpt4_turbo"}

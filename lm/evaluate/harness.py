@@ -14,8 +14,8 @@ import jinja2
 import torch
 import yaml
 
-from lm import models
-from toy.store import claim_folder, write_whole
+from common.folders import claim_folder, write_whole
+from lm.train import models
 
 try:
     import lm_eval

@@ -20,13 +20,13 @@ import pandas as pd
 import torch
 import tyro
 
-from lm import models
-from lm.lake.compare import compare, table
+from common.folders import write_whole
+from experiments.lake_language import compare, table
 from lm.lake.examples import examples, own_pairs
 from lm.lake.maps import random_maps, wrong_first_moves
 from lm.lake.scores import means, score_model
-from lm.train import quieten
-from toy.store import write_whole
+from lm.train import models
+from lm.train.__main__ import quieten
 
 Flag = tyro.conf.FlagCreatePairsOff[bool]
 

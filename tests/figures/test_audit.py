@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from experiments.claims import CLAIMS
+from experiments.protocols import METHODS, PROTOCOLS
 from figures import audit as module
 from figures.audit_page import render, verdicts
-from figures.claims import CLAIMS
-from figures.protocols import METHODS, PROTOCOLS
 
 ROOT = Path(__file__).parents[2]
 

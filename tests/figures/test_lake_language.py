@@ -8,8 +8,8 @@ import pytest
 
 pytest.importorskip("trl", reason="the lm extra is not installed: pip install -e '.[lm]'")
 
+from experiments import lake_language as compare
 from figures import audit_page, lake_language
-from lm.lake import compare
 
 TRIALS = ("base", *compare.METHODS, *compare.VARIANTS)
 

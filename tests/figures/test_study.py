@@ -8,8 +8,8 @@ import pytest
 
 pytest.importorskip("trl", reason="the lm extra is not installed: pip install -e '.[lm]'")
 
+from experiments import study
 from figures import study as figure
-from lm import study
 
 SETTINGS = {"model": "small.gguf sha256 0", "updates": 2, "rows": 4, "batch_size": 2, "learning_rate": 1e-4,
             "seeds": [0, 1], "questions": 50, "max_new_tokens": 8, "max_length": 64,

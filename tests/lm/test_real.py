@@ -11,10 +11,11 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from lm import study, train
+from experiments import study
 from lm.evaluate.harness import TASKS, Questions, evaluate, samples_of
 from lm.lake.__main__ import Score, score
-from lm.models import load_trained
+from lm.train import __main__ as train
+from lm.train.models import load_trained
 
 pytestmark = pytest.mark.real
 

@@ -13,10 +13,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import MistralConfig, MistralForCausalLM, MixtralConfig
 
 from lm import scaling
-from lm.estimate import estimate
-from lm.models import adapters
-from lm.settings import Settings
-from lm.train import run, show_estimate
+from lm.train.__main__ import run, show_estimate
+from lm.train.estimate import estimate
+from lm.train.models import adapters
+from lm.train.settings import Settings
 
 DOCS = Path(__file__).parents[2] / "docs"
 

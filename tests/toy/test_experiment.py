@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from ift import METHODS
-from toy import Lake, Settings, align, alignment, experiment
-from toy.alignment import OPTIMUM_GAP, Problem, optimal_policies, start_policies
+from toy import Lake, Settings, align, experiment
+from toy import stages as alignment
 from toy.metrics import METRICS
 from toy.policy import cell_log_probs
+from toy.stages import OPTIMUM_GAP, Problem, optimal_policies, start_policies
 
 QUICK = Settings(seeds=3, steps=15, width=16, start_steps=60)
 

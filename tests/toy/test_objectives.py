@@ -9,7 +9,6 @@ import torch
 
 import ift
 from toy import Lake, Settings
-from toy.alignment import Problem, fine_tune, start_policies
 from toy.objectives import (
     OBJECTIVES,
     Negatives,
@@ -23,6 +22,7 @@ from toy.objectives import (
     walk_log_probs,
 )
 from toy.policy import cell_log_probs, init_policy
+from toy.stages import Problem, fine_tune, start_policies
 from toy.trajectories import stack
 
 CPU = torch.device("cpu")

@@ -12,9 +12,9 @@ from rich.console import Console
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from lm.models import ZEPHYR
-from lm.settings import Settings
-from lm.train import run
+from lm.train.__main__ import run
+from lm.train.models import ZEPHYR
+from lm.train.settings import Settings
 
 QUESTIONS = [f"Ann has {i} cats and {j} dogs. How many?" for i in range(4) for j in range(3)]
 

@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 from datasets import load_dataset
 
-from lm import data, lake
+from lm import lake
 from lm.lake import __main__ as command
 from lm.lake.examples import own_pairs
+from lm.train import data
 
 
 @pytest.fixture

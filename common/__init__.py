@@ -1,0 +1,1 @@
+"""The ground floor, of use to every command: result folders, resumable work, one `main`; it knows no method."""

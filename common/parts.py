@@ -1,0 +1,55 @@
+"""Long work in parts: made by any number of processes, kept one by one, and gone on with after a stop."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from joblib import Parallel, delayed
+
+from common.command import progress_bar
+from common.folders import claim_folder, reading, write_whole
+
+Part = tuple[Callable[..., pd.DataFrame], tuple[Any, ...]]  # a function that can be imported, and its arguments
+
+
+def run_parts(folder: Path, definition: dict[str, Any], parts: Mapping[str, Part], jobs: int = -1) -> pd.DataFrame:
+    """All parts' rows in their order, with a column `part`, from `folder` if it has them, else made and kept there.
+
+    Each finished part is kept in `folder/parts`, so that a run that was stopped goes on; then `folder/runs.parquet`
+    holds everything. `definition` is JSON-ready and says what fixes the numbers; it is kept in `config.json`.
+    `joblib.parallel_config(backend=...)` around the call spreads the parts over other engines (dask, ray).
+
+    Raises:
+        ValueError: `folder` holds results of another definition or version, or cannot be written.
+    """
+    claim_folder(folder, definition)
+    if not (folder / "runs.parquet").exists():
+        _make(folder / "parts", parts, jobs)
+        frames = [_read(folder / "parts" / f"{name}.parquet").assign(part=name) for name in parts]
+        write_whole(folder / "runs.parquet", lambda path: pd.concat(frames, ignore_index=True).to_parquet(path))
+        for left in (folder / "parts").iterdir():
+            left.unlink()
+        (folder / "parts").rmdir()
+    return _read(folder / "runs.parquet")
+
+
+def _read(file: Path) -> pd.DataFrame:
+    with reading(file):
+        return pd.read_parquet(file)
+
+
+def _make(folder: Path, parts: Mapping[str, Part], jobs: int) -> None:
+    folder.mkdir(exist_ok=True)
+    missing = {name: part for name, part in parts.items() if not (folder / f"{name}.parquet").exists()}
+    with progress_bar(count="parts") as progress:
+        bar = progress.add_task(folder.parent.name, total=len(parts), completed=len(parts) - len(missing))
+        work = (delayed(_one)(name, *part) for name, part in missing.items())
+        # Rows come back to this process, which writes them: no shared file system is needed.
+        for name, rows in Parallel(n_jobs=jobs, return_as="generator_unordered")(work):
+            write_whole(folder / f"{name}.parquet", rows.to_parquet)
+            progress.advance(bar)
+
+
+def _one(name: str, function: Callable[..., pd.DataFrame], arguments: tuple[Any, ...]) -> tuple[str, pd.DataFrame]:
+    return name, function(*arguments)

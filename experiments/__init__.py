@@ -1,0 +1,1 @@
+"""What is run and judged; `figures` draws it."""

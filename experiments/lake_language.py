@@ -1,0 +1,257 @@
+"""Every method on the lake in words: from the same base models, as many updates, as many settings to choose from.
+
+Settings are chosen on development maps with base models of their own; the chosen ones then train on other base models,
+and play maps that nothing was chosen on, once. `python -m figures lake-language` draws the result.
+"""
+
+import math
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from rich.console import Console
+
+from common.folders import claim_folder
+from common.parts import Part, run_parts
+from lm.lake.base import train_base
+from lm.lake.examples import own_pairs
+from lm.lake.maps import random_maps, wrong_first_moves
+from lm.lake.scores import score_model
+from lm.lake.words import make_tokenizer
+from lm.train.__main__ import quieten, run
+from lm.train.models import load_trained
+from lm.train.settings import Settings
+from lm.trainers.examples import NonFiniteLossError
+
+Options = dict[str, Any]
+_OWN: dict[str, tuple[Options, ...]] = {  # two values of a method's own number, where it has one
+    "sft": ({},),
+    "ift": ({"lam": 0.1}, {"lam": 0.3}),
+    "dft": ({},),
+    "dpo": ({"beta": 0.1}, {"beta": 0.5}),
+    "ipo": ({"beta": 0.1}, {"beta": 0.5}),
+    "orpo": ({"beta": 0.1}, {"beta": 0.5}),
+    "kto": ({"beta": 0.1}, {"beta": 0.5}),
+    "simpo": ({"beta": 1.0}, {"beta": 2.5}),
+}
+METHODS = tuple(_OWN)
+VARIANTS: dict[str, Options] = {  # of IFT at its chosen settings: what the audit's claims compare
+    "ift lam=0.2": {"lam": 0.2},
+    "ift lam=0": {"lam": 0.0},
+    "ift gamma=0": {"gamma": 0.0},
+    "ift propagation=sum": {"propagation": "sum"},
+}
+LEARNING_RATES = (4e-5, 2.5e-3)  # from, to, log-spaced
+PROTOCOLS = {  # the score by which settings are chosen on development maps; less is better
+    "tuned (policies)": "state_policy_mse",
+    "tuned (value)": "state_value_gap",
+}
+TEST = "test maps"
+# Sets of maps: how `random_maps` makes them; the last also has its first move made, wrongly.
+WRONG_FIRST = "wrong first move"
+OTHERS: dict[str, Options] = {
+    "5×5": {"size": 5},
+    "6×6": {"size": 6},
+    "more holes": {"holes": 0.4},
+    "new ends": {"new_ends": True},
+    WRONG_FIRST: {},
+}
+_MAPS_SEED = 7
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much of everything."""
+
+    development_seeds: tuple[int, ...] = (1, 2)
+    held_out_seeds: tuple[int, ...] = (101, 102, 103, 104, 105)
+    learning_rates: int = 4
+    base_updates: int = 500
+    updates: int = 48
+    examples: int = 512
+    maps: int = 300
+    other_maps: int = 100
+
+
+FULL = Scale()
+QUICK = Scale((1,), (101, 102), learning_rates=1, base_updates=150, updates=24, examples=256, maps=100, other_maps=50)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A method with the options that differ from the rest."""
+
+    method: str
+    options: Options
+
+    @property
+    def name(self) -> str:
+        return " ".join([self.method, *(f"{key}={value:.3g}" if isinstance(value, float) else f"{key}={value}"
+                                        for key, value in self.options.items())])  # fmt: skip
+
+
+def compare(out: Path, quick: bool, jobs: int) -> pd.DataFrame:
+    """All held-out scores, from `out` if they are there: a row per protocol, trial, seed, set of maps and map.
+
+    `trial` is a method, a variant of IFT, or `base`; `settings` what it was trained with; the rest is `score_model`'s.
+
+    Raises:
+        ValueError: `out` holds results of something else, or cannot be written.
+    """
+    scale = QUICK if quick else FULL
+    claim_folder(out, {"scale": asdict(scale)})
+    common = {"scale": asdict(scale), "maps_seed": _MAPS_SEED}
+    bases = out / "base-models"
+    candidates = [trial for method in METHODS for trial in settings_of(method, scale.learning_rates)]
+    make: dict[str, Part] = {
+        f"{split}-{seed}": (_score_base, (bases, seed, scale, split))
+        for split, seeds in (("dev", scale.development_seeds), ("test", scale.held_out_seeds))
+        for seed in seeds
+    }
+    base = run_parts(out / "base", common, make, jobs)
+    for seed in (*scale.development_seeds, *scale.held_out_seeds):
+        _base_folder(bases, seed, scale)  # in case someone removed it
+    development = _trained(out / "development", common, candidates, "dev", scale, bases, jobs)
+    chosen = {protocol: _choose(development, candidates, score) for protocol, score in PROTOCOLS.items()}
+    wanted = {protocol: _with_variants(trials) for protocol, trials in chosen.items()}
+    distinct = {trial.name: trial for trials in wanted.values() for trial in trials.values()}
+    scores = _trained(out / "held-out", common, distinct.values(), "test", scale, bases, jobs)
+    base = base[base["part"].str.startswith("test")].assign(trial="base", settings="")
+    frames = [
+        base.assign(protocol=protocol)
+        if name == "base"
+        else scores[scores["settings"] == trial.name].assign(protocol=protocol, trial=name)
+        for protocol, trials in wanted.items()
+        for name, trial in {"base": Trial("base", {}), **trials}.items()
+    ]
+    return pd.concat(frames, ignore_index=True).drop(columns="part")
+
+
+def settings_of(method: str, learning_rates: int) -> list[Trial]:
+    """The settings that a method may choose from: twice as many as `learning_rates`, for every method.
+
+    Those without a number of their own have twice as many step sizes, in the same range.
+    """
+    own = _OWN[method]
+    count = 2 * learning_rates // len(own)
+    rates = np.geomspace(*LEARNING_RATES, count) if count > 1 else [math.sqrt(math.prod(LEARNING_RATES))]
+    return [Trial(method, {"learning_rate": float(f"{rate:.2g}"), **options}) for rate in rates for options in own]
+
+
+def _trained(
+    folder: Path, common: Options, trials: Iterable[Trial], split: str, scale: Scale, bases: Path, jobs: int
+) -> pd.DataFrame:
+    """Scores of all trials on all seeds of a split."""
+    trials = list(trials)
+    seeds = scale.development_seeds if split == "dev" else scale.held_out_seeds
+    parts: dict[str, Part] = {
+        f"{number:03}-{seed}": (_train_and_score, (trial, bases, seed, scale, split))
+        for number, trial in enumerate(trials)
+        for seed in seeds
+    }
+    return run_parts(folder, {**common, "trials": [asdict(trial) for trial in trials]}, parts, jobs)
+
+
+def _choose(development: pd.DataFrame, trials: list[Trial], score: str) -> dict[str, Trial]:
+    """Each method's best settings, mean over seeds and maps; none with a training that was stopped."""
+    means = (
+        development.groupby("settings", sort=False)[score].agg(lambda rows: rows.mean(skipna=False)).fillna(math.inf)
+    )
+    return {
+        method: min((trial for trial in trials if trial.method == method), key=lambda trial: float(means[trial.name]))
+        for method in METHODS
+    }
+
+
+def _with_variants(chosen: dict[str, Trial]) -> dict[str, Trial]:
+    """The chosen trials by method, and IFT's with one thing changed."""
+    ift = chosen["ift"].options
+    return {**chosen, **{name: Trial("ift", {**ift, **changed}) for name, changed in VARIANTS.items()}}
+
+
+def _base_folder(bases: Path, seed: int, scale: Scale) -> Path:
+    """The base model of a seed and its data, made if it is not there: optimal walks beside the model's own."""
+    folder = bases / f"seed-{seed}"
+    if not folder.is_dir():
+        part = bases / f"seed-{seed}.part"
+        shutil.rmtree(part, ignore_errors=True)
+        model, tokenizer = train_base(seed, scale.base_updates), make_tokenizer()
+        model.save_pretrained(part)
+        tokenizer.save_pretrained(part)
+        pairs = own_pairs(model, tokenizer, scale.examples, "train", seed)
+        pd.DataFrame(pairs).to_json(part / "pairs.jsonl", orient="records", lines=True)
+        part.rename(folder)
+    return folder
+
+
+def _score_base(bases: Path, seed: int, scale: Scale, split: str) -> pd.DataFrame:
+    quieten()
+    return _scores(_base_folder(bases, seed, scale), scale, split).assign(seed=seed)
+
+
+def _train_and_score(trial: Trial, bases: Path, seed: int, scale: Scale, split: str) -> pd.DataFrame:
+    quieten()
+    base = _base_folder(bases, seed, scale)
+    with tempfile.TemporaryDirectory() as folder:
+        settings = Settings(
+            method=trial.method,
+            model=str(base),
+            dataset=(str(base / "pairs.jsonl"),),
+            output_dir=f"{folder}/run",
+            max_steps=scale.updates,
+            per_device_train_batch_size=32,
+            save_steps=10**6,
+            seed=seed,
+            **trial.options,
+        )
+        try:
+            run(settings, Console(quiet=True))
+            scores = _scores(Path(folder) / "run" / "model", scale, split)
+        except NonFiniteLossError:  # its maps, without scores
+            scores = _scores(base, scale, split)
+            scores = scores[["outcome", "set", "map"]].reindex(columns=scores.columns)
+    return scores.assign(seed=seed, settings=trial.name)
+
+
+def _scores(folder: Path, scale: Scale, split: str) -> pd.DataFrame:
+    """A model on the maps of a split: test maps on all sets, development maps on the first."""
+    model, tokenizer = load_trained(str(folder))
+    frames = []
+    for number, (name, options) in enumerate({TEST: {}, **(OTHERS if split == "test" else {})}.items()):
+        generator = np.random.default_rng([_MAPS_SEED, number])
+        letters = random_maps(
+            scale.maps if name in (TEST, WRONG_FIRST) else scale.other_maps, split, generator, **options
+        )
+        first_moves = None
+        if name == WRONG_FIRST:
+            first_moves = wrong_first_moves(letters)
+            letters, first_moves = letters[first_moves >= 0], first_moves[first_moves >= 0]
+        scores = score_model(model, tokenizer, letters, first_moves=first_moves).drop(columns="walk")
+        frames.append(scores.assign(set=name, map=range(len(letters))))
+    return pd.concat(frames, ignore_index=True)
+
+
+def table(scores: pd.DataFrame) -> str:
+    """Means over maps and seeds with the standard error over seeds, a row per protocol and trial."""
+    columns: dict[str, Callable[[pd.DataFrame], pd.Series]] = {
+        "policy MSE ×10⁻³": lambda rows: 1000 * rows["state_policy_mse"],
+        "success %": lambda rows: 100 * rows["success"],
+        "sampled %": lambda rows: 100 * rows["success_sampled"],
+        "value gap": lambda rows: rows["state_value_gap"],
+    }
+    parts = {name: (TEST, of) for name, of in columns.items()}
+    parts |= {f"{name} %": (name, columns["success %"]) for name in OTHERS}
+    cells = {}
+    for title, (name, of) in parts.items():
+        rows = scores[scores["set"] == name]
+        by_seed = rows.assign(value=of(rows)).groupby(["protocol", "trial", "seed"], sort=False)["value"].mean()
+        groups = by_seed.groupby(["protocol", "trial"], sort=False)
+        digits = 3 if title == "value gap" else 1
+        cells[title] = [f"{m:.{digits}f} ± {s:.{digits}f}" for m, s in zip(groups.mean(), groups.sem(), strict=True)]
+        index = groups.mean().index
+    return pd.DataFrame(cells, index=index).to_string()

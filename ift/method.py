@@ -1,0 +1,99 @@
+"""What a method is: one value that says all of it. Commands, helps, tables, pictures, audits and tests are made of it.
+
+A method of your own is such a value in a file of yours; nothing else has to know of it.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number of a method: its range, and what it is if nobody says otherwise.
+
+    Attributes:
+        name: as its option on the command lines and as the argument of the loss.
+        help: a sentence for `--help`.
+        lake, text: the default on Frozen Lake and on language models.
+        low, high: the range; `above_low` leaves out its lower end.
+    """
+
+    name: str
+    help: str
+    lake: float
+    text: float
+    low: float = 0.0
+    high: float = float("inf")
+    above_low: bool = False
+
+    def holds(self, value: float) -> bool:
+        """Whether a value is finite and in the range."""
+        above = value > self.low if self.above_low else value >= self.low
+        return above and value <= self.high and abs(value) < float("inf")
+
+    @property
+    def allowed(self) -> str:
+        """The range in words, for messages."""
+        if self.high < float("inf"):
+            return f"in {'(' if self.above_low else '['}{self.low:g}, {self.high:g}]"
+        if self.low == -float("inf"):
+            return "a finite number"
+        return f"a finite number {'above' if self.above_low else 'of at least'} {self.low:g}"
+
+
+@dataclass(frozen=True)
+class Method:
+    """A fine-tuning method.
+
+    Attributes:
+        name: on command lines, in tables and in files.
+        title: its name in full, with where it comes from.
+        help: what its loss does, in a sentence.
+        learns_from: `targets` (answers to imitate), `pairs` (a target and a worse answer each) or `rollouts` (the
+            policy's own trajectories with rewards).
+        loss: one value per sequence, pair or answer. By `learns_from` it is called with
+            targets: `(log_probs, mask)` `[..., tokens]`;
+            pairs: `(chosen, rejected)` `[...]`, and `(…, ref_chosen, ref_rejected)` with `needs_reference`;
+            pairs that are `unpaired`: `(log_probs, ref_log_probs, desirable, kl)`;
+            rollouts: `(log_probs, old_log_probs, advantages, mask)`;
+            and with those of `numbers` that its signature names.
+        numbers: its own numbers.
+        colour: in every picture, as `#rrggbb`.
+        needs_reference: whether the loss compares with the frozen start policy.
+        mixes_states: whether the states of its targets are mixed with the model's own predictions (IFT's residual).
+        propagates: whether the loss takes `form`, `source`, `norm` and `side` of IFT's propagation.
+        answer: pairs: whether an answer's log-probability is the `sum` or the `mean` over its tokens.
+        unpaired: pairs: whether the loss takes one answer at a time, with whether it is desirable.
+        alone: pairs: the loss of a target whose negative equals it, from `chosen`; None leaves such a pair out.
+    """
+
+    name: str
+    title: str
+    help: str
+    learns_from: Literal["targets", "pairs", "rollouts"]
+    loss: Callable[..., Tensor]
+    numbers: tuple[Number, ...] = ()
+    colour: str = "#4d4d4d"
+    needs_reference: bool = False
+    mixes_states: bool = False
+    propagates: bool = False
+    answer: Literal["sum", "mean"] = "sum"
+    unpaired: bool = False
+    alone: Callable[[Tensor], Tensor] | None = None
+
+    def number(self, name: str) -> Number:
+        """Its number of that name; raises `KeyError` if it has none."""
+        return {number.name: number for number in self.numbers}[name]
+
+    @property
+    def loss_numbers(self) -> tuple[str, ...]:
+        """Names of the numbers that the loss takes; others, such as IFT's λ, act on the states before it."""
+        takes = inspect.signature(self.loss).parameters
+        return tuple(number.name for number in self.numbers if number.name in takes)

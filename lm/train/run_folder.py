@@ -1,0 +1,156 @@
+"""The folder of a run: what may be written there, what a resumed run goes on from, what is kept."""
+
+import functools
+import hashlib
+import json
+import os
+import shutil
+import zipfile
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+from lm.train.data import Source
+from lm.train.settings import Settings
+
+# What a run leaves in its folder; `overwrite` removes nothing else.
+_WRITTEN = (
+    "checkpoint-*",
+    "model",
+    "model.part",
+    "log.jsonl*",
+    "settings.*",
+    "README.md",
+    "nonfinite-loss-*.json",
+    "runs",
+)
+# What a resumed run may do otherwise than the first.
+_FREE = {"resume", "overwrite", "dry_run", "devices", "output_dir", "logging_steps", "save_steps", "report_to"}
+
+
+def describe(settings: Settings) -> dict[str, Any]:
+    """Settings and versions as JSON-ready data, without local paths: files by name and SHA-256."""
+    kept = {name: value for name, value in vars(settings).items() if name not in _FREE}
+    for name in ("dataset", "eval_dataset"):
+        kept[name] = [anonymous(source) for source in kept[name]]
+    kept["model"], kept["chat_template"] = anonymous(settings.model), anonymous(settings.chat_template)
+    kept["trainer"] = [pair for pair in settings.trainer if not pair.replace("-", "_").startswith("hub_token")]
+    packages = ("torch", "transformers", "trl", "peft", "datasets", "accelerate")
+    return {"settings": kept, "versions": {name: version(name) for name in packages}}
+
+
+@functools.cache
+def anonymous(source: str) -> str:
+    """A data set or model without the path to it: a file by name and SHA-256."""
+    path = Path(source if Path(source).exists() else Source.of(source).name)
+    if path.is_file():
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return f"{source.replace(str(path), path.name)} sha256 {digest[:16]}"
+    return source.replace(str(path), path.name) if path.is_dir() else source
+
+
+def folder_of(settings: Settings) -> Path:
+    """Where the run goes: as asked for, or a folder that no other settings share."""
+    if settings.output_dir is not None:
+        return Path(settings.output_dir)
+    digest = hashlib.sha256(json.dumps(describe(settings)["settings"]).encode()).hexdigest()[:6]
+    return Path("results") / f"lm-{settings.method}-{Path(settings.model).name}-{digest}"
+
+
+def check(folder: Path, settings: Settings) -> dict[str, Any] | None:
+    """The settings of the run that `folder` holds, if any.
+
+    Raises:
+        ValueError: another run's folder without `overwrite`, or a resumed run with other settings.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"output_dir {str(folder)!r} is a file: name a folder")
+    above = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if not os.access(above, os.W_OK):
+        raise ValueError(f"output_dir {str(folder)!r} cannot be written: {str(above)!r} does not allow it")
+    mine, theirs = json.loads(json.dumps(describe(settings)["settings"])), _settings_in(folder / "settings.json")
+    if settings.resume and theirs is not None:
+        other = [name for name in mine if mine[name] != theirs.get(name)]
+        if other:
+            changes = ", ".join(f"{name} was {theirs.get(name)!r}, is {mine[name]!r}" for name in other)
+            raise ValueError(f"resume: {str(folder)!r} holds a run with other settings ({changes})")
+    elif folder.is_dir() and any(folder.iterdir()):
+        if not settings.overwrite:
+            raise ValueError(f"output_dir {str(folder)!r} holds files already: take --resume, --overwrite or another")
+        if theirs is None:
+            raise ValueError(f"output_dir {str(folder)!r} holds no run of ours: nothing is removed, name another")
+    return theirs
+
+
+def prepare(folder: Path, settings: Settings) -> str | None:
+    """Make the folder ready; the checkpoint to go on from, if the run resumes and there is one. Raises as `check`."""
+    theirs = check(folder, settings)
+    if settings.resume and theirs is not None:
+        checkpoint = newest_whole_checkpoint(folder)
+        return None if checkpoint is None else str(checkpoint)
+    for path in (path for pattern in _WRITTEN for path in folder.glob(pattern)):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    write_json(folder / "settings.json", describe(settings))
+    return None
+
+
+def _settings_in(file: Path) -> dict[str, Any] | None:
+    """The settings of the run that wrote `file`; None if no run of ours did."""
+    try:
+        found = json.loads(file.read_text())
+        return dict(found["settings"]) if "torch" in found["versions"] else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def newest_whole_checkpoint(folder: Path) -> Path | None:
+    """The last checkpoint whose files are whole; those that a kill cut short are removed."""
+    numbered = [path for path in folder.glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdigit()]
+    for path in sorted(numbered, key=lambda path: -int(path.name.removeprefix("checkpoint-"))):
+        if _is_whole(path):
+            return path
+        shutil.rmtree(path)
+    return None
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    try:
+        # transformers writes the trainer's state last.
+        json.loads((checkpoint / "trainer_state.json").read_text())
+        for file in checkpoint.rglob("*.safetensors"):
+            with safe_open(file, "pt") as tensors:  # its header knows how long the file has to be
+                tensors.keys()
+        for file in (*checkpoint.rglob("*.pt"), *checkpoint.rglob("*.pth")):
+            with zipfile.ZipFile(file) as archive:
+                if archive.testzip() is not None:
+                    return False
+    except (OSError, ValueError, SafetensorError, zipfile.BadZipFile):
+        return False
+    return any(checkpoint.glob("*.safetensors")) or any(path.is_dir() for path in checkpoint.iterdir())
+
+
+def write_json(file: Path, data: Any) -> None:
+    """Write it whole or not at all."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part = file.with_suffix(".part")
+    part.write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n")
+    part.rename(file)
+
+
+def keep_model(trainer: Any, folder: Path) -> Path:
+    """Save the trained model and tokenizer as `folder/model`, whole or not at all; every process calls this."""
+    part, model = folder / "model.part", folder / "model"
+    trainer.save_model(str(part))
+    if trainer.accelerator.is_main_process:
+        (part / "training_args.bin").unlink(missing_ok=True)  # torch.save of the arguments, with paths of this machine
+        if model.exists():
+            shutil.rmtree(model)
+        part.rename(model)
+        with (folder / "log.jsonl.part").open("w") as file:
+            file.writelines(json.dumps(row) + "\n" for row in trainer.state.log_history)
+        (folder / "log.jsonl.part").rename(folder / "log.jsonl")
+    trainer.accelerator.wait_for_everyone()
+    return model

@@ -1,0 +1,88 @@
+"""For TRL's trainers: batches that know their examples, a stop at a bad loss, tokens per second in the log."""
+
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from torch import Tensor
+
+from common.memory import peak_gigabytes
+
+EXAMPLE_ID = "example_id"
+
+
+class NonFiniteLossError(RuntimeError):
+    """The loss of a batch is not a number; the ids of its examples are in a file that the message names."""
+
+
+class KeepsExampleIds:
+    """For TRL trainers over a map-style data set: batches know their examples, a bad loss stops the run, tokens/s.
+
+    An example's id is its row in the prepared `train_dataset`. Put this before the trainer class.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self._example_ids: Any = None
+        self._clock = (time.perf_counter(), 0, 0)  # when the last line was logged, tokens and updates by then
+        self.train_dataset: Any
+        if isinstance(self.train_dataset, Dataset) and self.train_dataset.format["type"] != "custom":
+            self.train_dataset = self.train_dataset.add_column(EXAMPLE_ID, list(range(len(self.train_dataset))))
+            self.data_collator: Any = _WithIds(self.data_collator)
+
+    def _set_signature_columns_if_needed(self) -> None:
+        super()._set_signature_columns_if_needed()  # type: ignore[misc]
+        if EXAMPLE_ID not in self._signature_columns:  # type: ignore[has-type]
+            self._signature_columns = [*self._signature_columns, EXAMPLE_ID]  # type: ignore[has-type]
+
+    def training_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Tensor:
+        """The trainer's step; raises `NonFiniteLossError` before the optimiser can use a bad gradient."""
+        self._example_ids = inputs.pop(EXAMPLE_ID, None)
+        loss: Tensor = super().training_step(model, inputs, *args, **kwargs)  # type: ignore[misc]
+        if not math.isfinite(loss.item()):
+            self._stop(loss.item())
+        return loss
+
+    def _stop(self, loss: float) -> None:
+        trainer: Any = self
+        ids = [] if self._example_ids is None else self._example_ids.tolist()
+        file = Path(trainer.args.output_dir) / f"nonfinite-loss-{trainer.accelerator.process_index}.json"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        step = trainer.state.global_step
+        file.write_text(json.dumps({"step": step, "loss": str(loss), EXAMPLE_ID: ids}) + "\n")
+        raise NonFiniteLossError(
+            f"the loss is {loss} at step {step}: stopped before the update; the batch's example ids are in {file}. "
+            "A smaller learning rate or float32 often helps"
+        )
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """The trainer's log; since its last line: training tokens without padding per second, seconds per update."""
+        trainer: Any = self
+        if trainer.model.training:
+            (then, tokens, updates), now = self._clock, time.perf_counter()
+            self._clock = (now, trainer._total_train_tokens, trainer.state.global_step)
+            if self._clock[1] > tokens > 0:  # the first interval holds the start-up
+                logs["tokens_per_second"] = (self._clock[1] - tokens) / (now - then)
+                logs["seconds_per_update"] = (now - then) / max(self._clock[2] - updates, 1)
+            on_gpu = torch.cuda.is_available()
+            logs["peak_gigabytes"] = torch.cuda.max_memory_allocated() / 1e9 if on_gpu else peak_gigabytes()
+        super().log(logs, *args, **kwargs)  # type: ignore[misc]
+
+
+class _WithIds:
+    def __init__(self, collator: Any):
+        self.collator = collator
+
+    def __call__(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
+        ids = [example.pop(EXAMPLE_ID) for example in examples if EXAMPLE_ID in example]
+        batch = self.collator(examples)
+        return {**batch, EXAMPLE_ID: torch.tensor(ids)} if ids else batch
+
+    def __getattr__(self, name: str) -> Any:  # TRL reads options of its collators
+        if name == "collator":  # not there yet while a copy is made
+            raise AttributeError(name)
+        return getattr(self.collator, name)

@@ -1,0 +1,169 @@
+"""IFT as a drop-in for TRL's supervised trainer: `IFTConfig` for `SFTConfig`, `IFTTrainer` for `SFTTrainer`."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from torch import Tensor
+from transformers.trainer_utils import get_last_checkpoint
+from trl import SFTTrainer
+
+import ift
+from lm.trainers.config import IFTConfig
+from lm.trainers.examples import KeepsExampleIds
+from lm.trainers.forward import Residual, ResidualOutput, add_residual_forward
+from lm.trainers.packing import sequences_with_labels, split_sequences
+from lm.trainers.predictions import Predictions
+
+
+class IFTTrainer(KeepsExampleIds, SFTTrainer):
+    """TRL's `SFTTrainer` that trains with IFT: takes the same arguments, with an `IFTConfig` as `args`.
+
+    Logged beside SFTTrainer's own metrics: `sft_loss` (pass 1, the plain states), `mixed_loss` (token mean over the
+    mixed states), `lam`, `prediction_accuracy` (share of answer tokens that were predicted), `tokens_per_second`.
+    """
+
+    args: IFTConfig
+    model: Any
+    _tag_names = ["trl", "ift"]  # noqa: RUF012  # as its base class declares it
+    _name = "IFT"
+
+    def __init__(self, model: Any, args: IFTConfig | None = None, **kwargs: Any):
+        args = args if args is not None else IFTConfig()
+        if not isinstance(args, IFTConfig):
+            raise ValueError(f"args must be an IFTConfig, got a {type(args).__name__}")
+        if args.loss_type != "nll":
+            raise ValueError(f"loss_type must be nll with IFT, got {args.loss_type!r}")
+        if kwargs.get("compute_loss_func") is not None:
+            raise ValueError("compute_loss_func must be None with IFT: the loss is IFT's")
+        super().__init__(model, args=args, **kwargs)
+        if self.aux_loss_enabled:
+            raise ValueError("router_aux_loss_coef must be 0 with IFT: it has no load-balancing loss for experts")
+        if args.prediction == "lagged" and not isinstance(self.train_dataset, Dataset):
+            raise ValueError("prediction='lagged' needs a map-style data set: a streamed one has no second epoch")
+        add_residual_forward(self.model)
+        self._predictions = Predictions()
+        self._draws: tuple[int, torch.Generator | None] = (-1, None)  # of which step, from where
+
+    def lam(self) -> float:
+        """λ at the current step."""
+        args = self.args
+        return ift.lam_at(
+            self.state.global_step,
+            args.lam,
+            min_lam=args.min_lam,
+            warmup_steps=args.get_warmup_steps(self.state.max_steps),
+            jitter=args.lam_jitter,
+            seed=args.seed,
+        )
+
+    def compute_loss(
+        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """IFT's loss in training, SFT's in evaluation and where IFT is switched off (λ = 0, γ = 0, token average)."""
+        args = self.args
+        lam = self.lam()
+        plain = lam == 0 and args.gamma == 0 and args.loss_average == "token"
+        if plain or not self.model.training:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        residual = self._residual(lam, inputs["labels"])
+        outputs: ResidualOutput = model(**inputs, residual=residual)
+        if args.prediction == "lagged":
+            self._remember(outputs)
+        loss = self._ift_loss(outputs.log_probs, outputs.label_mask, inputs.get("position_ids"), num_items_in_batch)
+        self._log_ift(outputs, residual, inputs)
+        return (loss, outputs) if return_outputs else loss
+
+    def _residual(self, lam: float, labels: Tensor) -> Residual:
+        args = self.args
+        options: dict[str, Any] = {"top_k": args.prediction_top_k, "freeze_embedding": args.freeze_mixed_embedding}
+        if args.prediction == "lagged":
+            # Wrappers need the same calls on every rank: a rank that has to run pass 1 makes the others run it too.
+            known = self._example_ids is not None and self._predictions.know(self._example_ids)
+            unknown = self.accelerator.reduce(torch.tensor(int(not known), device=labels.device)).item()
+            if lam > 0 and not unknown:
+                options["predicted"] = self._predictions.recall(self._example_ids, labels[:, 1:] != -100)
+            return Residual(lam, **options)
+        if args.prediction == "sampled" and self._draws[0] != self.state.global_step:
+            generator = torch.Generator(labels.device)
+            generator.manual_seed(
+                (args.seed * 1_000_003 + self.state.global_step) * 4096 + self.accelerator.process_index
+            )
+            self._draws = (self.state.global_step, generator)  # goes on over the micro-batches of an update
+        return Residual(lam, args.prediction, generator=self._draws[1], **options)
+
+    def _remember(self, outputs: ResidualOutput) -> None:
+        """Keep what the model said: under the plain states if pass 1 ran, else under the mixed ones, for no cost."""
+        said = outputs.most_likely if outputs.predicted is None else outputs.predicted
+        whole: Any = self.accelerator
+        parts = (whole.pad_across_processes(part, dim=1) for part in (said, outputs.label_mask.long()))
+        ids, tokens, answer = whole.gather((self._example_ids, *parts))
+        self._predictions.store(ids, tokens, answer.bool())
+
+    def _ift_loss(self, log_probs: Tensor, mask: Tensor, position_ids: Tensor | None, num_items: Any) -> Tensor:
+        args = self.args
+        if position_ids is not None:
+            log_probs, mask = split_sequences(log_probs, mask, position_ids[:, 1:])
+        losses = ift.ift_loss(
+            log_probs,
+            mask,
+            args.gamma,
+            form=args.propagation,
+            source=args.propagation_source,
+            norm=args.propagation_norm,
+            side=args.propagation_side,
+        )
+        # Sequences count alike, or by their tokens; `num_items` counts them over the whole update.
+        tokens = mask.sum(-1)
+        counts = tokens > 0 if args.loss_average == "sequence" else tokens
+        loss = (losses * counts).sum() / torch.as_tensor(counts.sum() if num_items is None else num_items).clamp(min=1)
+        if args.average_tokens_across_devices and num_items is not None:
+            loss = loss * self.accelerator.num_processes  # DDP averages gradients, `num_items` counts all ranks' items
+        return loss
+
+    def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Any:
+        """Sequences with a label in the micro-batches of an update, where sequences count alike; else tokens."""
+        if self.args.loss_average == "token" or not batch_samples or "labels" not in batch_samples[0]:
+            return super()._get_num_items_in_batch(batch_samples, device)
+        count = torch.tensor(sum(sequences_with_labels(batch) for batch in batch_samples), device=device)
+        if self.args.average_tokens_across_devices:
+            count = self.accelerator.gather(count).sum()
+        return count
+
+    def _log_ift(self, outputs: ResidualOutput, residual: Residual, inputs: dict[str, Tensor]) -> None:
+        mask, labels = outputs.label_mask, inputs["labels"][:, 1:].to(outputs.label_mask.device)
+        mixed = outputs.log_probs.detach()
+        predicted = residual.predicted if outputs.predicted is None else outputs.predicted
+        predicted = outputs.most_likely if predicted is None else predicted  # λ = 0: one pass, over plain states
+        plain = mixed if residual.lam == 0 else outputs.plain_log_probs
+        totals = {
+            "mixed_loss": -mixed,
+            "prediction_accuracy": mask & (predicted.to(mask.device) == labels),
+            "entropy": outputs.entropy,
+            "mean_token_accuracy": mask & (outputs.most_likely == labels),
+        }
+        totals |= {} if plain is None else {"sft_loss": -plain}  # lagged predictions have no pass over plain states
+        seen = inputs["attention_mask"] if "attention_mask" in inputs else torch.ones_like(inputs["labels"])
+        sums = torch.stack([part.sum().float() for part in (seen.to(mask.device), mask, *totals.values())])
+        tokens, count, *sums = self.accelerator.gather(sums[None]).sum(0).tolist()
+        for name, total in zip(totals, sums, strict=True):
+            self._metrics["train"][name].append(total / max(count, 1))
+        self._metrics["train"]["lam"].append(residual.lam)
+        self._total_train_tokens += int(tokens)
+        self._metrics["train"]["num_tokens"] = [self._total_train_tokens]
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        if self.args.should_save:  # first: a checkpoint counts as whole once the trainer's state is there
+            folder = Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}"
+            self._predictions.save(folder / "predictions.safetensors")
+        super()._save_checkpoint(model, trial)
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
+        """TRL's training; a resumed one has the predictions of its checkpoint."""
+        checkpoint = resume_from_checkpoint
+        if checkpoint is True:
+            checkpoint = get_last_checkpoint(self.args.output_dir)
+        if checkpoint:
+            self._predictions.load(Path(checkpoint) / "predictions.safetensors")
+        return super().train(resume_from_checkpoint, *args, **kwargs)

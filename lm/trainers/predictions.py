@@ -1,0 +1,45 @@
+"""What the model last said of each example's answer tokens: IFT's predictions without a pass of their own."""
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+
+class Predictions:
+    """The token that the model last said in place of each answer token, by example."""
+
+    def __init__(self) -> None:
+        self.tokens: dict[int, Tensor] = {}
+
+    def know(self, ids: Tensor) -> bool:
+        """Whether every one of the examples has been seen."""
+        return all(i in self.tokens for i in ids.tolist())
+
+    def store(self, ids: Tensor, tokens: Tensor, answer: Tensor) -> None:
+        """Keep `tokens [batch, tokens]` where `answer` is set."""
+        rows = zip(ids.tolist(), tokens.to("cpu", torch.int32), answer.cpu(), strict=True)
+        self.tokens.update({i: row[mask] for i, row, mask in rows})
+
+    def recall(self, ids: Tensor, answer: Tensor) -> Tensor:
+        """What was stored, `[batch, tokens]`, 0 where `answer` is not set."""
+        said = torch.cat([self.tokens[i] for i in ids.tolist()]).long().to(answer.device)
+        return torch.zeros_like(answer, dtype=torch.long).masked_scatter(answer, said)
+
+    def save(self, file: Path) -> None:
+        """Write them as safetensors; nothing is left half-written."""
+        if self.tokens:
+            ids = torch.tensor(list(self.tokens))
+            lengths = torch.tensor([len(row) for row in self.tokens.values()])
+            file.parent.mkdir(parents=True, exist_ok=True)
+            parts = {"ids": ids, "lengths": lengths, "tokens": torch.cat(list(self.tokens.values()))}
+            save_file(parts, file.with_suffix(".part"))
+            file.with_suffix(".part").rename(file)
+
+    def load(self, file: Path) -> None:
+        """Read what `save` wrote; nothing if there is no such file."""
+        if file.exists():
+            parts = load_file(file)
+            rows = parts["tokens"].split(parts["lengths"].tolist())
+            self.tokens = dict(zip(parts["ids"].tolist(), rows, strict=True))

@@ -1,0 +1,100 @@
+import json
+
+import pandas as pd
+import pytest
+
+from common.parts import run_parts
+
+CALLS = []
+
+
+def part(value):
+    CALLS.append(value)
+    if value == "stop":
+        raise KeyboardInterrupt
+    return pd.DataFrame({"value": [value, value]})
+
+
+def parts(*values):
+    return {f"part-{i}": (part, (value,)) for i, value in enumerate(values)}
+
+
+@pytest.fixture(autouse=True)
+def no_calls():
+    CALLS.clear()
+
+
+def test_a_run_that_was_stopped_makes_only_what_is_missing(tmp_path):
+    folder = tmp_path / "runs"
+    with pytest.raises(KeyboardInterrupt):
+        run_parts(folder, {"size": 1}, parts(1, 2, "stop"), jobs=1)
+    kept = {path.name for path in (folder / "parts").iterdir()}
+    assert kept == {"part-0.parquet", "part-1.parquet"}
+    CALLS.clear()
+    runs = run_parts(folder, {"size": 1}, parts(1, 2, 3), jobs=1)
+    assert CALLS == [3]
+    assert runs["value"].tolist() == [1, 1, 2, 2, 3, 3]
+    assert runs["part"].tolist() == ["part-0"] * 2 + ["part-1"] * 2 + ["part-2"] * 2
+    assert {path.name for path in folder.iterdir()} == {"config.json", "runs.parquet"}
+    CALLS.clear()
+    assert run_parts(folder, {"size": 1}, parts(1, 2, 3), jobs=1).equals(runs)
+    assert not CALLS
+
+
+def test_two_processes_give_what_one_gives(tmp_path):
+    """Over a process pool, functions have to be importable: one of pandas' own."""
+    numbers = {f"p{i}": (pd.DataFrame, ({"x": [i]},)) for i in range(5)}
+    one, two = (run_parts(tmp_path / f"jobs-{jobs}", {}, numbers, jobs=jobs) for jobs in (1, 2))
+    assert one.equals(two)
+
+
+@pytest.mark.parametrize(
+    ("held", "message"),
+    [
+        ({"version": "0.0.1", "size": 1}, 'holds results of another version ("0.0.1"; now '),
+        ({"size": {"width": 1}}, 'holds results of another size ({"width": 1}; now 1)'),
+        ({"size": 2}, "holds results of another size (2; now 1)"),
+        ({"size": 1, "more": True}, "holds results of another more (true; now null)"),
+    ],
+)
+def test_results_of_another_version_or_setting_are_refused_by_name(held, message, tmp_path):
+    run_parts(tmp_path, {"size": 1}, parts(1), jobs=1)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, **held}))
+    with pytest.raises(ValueError) as error:
+        run_parts(tmp_path, {"size": 1}, parts(1), jobs=1)
+    assert message in str(error.value)
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path):
+    (tmp_path / "thesis.tex").write_text("")
+    with pytest.raises(ValueError, match="holds files of something else"):
+        run_parts(tmp_path, {}, parts(1), jobs=1)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="cannot be written"):
+        run_parts(tmp_path / "file" / "runs", {}, parts(1), jobs=1)
+    (tmp_path / "list").mkdir()
+    (tmp_path / "list" / "config.json").write_text("[]")
+    with pytest.raises(ValueError, match="is not this project's"):
+        run_parts(tmp_path / "list", {}, parts(1), jobs=1)
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "config.json").write_text("{")
+    with pytest.raises(ValueError, match="that cannot be read"):
+        run_parts(tmp_path / "broken", {}, parts(1), jobs=1)
+
+
+def test_what_a_kill_leaves_is_gone_over_and_a_broken_file_is_named(tmp_path):
+    (tmp_path / ".config.json.part").write_text("{")
+    runs = run_parts(tmp_path, {"size": 1}, parts(1), jobs=1)
+    assert json.loads((tmp_path / "config.json").read_text())["made_with"]["torch"]
+    (tmp_path / "runs.parquet").write_bytes(b"PAR1")
+    with pytest.raises(ValueError, match=r"runs\.parquet' cannot be read: delete it"):
+        run_parts(tmp_path, {"size": 1}, parts(1), jobs=1)
+    (tmp_path / "runs.parquet").unlink()
+    assert run_parts(tmp_path, {"size": 1}, parts(1), jobs=1).equals(runs)
+
+
+def test_of_nested_settings_the_one_that_differs_is_named(tmp_path):
+    run_parts(tmp_path, {"task": {"name": "a" * 80, "shots": 0}}, parts(1), jobs=1)
+    with pytest.raises(ValueError, match=r"another task\.shots \(0; now 5\)"):
+        run_parts(tmp_path, {"task": {"name": "a" * 80, "shots": 5}}, parts(1), jobs=1)

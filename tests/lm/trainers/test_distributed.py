@@ -1,0 +1,81 @@
+"""Two processes on CPU give what one gives: DDP through the command and accelerate, FSDP2 on the same forward."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
+
+import ift
+from lm.trainers.forward import Residual, add_residual_forward
+
+ROOT = Path(__file__).parents[3]
+TWO = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+WORKER = Path(__file__).with_name("fsdp2_worker.py")
+
+
+def call(*command):
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+@pytest.mark.parametrize("options", [["--prediction", "lagged", "--max-steps", "12"], ["--max-steps", "5"]])
+def test_two_ddp_processes_equal_one(saved_model, jsonl, tmp_path, options):
+    """12 updates of 8 are more than one epoch of 64: lagged predictions travel between the processes."""
+    command = ["-m", "lm.train", "--model", str(saved_model), "--dataset", str(jsonl), "--max-length", "64",
+               "--max-prompt-length", "32", "--batch-size", "8", "--learning-rate", "1e-3", "--logging-steps", "1",
+               "--lam", "0.5", "--chat-template", "none", "--optim", "sgd", *options]  # fmt: skip
+    one, two = tmp_path / "one", tmp_path / "two"
+    call(sys.executable, *command, "--output-dir", str(one))
+    call(
+        *TWO, *command, "--per-device-train-batch-size", "4", "--output-dir", str(two),
+    )  # fmt: skip
+    for name in ("loss", "prediction_accuracy", "num_tokens"):
+        assert logged(one, name) == pytest.approx(logged(two, name), rel=1e-5, abs=1e-6)
+    weights = [load_file(folder / "model" / "model.safetensors") for folder in (one, two)]
+    for name, value in weights[0].items():
+        torch.testing.assert_close(weights[1][name], value, rtol=0, atol=1e-5)
+
+
+def logged(folder, name):
+    rows = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return [row[name] for row in rows if name in row and "train_runtime" not in row]
+
+
+def test_two_fsdp2_processes_equal_one(saved_model, tmp_path):
+    batches = {}
+    generator = torch.Generator().manual_seed(0)
+    for step in range(5):
+        ids = torch.randint(3, 40, (8, 12), generator=generator)
+        labels = ids.clone()
+        labels[:, :5] = -100
+        batches |= {f"{step}.input_ids": ids, f"{step}.labels": labels, f"{step}.attention_mask": torch.ones_like(ids)}
+    save_file(batches, tmp_path / "batches.safetensors")
+    call(
+        *TWO, str(WORKER), str(saved_model), str(tmp_path / "batches.safetensors"), str(tmp_path / "two.safetensors"),
+    )  # fmt: skip
+    model = AutoModelForCausalLM.from_pretrained(saved_model)
+    add_residual_forward(model)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+    losses = []
+    for step in range(5):
+        batch = {name: batches[f"{step}.{name}"] for name in ("input_ids", "labels", "attention_mask")}
+        outputs = model(**batch, residual=Residual(0.5))
+        loss = ift.ift_loss(outputs.log_probs, outputs.label_mask, 0.95).mean()
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.detach())
+    found = load_file(tmp_path / "two.safetensors")
+    start = AutoModelForCausalLM.from_pretrained(saved_model)
+    assert (model.lm_head.weight - start.lm_head.weight).abs().max() > 0.01
+    torch.testing.assert_close(found.pop("losses"), torch.stack(losses), rtol=0, atol=1e-5)
+    for name, weight in model.state_dict().items():
+        torch.testing.assert_close(found[name], weight, rtol=0, atol=1e-5)

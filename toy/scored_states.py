@@ -1,0 +1,69 @@
+"""Which states a method's loss looks at, and which moves it makes likelier or less likely there."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from toy.lake import Lake
+from toy.objectives import Negatives, Rollouts, draw, mixed_states
+from toy.settings import Settings
+from toy.stages import Problem, make_task, start_policies
+from toy.trajectories import Trajectories
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """Shares of the steps that a method's loss scores at its first update, all seeds together.
+
+    Attributes:
+        states: share of each cell, `[cells]`, sums to 1. A mixed state counts for the cells that it is mixed of.
+        raised: the part whose move the update makes likelier, by cell and move, `[cells, 4]`.
+        lowered: the part whose move it makes less likely; with `raised` it sums to `states`.
+    """
+
+    states: np.ndarray
+    raised: np.ndarray
+    lowered: np.ndarray
+
+
+def scored_states(lake: Lake, method: str, settings: Settings | None = None) -> Scored:
+    """What a method scores on a lake, before its first update.
+
+    Targets are raised; negatives of pairs are lowered; of PPO's own episodes, the steps whose advantage is above 0 are
+    raised and the others lowered. Pairs that are no pairs, as the negative equals the target, have no terms; in ORPO
+    their target has.
+    """
+    problem = Problem.of(lake, settings or Settings())
+    seeds = range(problem.settings.seed, problem.settings.seed + problem.settings.seeds)
+    start, _ = start_policies(problem, seeds)
+    task = make_task(problem, start, seeds)
+    drawn = draw(method, start, task)
+    targets = task.targets
+    states = one_hot(targets.cells, len(problem.live)).to(problem.optimum.dtype).expand(len(seeds), -1, -1, -1)
+    if method == "ift":
+        states = mixed_states(start, task)
+    if isinstance(drawn, Rollouts):
+        signs = (drawn.advantages > 0, drawn.advantages < 0)
+        raised, lowered = (_counts(drawn.walks, drawn.walks.mask & part, problem) for part in signs)
+    else:
+        # Each pair is a term of its own: a target counts as often as it has a negative.
+        weight = torch.ones(states.shape[:2], dtype=states.dtype, device=states.device)
+        lowered = torch.zeros_like(problem.optimum)
+        if isinstance(drawn, Negatives):
+            pairs = drawn.differs.view(len(seeds), states.shape[1], -1)
+            weight = (torch.ones_like(pairs) if method == "orpo" else pairs).sum(-1).to(states.dtype)
+            lowered = _counts(drawn.walks, drawn.walks.mask & drawn.differs.unsqueeze(-1), problem)
+        moves = one_hot(targets.actions, 4).to(states.dtype)
+        raised = torch.einsum("rn,nt,rntc,nta->ca", weight, targets.mask.to(states.dtype), states, moves)
+    total = (raised.sum() + lowered.sum()).clamp(min=1e-12)  # PPO without any success scores nothing
+    up_share, down_share = ((part / total).cpu().numpy() for part in (raised, lowered))
+    return Scored((up_share + down_share).sum(1), up_share, down_share)
+
+
+def _counts(walks: Trajectories, mask: Tensor, problem: Problem) -> Tensor:
+    """How often each move is made in each cell where the mask is set, `[cells, 4]`."""
+    index = (walks.cells * 4 + walks.actions)[mask]
+    return torch.bincount(index, minlength=problem.optimum.numel()).view(problem.optimum.shape).to(problem.optimum)

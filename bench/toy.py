@@ -30,7 +30,7 @@ from toy.stages import Problem, fine_tune, start_policies
 def training(quick: bool) -> Row:
     """SFT runs per second: 1,024 at once against one after another in plain PyTorch; width 64, Adam, 200 updates."""
     settings = Settings(steps=200, dtype="float32")
-    problem = Problem.of(Lake.make("4x4"), settings)  # its optimal walk has 6 steps
+    problem = Problem.of(Lake.make("4x4"), settings)  # its optimal trajectory has 6 steps
     runs = block_runs(problem.lake, settings)  # 1,024: one block
     start, _ = start_policies(problem, range(runs))
     cells, actions = (torch.tensor(part) for part in zip(*problem.targets[0], strict=True))

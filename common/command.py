@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import tyro
@@ -26,9 +26,30 @@ class FailedError(RuntimeError):
     """The input was right, and the work went wrong all the same: one line, exit code 1."""
 
 
-def parse(options: Any, prog: str, description: str | None, **more: Any) -> Any:
-    """The options of a command line, as a value of the type `options`; group names are left out of the flags."""
-    return tyro.cli(options, prog=prog, description=description, config=(tyro.conf.OmitArgPrefixes,), **more)
+def parse(
+    options: Any,
+    prog: str,
+    description: str | None,
+    *,
+    arguments: Sequence[str] | None = None,
+    default: Any = None,
+    renamed: Mapping[str, str] | None = None,
+) -> Any:
+    """The options of a command line, as a value of the type `options`; group names are left out of the flags.
+
+    `arguments` are those of the process if they are not given. `default` is what holds where nothing is given.
+    `renamed` maps former spellings of flags to today's: they work for one version, and a note says so.
+    """
+    words = []
+    for word in sys.argv[1:] if arguments is None else arguments:
+        flag, equals, value = word.partition("=")
+        new = (renamed or {}).get(flag.replace("_", "-"))
+        if new is not None:
+            print(f"note: {flag} is called {new} now; the old name goes with the next version", file=sys.stderr)
+        words.append(f"{new}{equals}{value}" if new else word)
+    more = {} if default is None else {"default": default}
+    config = (tyro.conf.OmitArgPrefixes,)
+    return tyro.cli(options, prog=prog, description=description, args=words, config=config, **more)
 
 
 def main(command: Callable[[], None], stopped: str = "interrupted") -> None:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from common.folders import package_version, reading, refuse_other
 from figures.style import PAGE, paper, save
 from toy import Lake, Settings, align, results
-from toy.picture import COLOURS, draw_cells, draw_errors, draw_lake, draw_walk
+from toy.picture import colour_of, draw_cells, draw_errors, draw_lake, draw_trajectory
 
 METHODS = ("sft", "ift", "orpo", "dpo", "ppo")
 FIRST_SEED = 20_000  # seeds that nothing was chosen on
@@ -62,7 +62,7 @@ def _draw(
     panels = lakes.subplots(2, 4).ravel()
     _draw_trajectories(panels[0], lake, summary)
     for axes, name in zip(panels[1:], ("start", *METHODS, "optimum"), strict=True):
-        draw_lake(axes, lake, policies[name], visits[name], name, COLOURS[name])
+        draw_lake(axes, lake, policies[name], visits[name], name, colour_of(name))
         axes.set_title(axes.get_title(), fontsize=8)
     lakes.supxlabel("arrow: probability of the move · blue: probability that an episode visits the cell", fontsize=7)
     grid = numbers.subplots(2, 2, width_ratios=(1, 1.4))
@@ -77,15 +77,15 @@ def _draw(
 
 def _draw_trajectories(axes: Axes, lake: Lake, summary: dict[str, Any]) -> None:
     draw_cells(axes, lake, np.zeros(len(lake.next_cell)))
-    draw_walk(axes, lake, summary["optimal_walks"][0], "#000000", "-", 0.12, "optimal")
-    draw_walk(axes, lake, summary["suboptimal_walks"][0], "#6b6b6b", "--", -0.12, "sub-optimal")
-    axes.set_title("two walks: —— optimal, – – not", fontsize=7.5)
+    draw_trajectory(axes, lake, summary["optimal_walks"][0], "#000000", "-", 0.12, "optimal")
+    draw_trajectory(axes, lake, summary["suboptimal_walks"][0], "#6b6b6b", "--", -0.12, "sub-optimal")
+    axes.set_title("two trajectories: —— optimal, – – not", fontsize=7.5)
 
 
 def _draw_curves(axes: Axes, curves: pd.DataFrame, metric: str, label: str) -> None:
     for i, method in enumerate(METHODS):
         means = curves[curves["method"] == method].groupby("step")[metric].mean()
-        axes.plot(means.index, 1000 * means, color=COLOURS[method], label=method, marker="os^Dv"[i], markevery=4, ms=3)
+        axes.plot(means.index, 1000 * means, color=colour_of(method), label=method, marker="os^Dv"[i], markevery=4, ms=3)
     axes.set_xlabel("update")
     axes.set_ylabel(label)
     axes.set_ylim(bottom=0)

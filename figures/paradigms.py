@@ -11,7 +11,7 @@ from experiments.costs import SETTING, measured_costs
 from figures.style import PAGE, paper, save
 from ift import METHODS
 from toy import Lake, Settings, scored_states
-from toy.picture import COLOURS, draw_cells, draw_moves
+from toy.picture import colour_of, draw_cells, draw_moves
 
 SHOWN = {
     "sft": "states of targets",
@@ -53,7 +53,7 @@ def _draw(lake: Lake, tables: dict[str, np.ndarray], costs: dict[str, Any]) -> F
         for kind, colour in (("lowered", "#aa3377"), ("raised", "#1a1a1a")):
             share = tables[f"{method}_{kind}"]
             draw_moves(axes, lake, np.sqrt(share / share.sum()) if share.any() else share, colour, width=0.016)
-        axes.set_title(method.upper(), fontsize=8, color=COLOURS[method], fontweight="bold")
+        axes.set_title(method.upper(), fontsize=8, color=colour_of(method), fontweight="bold")
         scored = what if "\n" in what else f"{what}\n"
         text = "\n".join((scored, "", *needs(method), "", *_cost_lines(method, costs)))
         axes.set_xlabel(text, fontsize=6, linespacing=1.35)
@@ -100,7 +100,7 @@ def _caption(lake: Lake, settings: Settings, tables: dict[str, np.ndarray], cost
         f"Lake {'/'.join(lake.rows)}, start policy {settings.start}, {settings.seeds} seeds from {settings.seed}, λ "
         f"{settings.lam} with the {settings.prediction} prediction, {settings.negatives_per_step} negatives from the "
         f"policy and {settings.rollouts} episodes of PPO per update. Arrows: the square root of a move's share of the "
-        f"scored steps. Share of them in cells off the target walk: {aside}. Time of an update and peak memory of a "
+        f"scored steps. Share of them in cells off the target trajectory: {aside}. Time of an update and peak memory of a "
         f"process (PPO: a batch of episodes serves {settings.epochs} updates), by `python bench/methods.py`: "
         f"{measured or 'not measured'}. {SETTING} Made by `python -m figures paradigms`."
     )

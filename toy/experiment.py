@@ -7,14 +7,14 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ift import method_names
 from toy import metrics
 from toy.lake import Lake
 from toy.planning import Plan, visit_probability
 from toy.policy import Policy, cell_log_probs, parameter_mse
-from toy.settings import Settings
+from toy.settings import Settings, SharedSettings
 from toy.stages import FineTuned, Problem, fine_tune, optimal_policies, start_policies
-from toy.trajectories import Walk
+from toy.trajectories import Trajectory
+from toy.trials import Trial, named_trials
 
 CURVE_POINTS = 20  # of a learning curve
 BLOCK_WEIGHTS = 2**20  # first-layer weights trained as one set of tensors: many runs, but few enough for the cache
@@ -31,7 +31,7 @@ class Result:
         policies: the mean policy over seeds of `start`, each method and `optimum`, `[cells, 4]`.
         visits: probability that an episode of those policies enters a cell, mean over seeds, `[cells]`.
         first_policies: each method's policy of the first seed, `[cells, 4]`.
-        targets, suboptimal: the walks that methods learned from, one per start cell (None: the lake has none).
+        targets, suboptimal: the trajectories that methods learned from, one per start cell (None: the lake has none).
         plan: the optimum.
         optimum: every metric but `parameter_mse` for the optimal policy itself.
         curves: `policy_mse` and `parameter_mse` per `method`, `seed` and `step`, at about 20 steps of the training.
@@ -44,8 +44,8 @@ class Result:
     policies: dict[str, np.ndarray]
     visits: dict[str, np.ndarray]
     first_policies: dict[str, np.ndarray]
-    targets: list[Walk]
-    suboptimal: list[Walk | None]
+    targets: list[Trajectory]
+    suboptimal: list[Trajectory | None]
     plan: Plan
     optimum: dict[str, float]
     curves: pd.DataFrame
@@ -65,16 +65,17 @@ def align(
 
     Raises:
         ValueError: an unknown method, a lake of more than 1024 cells, rewards under which the optimum never reaches a
-            goal, or settings that ask for a sub-optimal walk on a lake that has none.
+            goal, or settings that ask for a sub-optimal trajectory on a lake that has none.
     """
-    names = ("start", *method_names(methods))
     settings = settings or Settings()
-    problem = Problem.of(lake, settings)
+    trials = named_trials(methods, settings)
+    problems = {name: Problem.of(lake, trial.settings.shared()) for name, trial in trials.items()}
+    problem, names = next(iter(problems.values())), ("start", *trials)
     seeds = range(settings.seed, settings.seed + settings.seeds)
     frames: dict[str, list[pd.DataFrame]] = {name: [] for name in names}
     tables: dict[str, list[np.ndarray]] = {name: [] for name in names}
     curves: list[pd.DataFrame] = []
-    runs = block_runs(lake, settings)
+    runs = block_runs(lake, problem.settings)
     stages = -(-len(seeds) // runs) * (len(names) + 1)  # per block: starts, optima, each method
     stage = 0
     for first in range(0, len(seeds), runs):
@@ -92,10 +93,10 @@ def align(
                 def tell(share: float, name: str = name, stage: int = stage) -> None:
                     progress(name, (stage + share) / stages)
 
-                tuned, points = _fine_tune_with_curve(problem, name, start, block, optimum, tell)
-                curves.append(points)
+                tuned, points = _fine_tune_with_curve(problems[name], trials[name], start, block, optimum, tell)
+                curves.append(points.assign(method=name))
                 stage += 1
-            rows, log_probs = scored(problem, tuned, optimum)
+            rows, log_probs = score_runs(problem, tuned, optimum)
             frames[name].append(pd.DataFrame({"method": name, "seed": list(block), **rows}))
             tables[name].append(np.exp(log_probs))
     progress("done", 1.0)
@@ -107,12 +108,12 @@ def align(
     )
 
 
-def block_runs(lake: Lake, settings: Settings) -> int:
+def block_runs(lake: Lake, settings: SharedSettings) -> int:
     """How many runs are trained side by side."""
     return max(1, BLOCK_WEIGHTS // (len(lake.next_cell) * settings.width))
 
 
-def scored(problem: Problem, tuned: FineTuned, optimum: Policy) -> tuple[dict[str, np.ndarray], np.ndarray]:
+def score_runs(problem: Problem, tuned: FineTuned, optimum: Policy) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """A run's columns of `Result.runs`, `[runs]` each, and its log π(a | s) `[runs, cells, 4]`."""
     log_probs = cell_log_probs(tuned.policy).double().cpu().numpy()
     columns = {
@@ -125,7 +126,7 @@ def scored(problem: Problem, tuned: FineTuned, optimum: Policy) -> tuple[dict[st
 
 
 def _fine_tune_with_curve(
-    problem: Problem, method: str, start: Policy, seeds: range, optimum: Policy, tell: Callable[[float], None]
+    problem: Problem, trial: Trial, start: Policy, seeds: range, optimum: Policy, tell: Callable[[float], None]
 ) -> tuple[FineTuned, pd.DataFrame]:
     """The trained policies, and every run's distances at about `CURVE_POINTS` steps; `tell` hears the share done."""
     points, steps = [], problem.settings.steps
@@ -135,14 +136,15 @@ def _fine_tune_with_curve(
         error = (cell_log_probs(policy).exp() - problem.optimum)[:, problem.live].square().mean((1, 2))
         distances = {"policy_mse": error, "parameter_mse": parameter_mse(policy, optimum)}
         columns = {metric: values.double().cpu().numpy() for metric, values in distances.items()}
-        points.append(pd.DataFrame({"method": method, "seed": list(seeds), "step": step, **columns}))
+        points.append(pd.DataFrame({"method": trial.method, "seed": list(seeds), "step": step, **columns}))
 
     def on_step(step: int, policy: Policy) -> None:
         tell(step / steps)
         if step % max(1, steps // CURVE_POINTS) == 0:
             measure(step, policy)
 
-    tuned = fine_tune(problem, method, start, seeds, on_step)
+    method = trial.value
+    tuned = fine_tune(problem, method, trial.settings.numbers_of(method), start, seeds, on_step)
     measure(steps, tuned.policy)
     return tuned, pd.concat(points, ignore_index=True)
 
@@ -175,6 +177,6 @@ def _result(
 
 
 def _residual_idle(problem: Problem, start: np.ndarray) -> bool:
-    steps = np.array([step for walk in problem.targets for step in walk[:-1]], dtype=int).reshape(-1, 2)
+    steps = np.array([step for trajectory in problem.targets for step in trajectory[:-1]], dtype=int).reshape(-1, 2)
     says_target = start[:, steps[:, 0]].argmax(-1) == steps[:, 1]
     return problem.settings.prediction == "greedy" and not problem.lake.slippery and bool(says_target.all())

@@ -1,44 +1,56 @@
 """Fine-tune policies on Frozen Lake and measure how close each method comes to the policy known to be optimal.
 
+Without `--protocol` the experiment is the paper's. `ift` alone is shown beside `ift:lam=0` and `sft`, so that one sees
+what each of its parts adds.
+
 Examples:
   python -m toy.frozenlake --method ift
   python -m toy.frozenlake --method sft ift dpo orpo --seeds 100 --lam 0.3 --prediction expected
+  python -m toy.frozenlake --method ift:lam=0 ift:lam=0.5 --protocol adam
   python -m toy.frozenlake --method all --map 8x8 --slippery --out results/slippery
 """
 
+import argparse
 import sys
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
-import numpy as np
-import pandas as pd
 import tyro
-from rich import box
-from rich.columns import Columns
 from rich.console import Console
-from rich.panel import Panel
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
-from ift import method_names
-from toy import results
-from toy.experiment import Result, align
-from toy.lake import Lake
-from toy.picture import lake_text
-from toy.settings import IFTOptions, PairOptions, PPOOptions, RunOptions, Settings, StartOptions, TrainingOptions
+from common.command import main as command_main
+from common.command import parse, progress_bar
+from ift import METHODS
+from toy.protocols import PROTOCOLS, protocol
+from toy.settings import (
+    IFTOptions,
+    NumberOptions,
+    PairOptions,
+    PPOOptions,
+    RunOptions,
+    Settings,
+    StartOptions,
+    TrainingOptions,
+)
+from toy.trials import named_trials
 
-_ZERO = {"mean": 0.0}
-_ALL_PAIRS_UP_TO = 6  # the start and five methods; beyond, only the first method's differences are printed
+_PROG = "python -m toy.frozenlake"
+_RENAMED = {"--propagation": "--form"}
+_IFT_ALONE = ("ift", "ift:lam=0", "sft")  # what is shown for `--method ift`: IFT without either of its parts beside it
+_METHOD_HELP = (
+    f"One or more of {', '.join(METHODS)}, or all. A method with a setting changed is METHOD:NAME=VALUE, as ift:lam=0."
+)
 
 
 @dataclass(frozen=True)
 class Output:
     """What to run and where the results go."""
 
-    method: tuple[str, ...] = ("ift",)
-    """One or more of sft, ift, dft, dpo, ipo, orpo, kto, simpo, ppo; or all."""
+    method: Annotated[tuple[str, ...], tyro.conf.arg(help=_METHOD_HELP)] = ("ift",)
+    protocol: str = "paper"
+    """Settings that the other options change; list describes each."""
     out: Path | None = None
     """Folder for config.json, runs.parquet, summary.json, picture.png; results/MAP-METHODS-DIGEST if not given."""
     overwrite: tyro.conf.FlagCreatePairsOff[bool] = False
@@ -65,137 +77,82 @@ class LakeOptions:
 class Command:
     """Options by group; `Settings` holds those that `toy.align` takes."""
 
-    output: Output
-    lake: LakeOptions
-    runs: RunOptions
-    start: StartOptions
-    training: TrainingOptions
-    ift: IFTOptions
-    pairs: PairOptions
-    ppo: PPOOptions
+    output: Output = field(default_factory=Output)
+    lake: LakeOptions = field(default_factory=LakeOptions)
+    runs: RunOptions = field(default_factory=RunOptions)
+    start: StartOptions = field(default_factory=StartOptions)
+    training: TrainingOptions = field(default_factory=TrainingOptions)
+    numbers: NumberOptions = field(default_factory=NumberOptions)
+    ift: IFTOptions = field(default_factory=IFTOptions)
+    pairs: PairOptions = field(default_factory=PairOptions)
+    ppo: PPOOptions = field(default_factory=PPOOptions)
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Command":
+        """The command whose options say what the settings say."""
+        groups = {name: type(group) for name, group in vars(cls()).items() if name not in ("output", "lake")}
+        options = {
+            name: kind(**{f.name: getattr(settings, f.name) for f in fields(kind)}) for name, kind in groups.items()
+        }
+        return cls(**options)
 
     def settings(self) -> Settings:
-        groups = (self.runs, self.start, self.training, self.ift, self.pairs, self.ppo)
-        return Settings(**{name: value for group in groups for name, value in vars(group).items()})
+        """The settings: numbers of single methods are added to the protocol's, and the later ones count."""
+        groups = [group for name, group in vars(self).items() if name not in ("output", "lake")]
+        given = {name: value for group in groups for name, value in vars(group).items()}
+        of_protocol = protocol(self.output.protocol).numbers
+        return Settings(**{**given, "numbers": tuple(dict.fromkeys((*of_protocol, *given["numbers"])))})
+
+
+def parse_command(arguments: list[str]) -> Command:
+    """The command of a line of arguments, on top of the protocol that it names; raises `ValueError` for a bad one."""
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    first.add_argument("--protocol", nargs="?", default=Output.protocol)
+    named = first.parse_known_args(arguments)[0].protocol or "list"
+    if named == "list":
+        for each in PROTOCOLS.values():
+            print(f"{each.name}: {each.summary} Source: {each.source}.")
+        sys.exit(0)
+    default = Command.of(protocol(named))
+    default = replace(default, output=replace(default.output, protocol=named))
+    return parse(Command, _PROG, __doc__, arguments=arguments, default=default, renamed=_RENAMED)
 
 
 def run(command: Command, console: Console) -> None:
-    """The whole command: check, train with a progress bar, write the files, print what was found."""
-    methods, settings = method_names(command.output.method), command.settings()
+    """The whole command: check, train with a progress bar, write the files, print what came out."""
+    methods, settings = command.output.method, command.settings()
+    methods = _IFT_ALONE if methods == ("ift",) else tuple(named_trials(methods, settings))
+    from toy import results
+    from toy.experiment import align
+    from toy.lake import Lake
+    from toy.report import show
+
     lake = Lake.make(
         command.lake.map,
         slippery=command.lake.slippery,
         success_rate=command.lake.success_rate,
         reward_schedule=command.lake.rewards,
     )
-    config = results.describe(lake, methods, settings)
+    config = results.describe(lake, methods, settings, command.output.protocol)
     folder = command.output.out or results.default_folder(config, command.lake.map)
     results.check_folder(folder, config, command.output.overwrite)
-    columns = (TextColumn("{task.description:<32}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"))
-    with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as bar:
+    with progress_bar(console) as bar:
         task = bar.add_task("", total=1.0)
         result = align(lake, methods, settings, lambda doing, done: bar.update(task, description=doing, completed=done))
         bar.update(task, description="writing files and picture")
-        found = results.summary(result)
-        written = results.save(result, found, lake, settings, folder, render=command.output.render)
-    show(result, found, lake, settings, console)
+        summary = results.summary(result)
+        written = results.save(result, summary, config, lake, settings, folder, render=command.output.render)
+    show(result, summary, lake, settings.seeds, console)
     console.print(f"\nWritten to [bold]{folder}[/bold]: {', '.join(path.name for path in written)}")
 
 
-def show(result: Result, found: dict[str, Any], lake: Lake, settings: Settings, console: Console) -> None:
-    """Print the policies as arrows, the table of metrics, and the differences paired by seed."""
-    console.print(
-        Columns(
-            Panel(lake_text(lake, policy, result.plan.policy), title=name, expand=False)
-            for name, policy in result.policies.items()
-        )
-    )
-    console.print(
-        "[dim]greedy move of the mean policy, one of several that tie; red: one that the optimum never makes[/dim]\n"
-    )
-    console.print(f"[bold]Distance to the optimum[/bold], mean of {settings.seeds} seeds ± half the 95 % interval")
-    console.print(metrics_table(found))
-    if found["paired_differences"]:
-        bold = "; bold: clearly" if console.is_terminal else ""
-        console.print(f"[bold]First minus second[/bold], paired by seed (below 0: the first is closer{bold})")
-        console.print(differences_table(found))
-    if len(found["methods"]) > _ALL_PAIRS_UP_TO:
-        console.print("[dim]only the first method's differences are shown; all are in summary.json[/dim]")
-    if "ift" in found["methods"] and result.residual_idle:
-        console.print(
-            "[dim]λ had nothing to mix: the start policies' greedy moves are the target's, so the predicted cells are "
-            "the target cells. Try --prediction expected, or a start that prefers other moves.[/dim]"
-        )
-    stopped = pd.concat([result.start, result.runs]).query("stopped_at_step >= 0")
-    for method, runs in stopped.groupby("method", sort=False):
-        named = ", ".join(f"seed {row.seed} at step {row.stopped_at_step}" for row in runs.head(8).itertuples())
-        console.print(
-            f"[yellow]warning[/yellow] {method}: {len(runs)} of {settings.seeds} runs no longer finite and stopped, "
-            f"their metrics are empty and left out of the means: {named}{', …' if len(runs) > 8 else ''}"
-        )
-
-
-def metrics_table(found: dict[str, Any]) -> Table:
-    """One row for the start, each method and the optimum."""
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column("method")
-    for head in ("parameters\nMSE ×10⁻³", "policy\nMSE ×10⁻³", "KL\nnats", "\nsuccess", "value\ngap"):
-        table.add_column(head, justify="right")
-    for head in ("agree-\nment", "cells\nvisited"):
-        table.add_column(head, justify="right")
-    for name, metrics in {**found["methods"], "optimum": found["optimum"]["metrics"]}.items():
-        mean = {metric: value["mean"] for metric, value in metrics.items()}
-        table.add_row(
-            name,
-            _thousandths(metrics.get("parameter_mse", _ZERO)),
-            _thousandths(metrics["policy_mse"]),
-            *(f"{round(mean[metric], 3) + 0:.3f}" for metric in ("policy_kl", "success", "value_gap")),
-            *(f"{mean[metric]:.2f}" for metric in ("agreement", "cells_visited")),
-            style="dim" if name in ("start", "optimum") else None,
-        )
-    return table
-
-
-def differences_table(found: dict[str, Any]) -> Table:
-    """MSE differences between methods, paired by seed; those whose interval leaves out 0 in bold."""
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for head in ("first", "second"):
-        table.add_column(head)
-    for head in ("parameters\nMSE ×10⁻³", "policy\nMSE ×10⁻³"):
-        table.add_column(head, justify="right")
-    rows: dict[tuple[str, str], list[str]] = {}
-    first_method = found["paired_differences"][0]["first"]
-    for row in found["paired_differences"]:
-        if len(found["methods"]) > _ALL_PAIRS_UP_TO and row["first"] != first_method:
-            continue
-        shown = _thousandths(row)
-        clear = row["low"] > 0 or row["high"] < 0
-        rows.setdefault((row["first"], row["second"]), []).append(f"[bold]{shown}[/bold]" if clear else shown)
-    for names, shown_metrics in rows.items():
-        table.add_row(*names, *shown_metrics)
-    return table
-
-
-def _thousandths(interval: dict[str, float]) -> str:
-    mean, low, high = (1000 * interval.get(key, np.nan) for key in ("mean", "low", "high"))
-    return f"{mean:.2f}" if np.isnan(low) else f"{mean:.2f} ±{(high - low) / 2:.2f}"
-
-
 def main() -> None:
-    """Parse, run, and turn bad input into one line and exit code 2."""
-    command = tyro.cli(
-        Command, prog="python -m toy.frozenlake", description=__doc__, config=(tyro.conf.OmitArgPrefixes,)
-    )
+    """Parse, run, and end as all commands do."""
     console = Console(soft_wrap=False)
     warnings.showwarning = lambda message, *_, **__: console.print(f"[yellow]warning[/yellow] {message}")
-    try:
-        run(command, console)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("interrupted: results are written whole or not at all", file=sys.stderr)
-        sys.exit(130)
+    command_main(
+        lambda: run(parse_command(sys.argv[1:]), console), "interrupted: results are written whole or not at all"
+    )
 
 
 if __name__ == "__main__":

@@ -1,11 +1,13 @@
-"""The methods on a lake: the whole of a method is one function from policies to one loss per run, through `ift`.
+"""What a method's loss is fed with on a lake, by what it learns from: targets, pairs or its own episodes.
 
-Each takes the current policies, the `Task` and what was drawn for this update, and returns `[runs]`. Targets are walks
-`[targets, steps]` that all runs share; drawn walks are `[runs, walks, steps]`.
+An objective takes the current policies, the `Task` and what was drawn for this update, and returns `[runs]`. Targets
+are trajectories `[targets, steps]` that all runs share; drawn ones are `[runs, trajectories, steps]`. The losses are
+the core's, `ift.METHODS`.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,41 +17,42 @@ from torch.nn.functional import one_hot, pad
 import ift
 from toy.policy import Policy, cell_log_probs, state_log_probs
 from toy.rollout import Dynamics, Episodes, simulate
-from toy.settings import Settings
+from toy.settings import SharedSettings
 from toy.trajectories import Trajectories
-
-PER_RUN = ("lam", "gamma", "beta", "label_smoothing", "margin", "clip")  # numbers that may differ between runs
 
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """What a method may learn from: the target walks, and the lake to sample others from."""
+    """What a method may learn from: the target trajectories, and the lake to sample others from."""
 
-    settings: Settings
+    method: ift.Method
+    numbers: Mapping[str, float | Tensor]  # of the method: one for all runs, or `[runs]` where they differ
+    settings: SharedSettings
     dynamics: Dynamics
     targets: Trajectories  # tensors [targets, steps]
-    suboptimal: Trajectories | None  # tensors, one walk per target
+    suboptimal: Trajectories | None  # tensors, one trajectory per target
     start_log_probs: Tensor  # of the start policy, the reference, [runs, cells, 4]
     generators: list[np.random.Generator]  # one per run
     horizon: int
-    mixed: Mapping[str, Tensor] = field(default_factory=dict)  # those of `PER_RUN` that differ between runs, [runs]
 
-    def hyper(self, name: str, dims: int) -> float | Tensor:
-        """The settings' number, or where runs differ one per run, shaped to broadcast against `[runs, ...]`."""
-        if name in self.mixed:
-            return self.mixed[name].view(-1, *[1] * (dims - 1))
-        return getattr(self.settings, name)
+    def number(self, name: str, dims: int) -> float | Tensor:
+        """A number of the method; where runs differ one per run, shaped to broadcast against `[runs, ...]`."""
+        value = self.numbers[name]
+        return value.view(-1, *[1] * (dims - 1)) if isinstance(value, Tensor) else value
 
-    def beta(self, method: str) -> float | Tensor:
-        """β of a method, to broadcast against `[runs, pairs]`."""
-        return self.hyper("beta", 2) if "beta" in self.mixed else self.settings.beta_of(method)
+    def loss_options(self, dims: int) -> dict[str, Any]:
+        """What the method's loss takes beside log-probabilities `[runs, ...]` of so many dimensions."""
+        options: dict[str, Any] = {name: self.number(name, dims) for name in self.method.loss_numbers}
+        if self.method.propagates:
+            options |= {name: getattr(self.settings, name) for name in ("form", "source", "norm", "side")}
+        return options
 
 
 @dataclass(frozen=True, eq=False)
 class Negatives:
-    """Rejected walks `[runs, pairs, steps]`; pair p belongs to target `p // (pairs / targets)`."""
+    """Rejected trajectories `[runs, pairs, steps]`; pair p belongs to target `p // (pairs / targets)`."""
 
-    walks: Trajectories
+    trajectories: Trajectories
     differs: Tensor  # from its target, [runs, pairs]: a negative equal to the target is no negative
 
 
@@ -57,121 +60,90 @@ class Negatives:
 class Rollouts:
     """Episodes of the policy that PPO improves on, with that policy's log-probabilities and advantages."""
 
-    walks: Episodes
+    trajectories: Episodes
     log_probs: Tensor  # [runs, episodes, steps]
     advantages: Tensor
 
 
-def sft(policy: Policy, task: Task, drawn: None) -> Tensor:
-    """Mean negative log-probability of the target walk's moves."""
-    log_probs = target_log_probs(policy, task)
-    return ift.sft_loss(log_probs, task.targets.mask.expand_as(log_probs)).mean(-1)
+def objective(policy: Policy, task: Task, drawn: "Drawn") -> Tensor:
+    """The method's loss of each run, `[runs]`."""
+    return _OBJECTIVES[task.method.learns_from](policy, task, drawn)
 
 
-def dft(policy: Policy, task: Task, drawn: None) -> Tensor:
-    """SFT with each move weighted by its own probability, without gradient."""
-    log_probs = target_log_probs(policy, task)
-    return ift.dft_loss(log_probs, task.targets.mask.expand_as(log_probs)).mean(-1)
+def _of_targets(policy: Policy, task: Task, drawn: None) -> Tensor:
+    """The loss of the target trajectories: in their own states, or in states mixed with the policy's predictions."""
+    if task.method.mixes_states:
+        states = mixed_states(policy, task)
+        actions = task.targets.actions.expand(states.shape[:-1]).unsqueeze(-1)
+        log_probs = state_log_probs(policy, states).gather(-1, actions).squeeze(-1)
+    else:
+        log_probs = target_log_probs(policy, task)
+    return task.method.loss(log_probs, task.targets.mask.expand_as(log_probs), **task.loss_options(3)).mean(-1)
 
 
-def intuitive(policy: Policy, task: Task, drawn: None) -> Tensor:
-    """IFT: mix the cell that the policy's own last action would have reached into each target cell, then propagate."""
-    settings, targets = task.settings, task.targets
-    mixed = mixed_states(policy, task)
-    mask = targets.mask.expand(mixed.shape[:-1])
-    actions = targets.actions.expand(mask.shape).unsqueeze(-1)
-    log_probs = state_log_probs(policy, mixed).gather(-1, actions).squeeze(-1)
-    return ift.ift_loss(
-        log_probs,
-        mask,
-        task.hyper("gamma", 3),
-        form=settings.propagation,
-        source=settings.source,
-        norm=settings.norm,
-        side=settings.side,
-    ).mean(-1)
+def _of_pairs(policy: Policy, task: Task, drawn: Negatives) -> Tensor:
+    """The loss of target and negative; a negative that equals its target is none, and leaves the target alone."""
+    method, answers = task.method, _pair_sums if task.method.answer == "sum" else _pair_means
+    tables = [cell_log_probs(policy), *([task.start_log_probs] if method.needs_reference else [])]
+    log_probs = [part for table in tables for part in answers(table, task, drawn)]
+    if method.unpaired:
+        return _of_single_answers(log_probs, task, drawn)
+    losses = method.loss(*log_probs, **task.loss_options(2))
+    if method.alone is None:
+        return ift.masked_mean(losses, drawn.differs)
+    return torch.where(drawn.differs, losses, method.alone(log_probs[0])).mean(-1)
 
 
-def dpo(policy: Policy, task: Task, drawn: Negatives) -> Tensor:
-    """Target walk over each negative, relative to the start policy; mean over negatives."""
-    beta, smoothing = task.beta("dpo"), task.hyper("label_smoothing", 2)
-    losses = ift.dpo_loss(*_pair_sums(policy, task, drawn), beta, smoothing)
-    return ift.masked_mean(losses, drawn.differs)
-
-
-def ipo(policy: Policy, task: Task, drawn: Negatives) -> Tensor:
-    """As DPO, with a margin to reach in place of one to widen."""
-    losses = ift.ipo_loss(*_pair_sums(policy, task, drawn), task.beta("ipo"))
-    return ift.masked_mean(losses, drawn.differs)
-
-
-def orpo(policy: Policy, task: Task, drawn: Negatives) -> Tensor:
-    """SFT plus the odds ratio of target and negative; without a negative, SFT remains."""
-    chosen, rejected = _pair_means(policy, task, drawn)
-    losses = ift.orpo_loss(chosen, rejected, task.beta("orpo"))
-    return torch.where(drawn.differs, losses, -chosen).mean(-1)
-
-
-def simpo(policy: Policy, task: Task, drawn: Negatives) -> Tensor:
-    """Target walk over each negative by mean log-probability, with a margin and no reference."""
-    chosen, rejected = _pair_means(policy, task, drawn)
-    losses = ift.simpo_loss(chosen, rejected, task.beta("simpo"), task.hyper("margin", 2))
-    return ift.masked_mean(losses, drawn.differs)
-
-
-def kto(policy: Policy, task: Task, drawn: Negatives) -> Tensor:
-    """Targets are desirable, drawn walks undesirable; both sides weigh the same. KL: mean log-ratio of drawn walks."""
-    chosen, rejected, ref_chosen, ref_rejected = _pair_sums(policy, task, drawn)
-    beta, kl = task.beta("kto"), (rejected - ref_rejected).mean(-1, keepdim=True)
-    desirable = ift.kto_loss(chosen, ref_chosen, torch.ones_like(drawn.differs), kl, beta)
-    undesirable = ift.kto_loss(rejected, ref_rejected, torch.zeros_like(drawn.differs), kl, beta)
+def _of_single_answers(log_probs: list[Tensor], task: Task, drawn: Negatives) -> Tensor:
+    """Targets are desirable, negatives are not; both sides weigh the same. KL: mean log-ratio of the negatives."""
+    chosen, rejected, ref_chosen, ref_rejected = log_probs
+    options, kl = task.loss_options(2), (rejected - ref_rejected).mean(-1, keepdim=True)
+    desirable = task.method.loss(chosen, ref_chosen, torch.ones_like(drawn.differs), kl, **options)
+    undesirable = task.method.loss(rejected, ref_rejected, torch.zeros_like(drawn.differs), kl, **options)
     return desirable.mean(-1) + ift.masked_mean(undesirable, drawn.differs)
 
 
-def ppo(policy: Policy, task: Task, drawn: Rollouts) -> Tensor:
-    """Clipped surrogate over the policy's own episodes: the only method that sees rewards and no target. No critic."""
-    log_probs = walk_log_probs(cell_log_probs(policy), drawn.walks)
-    clip = task.hyper("clip", 3)
-    return ift.ppo_loss(log_probs, drawn.log_probs, drawn.advantages, drawn.walks.mask, clip).mean(-1)
+def _of_rollouts(policy: Policy, task: Task, drawn: Rollouts) -> Tensor:
+    """The loss of the policy's own episodes, without a critic: the only objective that sees rewards and no target."""
+    log_probs = trajectory_log_probs(cell_log_probs(policy), drawn.trajectories)
+    mask, options = drawn.trajectories.mask, task.loss_options(3)
+    return task.method.loss(log_probs, drawn.log_probs, drawn.advantages, mask, **options).mean(-1)
 
 
-OBJECTIVES: dict[str, Callable[..., Tensor]] = {
-    "sft": sft,
-    "ift": intuitive,
-    "dft": dft,
-    "dpo": dpo,
-    "ipo": ipo,
-    "orpo": orpo,
-    "kto": kto,
-    "simpo": simpo,
-    "ppo": ppo,
+_OBJECTIVES: dict[str, Callable[..., Tensor]] = {
+    "targets": _of_targets,
+    "pairs": _of_pairs,
+    "rollouts": _of_rollouts,
 }
 
+Drawn = Negatives | Rollouts | None
 
-def draw(method: str, policy: Policy, task: Task) -> Negatives | Rollouts | None:
-    """What a method has to sample before an update: nothing, negatives or roll-outs."""
-    learns_from = ift.METHODS[method].learns_from
-    with torch.no_grad():
-        if learns_from == "pairs":
-            return draw_negatives(policy, task)
-        return draw_rollouts(policy, task) if learns_from == "rollouts" else None
+
+@torch.no_grad()
+def draw(policy: Policy, task: Task) -> Drawn:
+    """What the method has to sample before an update: nothing, negatives or episodes."""
+    if task.method.learns_from == "pairs":
+        return draw_negatives(policy, task)
+    return draw_rollouts(policy, task) if task.method.learns_from == "rollouts" else None
 
 
 def draw_negatives(policy: Policy, task: Task) -> Negatives:
-    """Rejected walks for every target, `settings.negatives` says from where."""
+    """Rejected trajectories for every target, `settings.negatives` says from where."""
     settings, targets = task.settings, task.targets
     runs = len(policy.first_weight)
     if settings.negatives == "suboptimal":
         assert task.suboptimal is not None
         fixed = task.suboptimal
-        walks = fixed.map(lambda part: part.expand(runs, *part.shape))
+        trajectories = fixed.map(lambda part: part.expand(runs, *part.shape))
         repeats = 1
     else:
         log_probs = cell_log_probs(policy) if settings.negatives == "current" else task.start_log_probs
         repeats = settings.negatives_per_step
         starts = targets.cells[:, 0].repeat_interleave(repeats).expand(runs, -1)
-        walks = simulate(task.dynamics, log_probs.exp(), starts, task.horizon, task.generators)
-    return Negatives(walks, differs_from(walks, targets.map(lambda part: part.repeat_interleave(repeats, 0))))
+        trajectories = simulate(task.dynamics, log_probs.exp(), starts, task.horizon, task.generators)
+    return Negatives(
+        trajectories, differs_from(trajectories, targets.map(lambda part: part.repeat_interleave(repeats, 0)))
+    )
 
 
 def draw_rollouts(policy: Policy, task: Task) -> Rollouts:
@@ -180,13 +152,15 @@ def draw_rollouts(policy: Policy, task: Task) -> Rollouts:
     log_probs = cell_log_probs(policy)
     starts = task.targets.cells[:, 0]
     starts = starts[torch.arange(settings.rollouts, device=starts.device) % len(starts)]
-    walks = simulate(task.dynamics, log_probs.exp(), starts.expand(len(log_probs), -1), task.horizon, task.generators)
-    returns = ift.discounted_suffix_sum(walks.rewards, settings.discount)
-    count = walks.mask.sum((1, 2), keepdim=True)
-    mean = (returns * walks.mask).sum((1, 2), keepdim=True) / count
-    centred = (returns - mean) * walks.mask
+    episodes = simulate(
+        task.dynamics, log_probs.exp(), starts.expand(len(log_probs), -1), task.horizon, task.generators
+    )
+    returns = ift.discounted_suffix_sum(episodes.rewards, settings.discount)
+    count = episodes.mask.sum((1, 2), keepdim=True)
+    mean = (returns * episodes.mask).sum((1, 2), keepdim=True) / count
+    centred = (returns - mean) * episodes.mask
     std = (centred.square().sum((1, 2), keepdim=True) / count).sqrt()
-    return Rollouts(walks, walk_log_probs(log_probs, walks), centred / (std + 1e-8))
+    return Rollouts(episodes, trajectory_log_probs(log_probs, episodes), centred / (std + 1e-8))
 
 
 def mixed_states(policy: Policy, task: Task) -> Tensor:
@@ -198,7 +172,7 @@ def mixed_states(policy: Policy, task: Task) -> Tensor:
     if task.settings.residual == "noise":
         predicted = states + _noise_like(predicted - states, task.generators)
     has_predecessor = torch.arange(mask.shape[-1], device=mask.device) > 0
-    return ift.temporal_residual(states, predicted, task.hyper("lam", 3), mask & has_predecessor)
+    return ift.temporal_residual(states, predicted, task.number("lam", 3), mask & has_predecessor)
 
 
 def predicted_states(policy: Policy, task: Task) -> Tensor:
@@ -234,40 +208,39 @@ def target_log_probs(policy: Policy, task: Task) -> Tensor:
     return log_probs.gather(-1, actions).view(-1, *targets.cells.shape)
 
 
-def walk_log_probs(log_probs: Tensor, walks: Trajectories) -> Tensor:
-    """log π(a | s) of each step `[runs, walks, steps]`, from a table `[runs, cells, 4]`; walks may lack the runs."""
-    index = walks.cells * 4 + walks.actions
+def trajectory_log_probs(log_probs: Tensor, trajectories: Trajectories) -> Tensor:
+    """log π(a | s) of each step `[runs, trajectories, steps]`, from a table `[runs, cells, 4]`.
+
+    Trajectories without a dimension of runs are the same for all of them.
+    """
+    index = trajectories.cells * 4 + trajectories.actions
     table = log_probs.flatten(1)
     if index.ndim == 2:
         return table.index_select(1, index.flatten()).view(-1, *index.shape)
     return table.gather(1, index.flatten(1)).view(index.shape)
 
 
-def differs_from(walks: Trajectories, targets: Trajectories) -> Tensor:
-    """Whether each walk `[runs, pairs, steps]` is another one than its target `[pairs, steps]`, `[runs, pairs]`."""
-    steps = max(walks.cells.shape[-1], targets.cells.shape[-1])
-    same = torch.ones((), dtype=torch.bool, device=walks.cells.device)
+def differs_from(trajectories: Trajectories, targets: Trajectories) -> Tensor:
+    """Whether each trajectory `[runs, pairs, steps]` differs from its target `[pairs, steps]`, `[runs, pairs]`."""
+    steps = max(trajectories.cells.shape[-1], targets.cells.shape[-1])
+    same = torch.ones((), dtype=torch.bool, device=trajectories.cells.device)
     for part in ("mask", "cells", "actions"):
-        walk, target = getattr(walks, part), getattr(targets, part)
-        same = same & (pad(walk, (0, steps - walk.shape[-1])) == pad(target, (0, steps - target.shape[-1])))
+        trajectory, target = getattr(trajectories, part), getattr(targets, part)
+        same = same & (pad(trajectory, (0, steps - trajectory.shape[-1])) == pad(target, (0, steps - target.shape[-1])))
     return ~same.all(-1)
 
 
-def _pair_sums(policy: Policy, task: Task, drawn: Negatives) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Summed log-probabilities `[runs, pairs]`: chosen, rejected, and both under the start policy."""
-    sums = []
-    for log_probs in (cell_log_probs(policy), task.start_log_probs):
-        chosen = (walk_log_probs(log_probs, task.targets) * task.targets.mask).sum(-1)
-        rejected = (walk_log_probs(log_probs, drawn.walks) * drawn.walks.mask).sum(-1)
-        sums += [_per_pair(chosen, rejected), rejected]
-    return sums[0], sums[1], sums[2], sums[3]
+def _pair_sums(table: Tensor, task: Task, drawn: Negatives) -> tuple[Tensor, Tensor]:
+    """Summed log-probabilities `[runs, pairs]` of target and negative, from a table `[runs, cells, 4]`."""
+    chosen = (trajectory_log_probs(table, task.targets) * task.targets.mask).sum(-1)
+    rejected = (trajectory_log_probs(table, drawn.trajectories) * drawn.trajectories.mask).sum(-1)
+    return _per_pair(chosen, rejected), rejected
 
 
-def _pair_means(policy: Policy, task: Task, drawn: Negatives) -> tuple[Tensor, Tensor]:
-    """Mean token log-probabilities `[runs, pairs]`: chosen, rejected."""
-    log_probs = cell_log_probs(policy)
-    chosen = walk_log_probs(log_probs, task.targets)
-    rejected = ift.masked_mean(walk_log_probs(log_probs, drawn.walks), drawn.walks.mask)
+def _pair_means(table: Tensor, task: Task, drawn: Negatives) -> tuple[Tensor, Tensor]:
+    """Mean log-probabilities over steps `[runs, pairs]` of target and negative, from a table `[runs, cells, 4]`."""
+    chosen = trajectory_log_probs(table, task.targets)
+    rejected = ift.masked_mean(trajectory_log_probs(table, drawn.trajectories), drawn.trajectories.mask)
     return _per_pair(ift.masked_mean(chosen, task.targets.mask.expand_as(chosen)), rejected), rejected
 
 

@@ -13,16 +13,17 @@ from PIL import Image
 
 from ift import METHODS
 from toy.lake import ARROWS, Lake
-from toy.trajectories import Walk
+from toy.trajectories import Trajectory
 
-_PALETTE = sns.color_palette("colorblind").as_hex()
-COLOURS = {
-    "start": "#9a9a9a",
-    **dict(zip(METHODS, [*_PALETTE[:7], _PALETTE[9], "#4d4d4d"], strict=True)),  # its yellow is too pale for a dot
-    "optimum": "#000000",
-}
+_COLOURS = {"start": "#9a9a9a", "optimum": "#000000"}
 _RED = "#b3261e"
 _STEPS = np.array([(-1, 0), (0, 1), (1, 0), (0, -1)])  # (right, down) of each action
+
+
+def colour_of(name: str) -> str:
+    """The colour of a method (a variant has its method's), of the start policy or of the optimum, `#rrggbb`."""
+    method = name.partition(":")[0]
+    return METHODS[method].colour if method in METHODS else _COLOURS[name]
 
 
 def draw_lake(axes: Axes, lake: Lake, policy: np.ndarray, visits: np.ndarray, title: str, colour: str) -> None:
@@ -63,10 +64,12 @@ def draw_moves(axes: Axes, lake: Lake, lengths: np.ndarray, colour: str, width: 
     )  # fmt: skip
 
 
-def draw_walk(axes: Axes, lake: Lake, walk: Walk, colour: str, style: str, offset: float, label: str) -> None:
-    """A walk as a line from cell to cell into the goal, moved aside by `offset` cells so that two can share a cell."""
-    cells = [cell for cell, _ in walk]
-    action = walk[-1][1]
+def draw_trajectory(
+    axes: Axes, lake: Lake, trajectory: Trajectory, colour: str, style: str, offset: float, label: str
+) -> None:
+    """A trajectory as a line from cell to cell into the goal, `offset` cells aside so that two can share a cell."""
+    cells = [cell for cell, _ in trajectory]
+    action = trajectory[-1][1]
     points = np.array([(cell % lake.shape[1], cell // lake.shape[1]) for cell in cells], float)
     points = np.vstack([points, points[-1] + _STEPS[action]]) + offset
     axes.plot(*points.T, style, color=colour, linewidth=1.6, label=label)
@@ -79,12 +82,12 @@ def draw_errors(axes: Axes, summary: dict[str, Any], metric: str, label: str) ->
     names = sorted((name for name in summary if name != "start"), key=lambda name: -summary[name][metric]["mean"])
     for row, name in enumerate(names):
         mean, low, high = (summary[name][metric][key] for key in ("mean", "low", "high"))
-        axes.plot([low, high], [row, row], color=COLOURS[name], linewidth=2.5, solid_capstyle="round")
-        axes.plot(mean, row, "o", color=COLOURS[name], markersize=7)
-    axes.axvline(summary["start"][metric]["mean"], color=COLOURS["start"], linestyle=":", linewidth=1.5)
+        axes.plot([low, high], [row, row], color=colour_of(name), linewidth=2.5, solid_capstyle="round")
+        axes.plot(mean, row, "o", color=colour_of(name), markersize=7)
+    axes.axvline(summary["start"][metric]["mean"], color=colour_of("start"), linestyle=":", linewidth=1.5)
     axes.annotate(
         "start", (summary["start"][metric]["mean"], 1), xycoords=("data", "axes fraction"), xytext=(0, 2),
-        textcoords="offset points", ha="center", fontsize=8, color=COLOURS["start"],
+        textcoords="offset points", ha="center", fontsize=8, color=colour_of("start"),
     )  # fmt: skip
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(-0.6, len(names) - 0.4)
@@ -116,7 +119,7 @@ def draw_result(
     left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=(columns * panel_width, 4.0))[0]
     grid = left.subplots(rows, columns, squeeze=False).ravel()
     for axes, name in zip(grid, names, strict=False):
-        draw_lake(axes, lake, policies[name], visits[name], name, COLOURS[name])
+        draw_lake(axes, lake, policies[name], visits[name], name, colour_of(name))
     for axes in grid[len(names) :]:
         axes.axis("off")
     left.supxlabel("arrow: probability of the move · blue: probability that an episode visits the cell", fontsize=8)

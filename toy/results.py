@@ -22,6 +22,7 @@ from toy.metrics import paired_differences, summarise
 from toy.picture import draw_result, save_gif
 from toy.rollout import play
 from toy.settings import Settings
+from toy.trials import named_trials
 
 _FILES = (
     "config.json",
@@ -35,10 +36,13 @@ _FILES = (
 )
 
 
-def describe(lake: Lake, methods: tuple[str, ...], settings: Settings) -> dict:
-    """All that fixes an experiment's numbers, as JSON-ready data."""
+def describe(lake: Lake, methods: tuple[str, ...], settings: Settings, protocol: str | None = None) -> dict:
+    """All that fixes an experiment's numbers, as JSON-ready data; `protocol` is the name of what was changed."""
+    trials = named_trials(methods, settings)
     return {
+        "protocol": protocol,
         "methods": list(methods),
+        "numbers": {name: trial.settings.numbers_of(trial.value) for name, trial in trials.items()},
         "lake": {
             "rows": list(lake.rows),
             "slippery": lake.slippery,
@@ -76,7 +80,14 @@ def check_folder(folder: Path, config: dict, overwrite: bool) -> None:
 
 
 def save(
-    result: Result, found: dict, lake: Lake, settings: Settings, folder: Path, *, render: bool = False
+    result: Result,
+    summary: dict,
+    config: dict,
+    lake: Lake,
+    settings: Settings,
+    folder: Path,
+    *,
+    render: bool = False,
 ) -> list[Path]:
     """Write an experiment's files into `folder`, each whole or not at all; returns their paths.
 
@@ -84,23 +95,23 @@ def save(
     `curves.parquet` (distances during the training),
     `summary.json` (means with 95 % intervals, differences paired by seed), `policies.npz` (mean policy and visits by
     name), `picture.png`, and with `render` one `play-METHOD.gif` per method, played in Gymnasium with the first seed.
-    `found` is the `summary` of the result. Files of these names that the folder held before are gone afterwards.
+    `summary` is that of the result, `config` what `describe` says. Files of these names that the folder held before are
+    gone afterwards.
     """
     methods = tuple(result.runs["method"].unique())
     with _staged(folder) as stage:
-        config = {**describe(lake, methods, settings), "versions": _versions()}
-        _write_json(stage / "config.json", config)
+        _write_json(stage / "config.json", {**config, "versions": _versions()})
         result.runs.to_parquet(stage / "runs.parquet", index=False)
         result.start.to_parquet(stage / "start.parquet", index=False)
         result.curves.to_parquet(stage / "curves.parquet", index=False)
-        _write_json(stage / "summary.json", found)
+        _write_json(stage / "summary.json", summary)
         np.savez_compressed(
             stage / "policies.npz",
             allow_pickle=False,
             **{f"policy_{name}": table for name, table in result.policies.items()},
             **{f"visits_{name}": table for name, table in result.visits.items()},
         )
-        figure = draw_result(lake, found["methods"], settings.seeds, result.policies, result.visits)
+        figure = draw_result(lake, summary["methods"], settings.seeds, result.policies, result.visits)
         figure.savefig(stage / "picture.png", dpi=150)
         for method in methods if render else ():
             policy = result.first_policies[method]
@@ -111,7 +122,7 @@ def save(
 
 
 def summary(result: Result) -> dict:
-    """Means with intervals of the start and each method, paired differences, walks, the optimum: JSON-ready data."""
+    """Means with intervals of start and methods, paired differences, trajectories, the optimum: JSON-ready data."""
     stopped = result.runs[result.runs["stopped_at_step"] >= 0]
     return {
         "methods": summarise(pd.concat([result.start, result.runs])),

@@ -12,6 +12,7 @@ from toy.objectives import Negatives, Rollouts, draw, mixed_states
 from toy.settings import Settings
 from toy.stages import Problem, make_task, start_policies
 from toy.trajectories import Trajectories
+from toy.trials import Trial
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,26 +37,27 @@ def scored_states(lake: Lake, method: str, settings: Settings | None = None) -> 
     raised and the others lowered. Pairs that are no pairs, as the negative equals the target, have no terms; in ORPO
     their target has.
     """
-    problem = Problem.of(lake, settings or Settings())
+    trial = Trial(method, settings or Settings())
+    problem = Problem.of(lake, trial.settings.shared())
     seeds = range(problem.settings.seed, problem.settings.seed + problem.settings.seeds)
     start, _ = start_policies(problem, seeds)
-    task = make_task(problem, start, seeds)
-    drawn = draw(method, start, task)
+    task = make_task(problem, trial.value, trial.settings.numbers_of(trial.value), start, seeds)
+    drawn = draw(start, task)
     targets = task.targets
     states = one_hot(targets.cells, len(problem.live)).to(problem.optimum.dtype).expand(len(seeds), -1, -1, -1)
-    if method == "ift":
+    if task.method.mixes_states:
         states = mixed_states(start, task)
     if isinstance(drawn, Rollouts):
         signs = (drawn.advantages > 0, drawn.advantages < 0)
-        raised, lowered = (_counts(drawn.walks, drawn.walks.mask & part, problem) for part in signs)
+        raised, lowered = (_counts(drawn.trajectories, drawn.trajectories.mask & part, problem) for part in signs)
     else:
         # Each pair is a term of its own: a target counts as often as it has a negative.
         weight = torch.ones(states.shape[:2], dtype=states.dtype, device=states.device)
         lowered = torch.zeros_like(problem.optimum)
         if isinstance(drawn, Negatives):
             pairs = drawn.differs.view(len(seeds), states.shape[1], -1)
-            weight = (torch.ones_like(pairs) if method == "orpo" else pairs).sum(-1).to(states.dtype)
-            lowered = _counts(drawn.walks, drawn.walks.mask & drawn.differs.unsqueeze(-1), problem)
+            weight = (pairs if task.method.alone is None else torch.ones_like(pairs)).sum(-1).to(states.dtype)
+            lowered = _counts(drawn.trajectories, drawn.trajectories.mask & drawn.differs.unsqueeze(-1), problem)
         moves = one_hot(targets.actions, 4).to(states.dtype)
         raised = torch.einsum("rn,nt,rntc,nta->ca", weight, targets.mask.to(states.dtype), states, moves)
     total = (raised.sum() + lowered.sum()).clamp(min=1e-12)  # PPO without any success scores nothing
@@ -63,7 +65,7 @@ def scored_states(lake: Lake, method: str, settings: Settings | None = None) -> 
     return Scored((up_share + down_share).sum(1), up_share, down_share)
 
 
-def _counts(walks: Trajectories, mask: Tensor, problem: Problem) -> Tensor:
+def _counts(trajectories: Trajectories, mask: Tensor, problem: Problem) -> Tensor:
     """How often each move is made in each cell where the mask is set, `[cells, 4]`."""
-    index = (walks.cells * 4 + walks.actions)[mask]
+    index = (trajectories.cells * 4 + trajectories.actions)[mask]
     return torch.bincount(index, minlength=problem.optimum.numel()).view(problem.optimum.shape).to(problem.optimum)

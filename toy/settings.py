@@ -1,12 +1,19 @@
-"""Every choice of an experiment as plain data, for the command line and for Python alike."""
+"""Every choice of an experiment as plain data, for the command line and for Python alike.
+
+Two kinds are kept apart by type. `SharedSettings` is what runs that are trained side by side have in common. The
+numbers of the methods (`NumberOptions`) may differ between such runs, so code that trains a block of runs is given the
+first kind only, and takes numbers from `toy.objectives.Task`, where each run has its own.
+"""
 
 import dataclasses
-from dataclasses import dataclass
-from typing import Literal, get_args, get_origin, get_type_hints
+import warnings
+from dataclasses import InitVar, dataclass, fields
+from typing import Annotated, Literal, get_args, get_origin, get_type_hints
 
-import torch
+import tyro
 
-from toy.planning import check_discount
+from ift import METHODS, Method
+from ift.propagation import Norm, Side, Source
 
 
 @dataclass(frozen=True)
@@ -24,7 +31,7 @@ class RunOptions:
     discount: float = 0.99
     """Discount of the returns that define the optimum, per step, strictly between 0 and 1."""
     suboptimal: str | None = None
-    """Sub-optimal walk as actions from the start, such as right,right,down; found by search if not given."""
+    """Sub-optimal trajectory as actions from the start, such as right,right,down; found by search if not given."""
 
 
 @dataclass(frozen=True)
@@ -34,13 +41,16 @@ class StartOptions:
     width: int = 64
     """Hidden units."""
     start: Literal["noisy", "random", "both"] = "noisy"
-    """noisy: trained toward a mix of optimum and uniform; both: on the optimal and sub-optimal walk; random: not."""
+    """noisy: trained toward a mix of optimum and uniform; both: on the optimal and the sub-optimal trajectory; random:
+    not trained."""
     start_steps: int = 100
     """Adam steps of that training."""
     start_lr: float = 3e-3
     """Its step size."""
     start_optimal_share: float = 0.6
     """Share of the optimal policy in the mix that `noisy` is trained toward."""
+    start_suboptimal_share: float = 0.5
+    """Share of the sub-optimal trajectory in what `both` is trained on; above 0.5 the start prefers that way."""
 
 
 @dataclass(frozen=True)
@@ -52,24 +62,20 @@ class TrainingOptions:
     lr: float = 3e-3
     """Step size."""
     optimizer: Literal["adam", "rmsprop", "sgd"] = "adam"
-    """Optimiser of the fine-tuning."""
+    """Optimiser of the fine-tuning; sgd is plain gradient descent."""
 
 
 @dataclass(frozen=True)
 class IFTOptions:
     """Intuitive fine-tuning."""
 
-    lam: float = 0.2
-    """λ of the temporal residual connection, in [0, 1]; 0 is the target's state."""
-    gamma: float = 0.95
-    """γ of the relation propagation, in [0, 1]; 0 is none."""
-    propagation: Literal["product", "sum"] = "product"
-    """product: as in the released code; sum: the paper's equation."""
-    source: Literal["loss", "logps", "mask"] = "loss"
-    """What `product` sums along the walk."""
-    norm: Literal["L1", "L2", "softmax", "log"] = "L1"
+    form: Literal["product", "sum"] = "product"
+    """product: propagation as in the released code; sum: the paper's equation."""
+    source: Source = "loss"
+    """What `product` sums along the trajectory."""
+    norm: Norm = "L1"
     """How `product` normalises its weights."""
-    side: Literal["left", "right"] = "left"
+    side: Side = "left"
     """Whether `product` sums over later (left) or earlier (right) steps."""
     prediction: Literal["greedy", "sampled", "expected"] = "greedy"
     """Which of the policy's own actions makes the predicted state."""
@@ -79,20 +85,14 @@ class IFTOptions:
 
 @dataclass(frozen=True)
 class PairOptions:
-    """Methods that learn from pairs: dpo, ipo, orpo, kto, simpo."""
+    """Methods that learn from pairs."""
 
-    beta: float | None = None
-    """β of these methods; each its own if not given (dpo 2, ipo 0.5, orpo 0.1, kto 1, simpo 2)."""
-    label_smoothing: float = 0.0
-    """ε of conservative DPO, in [0, 0.5]."""
-    margin: float = 0.5
-    """Target margin of SimPO."""
     negatives: Literal["current", "start", "suboptimal"] = "current"
-    """Rejected walks: sampled from the policy as it is, from the start policy, or the fixed sub-optimal walk."""
+    """Rejected trajectories: sampled from the policy as it is, from the start policy, or the fixed sub-optimal one."""
     negatives_per_step: int = 4
-    """Rejected walks sampled per target and update."""
+    """Rejected trajectories sampled per target and update."""
     horizon: int | None = None
-    """Longest sampled walk, in steps; four times the longest optimal walk if not given."""
+    """Longest sampled trajectory, in steps; four times the longest optimal one if not given."""
 
 
 @dataclass(frozen=True)
@@ -103,64 +103,141 @@ class PPOOptions:
     """Episodes per batch."""
     epochs: int = 4
     """Updates per batch."""
-    clip: float = 0.2
-    """Clipping of the probability ratio."""
-
-
-BETAS = {"dpo": 2.0, "ipo": 0.5, "orpo": 0.1, "kto": 1.0, "simpo": 2.0}
 
 
 @dataclass(frozen=True)
-class Settings(PPOOptions, PairOptions, IFTOptions, TrainingOptions, StartOptions, RunOptions):
-    """All choices of an experiment on a lake; a bad one raises `ValueError` with its name and what is allowed."""
+class SharedSettings(PPOOptions, PairOptions, IFTOptions, TrainingOptions, StartOptions, RunOptions):
+    """What runs that are trained side by side have in common: everything but the numbers of the methods."""
 
-    def __post_init__(self) -> None:
-        for name, hint in get_type_hints(type(self)).items():
-            if hint is int and not isinstance(getattr(self, name), int):
-                raise ValueError(f"{name} must be a whole number, got {getattr(self, name)!r}")
-            if hint is float and not isinstance(getattr(self, name), int | float):
-                raise ValueError(f"{name} must be a number, got {getattr(self, name)!r}")
-            if get_origin(hint) is Literal and getattr(self, name) not in get_args(hint):
-                allowed = ", ".join(get_args(hint))
-                raise ValueError(f"{name} must be one of {allowed}; got {getattr(self, name)!r}")
+
+def _help(name: str) -> str:
+    """What `--help` says of a number: from the methods that have it."""
+    owners = [method for method in METHODS.values() if name in (number.name for number in method.numbers)]
+    number = owners[0].number(name)
+    defaults = ", ".join(f"{method.name} {method.number(name).lake:g}" for method in owners)
+    return f"{number.help[0].upper()}{number.help[1:]}. It must be {number.allowed}; if not given it is {defaults}."
+
+
+@dataclass(frozen=True)
+class NumberOptions:
+    """Numbers of the methods: one that is given here holds for every method that has it."""
+
+    lam: Annotated[float | None, tyro.conf.arg(help=_help("lam"), metavar="FLOAT")] = None
+    gamma: Annotated[float | None, tyro.conf.arg(help=_help("gamma"), metavar="FLOAT")] = None
+    beta: Annotated[float | None, tyro.conf.arg(help=_help("beta"), metavar="FLOAT")] = None
+    label_smoothing: Annotated[float | None, tyro.conf.arg(help=_help("label_smoothing"), metavar="FLOAT")] = None
+    margin: Annotated[float | None, tyro.conf.arg(help=_help("margin"), metavar="FLOAT")] = None
+    clip: Annotated[float | None, tyro.conf.arg(help=_help("clip"), metavar="FLOAT")] = None
+    numbers: tuple[str, ...] = ()
+    """Numbers of one method each, as METHOD.NAME=VALUE, such as dpo.beta=1 orpo.beta=0.25."""
+
+
+@dataclass(frozen=True)
+class Settings(NumberOptions, SharedSettings):
+    """All choices of an experiment on a lake; a bad one raises `ValueError` with its name and what is allowed.
+
+    `propagation` is the former name of `form`.
+    """
+
+    propagation: InitVar[str | None] = None
+
+    def __post_init__(self, propagation: str | None) -> None:
+        if propagation is not None:
+            warnings.warn("the setting 'propagation' is called 'form' now: the old name goes with the next version",
+                          stacklevel=3)  # fmt: skip
+            object.__setattr__(self, "form", propagation)
+        self._check_types()
         for name in ("seeds", "width", "steps", "negatives_per_step", "rollouts", "epochs"):
             self._require(name, getattr(self, name) >= 1, "at least 1")
         self._require("seed", self.seed < 2**62, "below 2**62")
         for name in ("seed", "start_steps"):
             self._require(name, getattr(self, name) >= 0, "0 or more")
-        for name in ("lam", "gamma", "start_optimal_share"):
+        for name in ("start_optimal_share", "start_suboptimal_share"):
             self._require(name, 0 <= getattr(self, name) <= 1, "in [0, 1]")
-        for name in ("lr", "start_lr", "clip"):
+        for name in ("lr", "start_lr"):
             self._require(name, 0 < getattr(self, name) < float("inf"), "a finite number above 0")
-        self._require("beta", self.beta is None or 0 < self.beta < float("inf"), "a finite number above 0")
-        self._require("margin", abs(self.margin) < float("inf"), "a finite number")
         self._require("horizon", self.horizon is None or self.horizon >= 1, "at least 1")
-        self._require("label_smoothing", 0 <= self.label_smoothing <= 0.5, "in [0, 0.5]")
-        check_discount(self.discount)
-        self._check_device()
+        if not 0 < self.discount < 1:
+            raise ValueError(f"discount must lie strictly between 0 and 1, got {self.discount}")
+        for method in METHODS.values():
+            for number in method.numbers:
+                value = getattr(self, number.name, None)
+                self._require(number.name, value is None or number.holds(value), number.allowed)
+        self._numbers_by_method()
+        if self.device != "cpu":
+            self._check_device()
+
+    def _check_types(self) -> None:
+        for name, hint in get_type_hints(SharedSettings).items():
+            value = getattr(self, name)
+            if hint is int and not isinstance(value, int):
+                raise ValueError(f"{name} must be a whole number, got {value!r}")
+            if hint is float and not isinstance(value, int | float):
+                raise ValueError(f"{name} must be a number, got {value!r}")
+            if get_origin(hint) is Literal and value not in get_args(hint):
+                raise ValueError(f"{name} must be one of {', '.join(get_args(hint))}; got {value!r}")
+        for field in fields(NumberOptions):
+            value = getattr(self, field.name)
+            if field.name != "numbers" and not isinstance(value, int | float | None):
+                raise ValueError(f"{field.name} must be a number, got {value!r}")
 
     def _require(self, name: str, holds: bool, allowed: str) -> None:
         if not holds:
             raise ValueError(f"{name} must be {allowed}, got {getattr(self, name)}")
 
     def _check_device(self) -> None:
+        import torch
+
         try:
             torch.ones(1, device=self.device).cpu()
         # RuntimeError: unknown or absent; AssertionError: torch built without CUDA; NotImplementedError: `meta`.
         except (RuntimeError, AssertionError, NotImplementedError) as error:
-            raise ValueError(f"device {self.device!r} is not there: this machine has {_devices()}") from error
+            gpus = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+            devices = ", ".join(["cpu", *gpus, *(["mps"] if torch.backends.mps.is_available() else [])])
+            raise ValueError(f"device {self.device!r} is not there: this machine has {devices}") from error
         if torch.device(self.device).type == "mps" and self.dtype == "float64":
             raise ValueError("dtype float64 is not there on mps: take --dtype float32, or --device cpu")
 
-    def beta_of(self, method: str) -> float:
-        """β of a method: the one given, or the method's own."""
-        return BETAS[method] if self.beta is None else self.beta
+    def _numbers_by_method(self) -> dict[str, float]:
+        """What `numbers` gives, by METHOD.NAME."""
+        values = {}
+        for text in self.numbers:
+            key, equals, value = text.partition("=")
+            owner, _, name = key.partition(".")
+            if not equals or not name:
+                raise ValueError(f"numbers must be METHOD.NAME=VALUE, such as dpo.beta=1; got {text!r}")
+            if owner not in METHODS:
+                raise ValueError(f"numbers: the method of {text!r} is unknown (known: {', '.join(METHODS)})")
+            known = {number.name: number for number in METHODS[owner].numbers}
+            if name not in known:
+                raise ValueError(f"numbers: {owner} has no number {name!r} (it has: {', '.join(known) or 'none'})")
+            values[key] = _as_number(text, value)
+            if not known[name].holds(values[key]):
+                raise ValueError(f"numbers: {key} must be {known[name].allowed}, got {value}")
+        return values
+
+    def number(self, method: Method, name: str) -> float:
+        """A method's number: the one given for all methods, else the one given for it, else its own default."""
+        for_all = getattr(self, name, None)
+        if for_all is not None:
+            return float(for_all)
+        return self._numbers_by_method().get(f"{method.name}.{name}", method.number(name).lake)
+
+    def numbers_of(self, method: Method) -> dict[str, float]:
+        """All numbers of a method, by name."""
+        return {number.name: self.number(method, number.name) for number in method.numbers}
+
+    def shared(self) -> SharedSettings:
+        """What runs have in common that differ in the numbers of their methods."""
+        return SharedSettings(**{field.name: getattr(self, field.name) for field in fields(SharedSettings)})
 
     def as_dict(self) -> dict:
         """The settings as JSON-ready data."""
         return dataclasses.asdict(self)
 
 
-def _devices() -> str:
-    gpus = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
-    return ", ".join(["cpu", *gpus, *(["mps"] if torch.backends.mps.is_available() else [])])
+def _as_number(text: str, value: str) -> float:
+    try:
+        return float(value)
+    except ValueError as error:
+        raise ValueError(f"numbers: the value of {text!r} is not a number") from error

@@ -9,13 +9,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ift import Method
 from toy.lake import Lake
-from toy.objectives import OBJECTIVES, Negatives, Rollouts, Task, draw
+from toy.objectives import Drawn, Task, draw, objective
 from toy.planning import Plan, value_iteration
 from toy.policy import Policy, cell_log_probs, init_policy, train
 from toy.rollout import Dynamics, Episodes
-from toy.settings import Settings
-from toy.trajectories import Trajectories, Walk, given_walk, optimal_walks, stack, suboptimal_walk
+from toy.settings import SharedSettings
+from toy.trajectories import (
+    Trajectories,
+    Trajectory,
+    given_trajectory,
+    optimal_trajectories,
+    stack,
+    suboptimal_trajectory,
+)
 
 OPTIMUM_GAP = 0.01  # the optimal parameterised policy matches when no probability is farther than this from π*
 OPTIMUM_STEPS = 5000  # updates after which it is given up
@@ -25,24 +33,24 @@ LARGEST_LAKE = 1024  # cells; the networks and their exact scores use dense tabl
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """A lake with its optimum and the walks that methods learn from, on the settings' device."""
+    """A lake with its optimum and the trajectories that methods learn from, on the settings' device."""
 
     lake: Lake
-    settings: Settings
+    settings: SharedSettings
     plan: Plan
-    targets: list[Walk]  # an optimal walk from each start cell
-    suboptimal: list[Walk | None]  # a sub-optimal one, None where the lake has none
+    targets: list[Trajectory]  # an optimal trajectory from each start cell
+    suboptimal: list[Trajectory | None]  # a sub-optimal one, None where the lake has none
     dynamics: Dynamics
     optimum: Tensor  # π* `[cells, 4]`
     live: Tensor  # where the episode goes on, `[cells]` bool
 
     @classmethod
-    def of(cls, lake: Lake, settings: Settings) -> "Problem":
-        """Solve the lake and find its walks.
+    def of(cls, lake: Lake, settings: SharedSettings) -> "Problem":
+        """Solve the lake and find its trajectories.
 
         Raises:
             ValueError: a lake too large for dense tables, rewards under which the optimum never reaches a goal, a given
-                sub-optimal walk that does not reach one, or settings that ask for one where the lake has none.
+                sub-optimal trajectory that does not reach one, or settings that ask for one where the lake has none.
         """
         if len(lake.next_cell) > LARGEST_LAKE:
             raise ValueError(
@@ -51,21 +59,19 @@ class Problem:
             )
         plan = value_iteration(lake, settings.discount)
         starts = lake.starts.tolist()
-        targets = [walk for start in starts for walk in islice(optimal_walks(lake, plan, start), 1)]
+        targets = [trajectory for start in starts for trajectory in islice(optimal_trajectories(lake, plan, start), 1)]
         if len(targets) < len(starts):
             raise ValueError(
-                f"rewards {lake.reward_schedule} make it optimal never to reach a goal: there is no walk to learn"
+                f"rewards {lake.reward_schedule} make it optimal never to reach a goal: there is no trajectory to learn"
             )
         suboptimal = [
-            suboptimal_walk(lake, plan, start)
+            suboptimal_trajectory(lake, plan, start)
             if settings.suboptimal is None
-            else given_walk(lake, settings.suboptimal, start, "suboptimal")
+            else given_trajectory(lake, settings.suboptimal, start, "suboptimal")
             for start in starts
         ]
-        if None in suboptimal and (settings.start == "both" or settings.negatives == "suboptimal"):
-            raise ValueError("suboptimal must be given: this map has no second way to a goal that could be found")
         device, dtype = torch.device(settings.device), getattr(torch, settings.dtype)
-        return cls(
+        problem = cls(
             lake=lake,
             settings=settings,
             plan=plan,
@@ -75,16 +81,23 @@ class Problem:
             optimum=torch.as_tensor(plan.policy, dtype=dtype, device=device),
             live=torch.as_tensor(~lake.terminal, device=device),
         )
+        problem.check(settings)
+        return problem
+
+    def check(self, settings: SharedSettings) -> None:
+        """Raise `ValueError` if settings ask for a sub-optimal trajectory where the lake has none."""
+        if None in self.suboptimal and (settings.start == "both" or settings.negatives == "suboptimal"):
+            raise ValueError("suboptimal must be given: this map has no second way to a goal that could be found")
 
     @property
-    def target_walks(self) -> Trajectories:
-        """The optimal walks as tensors `[starts, steps]`."""
+    def target_trajectories(self) -> Trajectories:
+        """The optimal trajectories as tensors `[starts, steps]`."""
         return stack(self.targets).map(lambda part: part.to(self.live.device))
 
     @property
-    def suboptimal_walks(self) -> Trajectories | None:
-        """The sub-optimal walks `[starts, steps]`, if every start cell has one."""
-        known = [walk for walk in self.suboptimal if walk is not None]
+    def suboptimal_trajectories(self) -> Trajectories | None:
+        """The sub-optimal trajectories `[starts, steps]`, if every start cell has one."""
+        known = [trajectory for trajectory in self.suboptimal if trajectory is not None]
         return stack(known).map(lambda part: part.to(self.live.device)) if len(known) == len(self.targets) else None
 
 
@@ -97,9 +110,11 @@ def start_policies(problem: Problem, seeds: Sequence[int]) -> tuple[Policy, Tens
     if settings.start == "noisy":
         aim = settings.start_optimal_share * optimum + (1 - settings.start_optimal_share) / 4
     else:
-        fixed = problem.suboptimal_walks
+        fixed = problem.suboptimal_trajectories
         assert fixed is not None
-        counts = _action_counts(problem.target_walks, optimum) + _action_counts(fixed, optimum)
+        share = settings.start_suboptimal_share
+        counts = 2 * (1 - share) * _action_counts(problem.target_trajectories, optimum)
+        counts = counts + 2 * share * _action_counts(fixed, optimum)
         aim = counts / counts.sum() * problem.live.sum()
     loss = _cross_entropy(aim, problem.live)
     return train(policy, loss, settings.start_steps, optimizer="adam", lr=settings.start_lr)
@@ -146,53 +161,57 @@ class FineTuned:
 
 def fine_tune(
     problem: Problem,
-    method: str,
+    method: Method,
+    numbers: Mapping[str, float | Tensor],
     start: Policy,
     seeds: Sequence[int],
     on_step: Callable[[int, Policy], None] = lambda step, policy: None,
-    mixed: Mapping[str, Tensor] | None = None,
 ) -> FineTuned:
     """Train the start policies by a method; each seed has a stream of random numbers of its own, the same for all.
 
-    `on_step` is called before each update. `mixed` holds hyper-parameters of `objectives.PER_RUN` in which the runs
-    differ from the settings, `[runs]` each.
+    `numbers` are the method's, each one for all runs or `[runs]`. `on_step` is called before each update.
     """
-    settings, task = problem.settings, make_task(problem, start, seeds, mixed)
-    updates_per_draw = settings.epochs if method == "ppo" else 1
+    settings, task = problem.settings, make_task(problem, method, numbers, start, seeds)
+    updates_per_draw = settings.epochs if method.learns_from == "rollouts" else 1
     sampled_steps = torch.zeros(len(seeds), dtype=torch.long, device=problem.live.device)
-    drawn: Negatives | Rollouts | None = None
+    drawn: Drawn = None
 
     def loss(policy: Policy, step: int) -> Tensor:
         nonlocal drawn
         on_step(step, policy)
         if step % updates_per_draw == 0:
-            drawn = draw(method, policy, task)
-            if drawn is not None and isinstance(drawn.walks, Episodes):
-                sampled_steps.add_(drawn.walks.mask.sum((1, 2)))
-        return OBJECTIVES[method](policy, task, drawn)
+            drawn = draw(policy, task)
+            if drawn is not None and isinstance(drawn.trajectories, Episodes):
+                sampled_steps.add_(drawn.trajectories.mask.sum((1, 2)))
+        return objective(policy, task, drawn)
 
     policy, stopped_at = train(start, loss, settings.steps, optimizer=settings.optimizer, lr=settings.lr)
     return FineTuned(policy, stopped_at, sampled_steps)
 
 
-def make_task(problem: Problem, start: Policy, seeds: Sequence[int], mixed: Mapping[str, Tensor] | None = None) -> Task:
-    """What the methods may learn from, with fresh streams of random numbers."""
-    targets = problem.target_walks
+def make_task(
+    problem: Problem, method: Method, numbers: Mapping[str, float | Tensor], start: Policy, seeds: Sequence[int]
+) -> Task:
+    """What a method may learn from, with fresh streams of random numbers."""
+    targets = problem.target_trajectories
     return Task(
+        method=method,
+        numbers=numbers,
         settings=problem.settings,
         dynamics=problem.dynamics,
         targets=targets,
-        suboptimal=problem.suboptimal_walks,
+        suboptimal=problem.suboptimal_trajectories,
         start_log_probs=cell_log_probs(start),
         generators=[np.random.default_rng([seed, 1]) for seed in seeds],
         horizon=problem.settings.horizon or 4 * targets.cells.shape[-1],
-        mixed=mixed or {},
     )
 
 
-def _action_counts(walks: Trajectories, like: Tensor) -> Tensor:
+def _action_counts(trajectories: Trajectories, like: Tensor) -> Tensor:
     """How often each action is taken in each cell, `[cells, 4]`."""
-    return torch.zeros_like(like).index_put_((walks.cells, walks.actions), walks.mask.to(like.dtype), accumulate=True)
+    return torch.zeros_like(like).index_put_(
+        (trajectories.cells, trajectories.actions), trajectories.mask.to(like.dtype), accumulate=True
+    )
 
 
 def _cross_entropy(aim: Tensor, live: Tensor) -> Callable[[Policy, int], Tensor]:

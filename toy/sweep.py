@@ -9,22 +9,14 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from ift import method_names
-from toy.experiment import block_runs, scored
+from ift import Method, method_names
+from toy.experiment import block_runs, score_runs
 from toy.lake import Lake
 from toy.metrics import METRICS
-from toy.objectives import PER_RUN
 from toy.policy import Policy
-from toy.settings import BETAS, RunOptions, Settings, StartOptions
+from toy.settings import RunOptions, Settings, StartOptions
 from toy.stages import FineTuned, Problem, fine_tune, optimal_policies, start_policies
-
-
-@dataclass(frozen=True)
-class Trial:
-    """A method with its settings."""
-
-    method: str
-    settings: Settings
+from toy.trials import Trial
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,9 +45,9 @@ def sweep(lake: Lake, trials: Mapping[str, Trial]) -> pd.DataFrame:
     frames: list[pd.DataFrame] = []
     for alike in _grouped(trials, _start_of):
         starts = _starts(lake, next(iter(alike.values())).settings)
-        for settings in {trial.settings for trial in alike.values() if trial.settings.negatives == "suboptimal"}:
-            Problem.of(lake, settings)  # raises where the lake has none
-        for group in _grouped(alike, _choices_of):
+        for shared in {trial.settings.shared() for trial in alike.values()}:
+            starts.problem.check(shared)
+        for group in _grouped(alike, _shared_of):
             frames += _train(lake, starts, group)
     runs = pd.concat(frames, ignore_index=True)
     place = runs["trial"].map({name: place for place, name in enumerate(trials)})
@@ -74,39 +66,38 @@ def _start_of(trial: Trial) -> Hashable:
     return tuple(getattr(trial.settings, field.name) for kind in (RunOptions, StartOptions) for field in fields(kind))
 
 
-def _choices_of(trial: Trial) -> Hashable:
-    """Method and settings but for the numbers that may differ within a block."""
-    defaults = Settings()
-    return trial.method, replace(trial.settings, **{name: getattr(defaults, name) for name in PER_RUN})
+def _shared_of(trial: Trial) -> Hashable:
+    """What runs of a block have in common: method and settings, but for the method's numbers."""
+    return trial.method, trial.settings.shared()
 
 
 def _starts(lake: Lake, settings: Settings) -> _Starts:
-    problem = Problem.of(lake, settings)
+    problem = Problem.of(lake, settings.shared())
     seeds = range(settings.seed, settings.seed + settings.seeds)
     policies, stopped_at_step = start_policies(problem, seeds)
     optima = optimal_policies(problem, policies, seeds)
     as_trained = FineTuned(policies, stopped_at_step, torch.zeros(len(seeds), dtype=torch.long))
-    columns, _ = scored(problem, as_trained, optima)
+    columns, _ = score_runs(problem, as_trained, optima)
     return _Starts(problem, seeds, policies, optima, {f"start_{name}": columns[name] for name in METRICS})
 
 
 def _train(lake: Lake, starts: _Starts, trials: dict[str, Trial]) -> Iterable[pd.DataFrame]:
-    """Trials of one method that differ in numbers of `PER_RUN` only, in blocks of runs (trial, seed)."""
-    method = next(iter(trials.values())).method
+    """Trials of one method that differ in its numbers only, in blocks of runs (trial, seed)."""
+    one = next(iter(trials.values()))
+    problem = replace(starts.problem, settings=one.settings.shared())
     runs = list(product(trials, range(len(starts.seeds))))
-    size = block_runs(lake, starts.problem.settings)
+    size = block_runs(lake, problem.settings)
     for first in range(0, len(runs), size):
         names, places = zip(*runs[first : first + size], strict=True)
         seeds = [starts.seeds[place] for place in places]
         start, optimum = (Policy(*(p[list(places)] for p in policy)) for policy in (starts.policies, starts.optima))
-        settings = [trials[name].settings for name in names]
-        problem = replace(starts.problem, settings=settings[0])  # what all runs of the block share is there
-        tuned = fine_tune(problem, method, start, seeds, mixed=_mixed(method, settings, problem))
-        columns, _ = scored(problem, tuned, optimum)
+        numbers = _numbers(one.value, [trials[name].settings for name in names], problem)
+        tuned = fine_tune(problem, one.value, numbers, start, seeds)
+        columns, _ = score_runs(problem, tuned, optimum)
         yield pd.DataFrame(
             {
                 "trial": names,
-                "method": method,
+                "method": one.method,
                 "seed": seeds,
                 **columns,
                 **{name: values[list(places)] for name, values in starts.distances.items()},
@@ -114,13 +105,12 @@ def _train(lake: Lake, starts: _Starts, trials: dict[str, Trial]) -> Iterable[pd
         )
 
 
-def _mixed(method: str, settings: list[Settings], problem: Problem) -> dict[str, Tensor]:
-    """The hyper-parameters in which the runs differ, `[runs]` each."""
-    mixed = {}
-    for name in PER_RUN:
-        if name == "beta" and method not in BETAS:
-            continue
-        values = [s.beta_of(method) if name == "beta" else getattr(s, name) for s in settings]
+def _numbers(method: Method, settings: list[Settings], problem: Problem) -> dict[str, float | Tensor]:
+    """The method's numbers: one where all runs have the same, `[runs]` where they differ."""
+    numbers: dict[str, float | Tensor] = {}
+    for number in method.numbers:
+        values = [each.number(method, number.name) for each in settings]
+        numbers[number.name] = values[0]
         if len(set(values)) > 1:
-            mixed[name] = torch.tensor(values, dtype=problem.optimum.dtype, device=problem.optimum.device)
-    return mixed
+            numbers[number.name] = torch.tensor(values, dtype=problem.optimum.dtype, device=problem.optimum.device)
+    return numbers

@@ -1,4 +1,4 @@
-"""Walks over a lake: as padded arrays, and the two that the experiment is about, optimal and sub-optimal."""
+"""Trajectories over a lake: as padded arrays, and the two that the experiment is about, optimal and sub-optimal."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,15 +12,15 @@ from torch import Tensor
 from toy.lake import ACTIONS, Lake
 from toy.planning import Plan
 
-_STEP_COST, _SLIP_COST = 1e-6, 1e-10  # break ties between equally likely walks: fewer steps, then fewer slips
-_OPTIMAL_WALKS = 64  # how many equally good optimal walks the search for a sub-optimal one starts from
+_STEP_COST, _SLIP_COST = 1e-6, 1e-10  # break ties between equally likely trajectories: fewer steps, then fewer slips
+_OPTIMAL_TRAJECTORIES = 64  # how many equally good optimal trajectories the search for a sub-optimal one starts from
 
-Walk = tuple[tuple[int, int], ...]  # (cell, action) of each step
+Trajectory = tuple[tuple[int, int], ...]  # (cell, action) of each step
 
 
 @dataclass(frozen=True, eq=False)
 class Trajectories:
-    """Walks padded to one length, `[..., steps]`; padding has mask false (and cell, action 0).
+    """Trajectories padded to one length, `[..., steps]`; padding has mask false (and cell, action 0).
 
     Attributes:
         cells, actions: the cell an action was taken in, and the action.
@@ -36,31 +36,32 @@ class Trajectories:
         return Trajectories(function(self.cells), function(self.actions), function(self.mask))
 
 
-def stack(walks: Sequence[Walk]) -> Trajectories:
-    """Walks as `Trajectories [walks, steps]`."""
-    longest = max(len(walk) for walk in walks)
-    padded = torch.zeros(3, len(walks), longest, dtype=torch.long)
-    for i, walk in enumerate(walks):
-        padded[:2, i, : len(walk)] = torch.tensor(walk).T
-        padded[2, i, : len(walk)] = 1
+def stack(trajectories: Sequence[Trajectory]) -> Trajectories:
+    """Trajectories as `Trajectories [trajectories, steps]`."""
+    longest = max(len(trajectory) for trajectory in trajectories)
+    padded = torch.zeros(3, len(trajectories), longest, dtype=torch.long)
+    for i, trajectory in enumerate(trajectories):
+        padded[:2, i, : len(trajectory)] = torch.tensor(trajectory).T
+        padded[2, i, : len(trajectory)] = 1
     return Trajectories(padded[0], padded[1], padded[2].bool())
 
 
-def optimal_walks(lake: Lake, plan: Plan, start: int) -> Iterator[Walk]:
-    """Walks of the optimal policy from `start` to a goal, equally likely and equally short ones, one after another.
+def optimal_trajectories(lake: Lake, plan: Plan, start: int) -> Iterator[Trajectory]:
+    """Trajectories of the optimal policy from `start` to a goal, equally likely and short ones, one after another.
 
     On a slippery lake an episode takes chances: these are its likeliest ones, slips included.
     """
     moves = _move_graph(lake, plan.policy > 0)
-    return (_walk(moves, path) for path in _best_paths(moves, start, lake))
+    return (_trajectory(moves, path) for path in _best_paths(moves, start, lake))
 
 
-def suboptimal_walk(lake: Lake, plan: Plan, start: int) -> Walk | None:
-    """The best walk to a goal that leaves the optimal policy's way and enters no cell twice; None if there is none.
+def suboptimal_trajectory(lake: Lake, plan: Plan, start: int) -> Trajectory | None:
+    """The best trajectory to a goal that leaves the optimal policy's way and enters no cell twice; None without one.
 
-    It follows an optimal walk up to some cell, leaves it there by a move that the optimal policy never makes, and goes
-    on as well as it can without the cells behind it (the second-shortest-path step of Yen 1971). Best is likeliest,
-    then shortest, then leaving earliest. Of more than 64 equally good optimal walks, it starts from 64.
+    It follows an optimal trajectory up to some cell, leaves it there by a move that the optimal policy never makes,
+    and goes on as well as it can without the cells behind it (the second-shortest-path step of Yen 1971). Best is
+    likeliest,
+    then shortest, then leaving earliest. Of more than 64 equally good optimal trajectories, it starts from 64.
     """
     optimal, moves = _move_graph(lake, plan.policy > 0), _move_graph(lake, np.ones_like(plan.policy, dtype=bool))
 
@@ -68,7 +69,7 @@ def suboptimal_walk(lake: Lake, plan: Plan, start: int) -> Walk | None:
         return nx.path_weight(moves, path, "cost")
 
     best: list[int] | None = None
-    for path in islice(_best_paths(optimal, start, lake), _OPTIMAL_WALKS):
+    for path in islice(_best_paths(optimal, start, lake), _OPTIMAL_TRAJECTORIES):
         for i, cell in enumerate(path[:-1]):
             elsewhere = nx.restricted_view(moves, path[:i], [(cell, reached) for reached in optimal[cell]])
             for detour in islice(_best_paths(elsewhere, cell, lake), 1):
@@ -76,27 +77,27 @@ def suboptimal_walk(lake: Lake, plan: Plan, start: int) -> Walk | None:
                     best = path[:i] + detour
         if best is not None and not lake.slippery and len(best) == len(path) + 2:
             break  # on a grid, any other way is at least two steps longer
-    return _walk(moves, best) if best is not None else None
+    return _trajectory(moves, best) if best is not None else None
 
 
-def given_walk(lake: Lake, actions: str, start: int, name: str) -> Walk:
-    """The walk of a list of actions such as `right,right,down` from `start`, each leading where it is aimed.
+def given_trajectory(lake: Lake, actions: str, start: int, name: str) -> Trajectory:
+    """The trajectory of a list of actions such as `right,right,down` from `start`, each leading where it is aimed.
 
     Raises:
-        ValueError: an unknown action, or a walk that ends too early or does not end in a goal.
+        ValueError: an unknown action, or a trajectory that ends too early or does not end in a goal.
     """
-    cell, walk = start, list[tuple[int, int]]()
+    cell, trajectory = start, list[tuple[int, int]]()
     aimed = lake.next_cell[..., lake.next_cell.shape[2] // 2]
     for word in actions.replace(",", " ").split():
         if word not in ACTIONS:
             raise ValueError(f"{name} has the action {word!r}: only {', '.join(ACTIONS)} are allowed")
         if lake.terminal[cell]:
-            raise ValueError(f"{name} goes on after the episode is over, at step {len(walk) + 1}")
-        walk.append((cell, ACTIONS.index(word)))
+            raise ValueError(f"{name} goes on after the episode is over, at step {len(trajectory) + 1}")
+        trajectory.append((cell, ACTIONS.index(word)))
         cell = int(aimed[cell, ACTIONS.index(word)])
-    if not walk or not lake.goal[cell]:
+    if not trajectory or not lake.goal[cell]:
         raise ValueError(f"{name} does not end in a goal: list the actions from the start to G")
-    return tuple(walk)
+    return tuple(trajectory)
 
 
 def _move_graph(lake: Lake, allowed: np.ndarray) -> nx.DiGraph:
@@ -125,5 +126,5 @@ def _best_paths(moves: nx.Graph, start: int, lake: Lake) -> Iterator[list[int]]:
         yield from nx.all_shortest_paths(moves, start, min(goals, key=costs.__getitem__), weight="cost")
 
 
-def _walk(moves: nx.DiGraph, path: Sequence[int]) -> Walk:
+def _trajectory(moves: nx.DiGraph, path: Sequence[int]) -> Trajectory:
     return tuple((cell, moves.edges[cell, reached]["action"]) for cell, reached in pairwise(path))

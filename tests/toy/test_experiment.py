@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from ift import METHODS
-from toy import Lake, Settings, align, experiment
-from toy import stages as alignment
+from toy import Lake, Settings, align, experiment, stages
 from toy.metrics import METRICS
 from toy.policy import cell_log_probs
 from toy.stages import OPTIMUM_GAP, Problem, optimal_policies, start_policies
@@ -69,7 +68,7 @@ def test_the_optimal_parameterised_policy_matches_the_optimum():
 
 
 def test_a_network_that_cannot_match_is_named(monkeypatch):
-    monkeypatch.setattr(alignment, "OPTIMUM_STEPS", 3)
+    monkeypatch.setattr(stages, "OPTIMUM_STEPS", 3)
     problem = Problem.of(Lake.make("4x4"), QUICK)
     start, _ = start_policies(problem, range(2))
     with pytest.warns(UserWarning, match=r"seeds \[0, 1\] .* larger width"):
@@ -94,7 +93,7 @@ def test_starts():
 @pytest.mark.parametrize(
     "settings",
     [
-        Settings(seeds=2, steps=5, propagation="sum", prediction="sampled", optimizer="rmsprop"),
+        Settings(seeds=2, steps=5, form="sum", prediction="sampled", optimizer="rmsprop"),
         Settings(seeds=2, steps=5, source="mask", norm="log", side="right", prediction="expected", optimizer="sgd"),
         Settings(seeds=2, steps=5, negatives="suboptimal", dtype="float32"),
         Settings(seeds=2, steps=5, start="both", negatives="start", label_smoothing=0.1, beta=0.3, horizon=5),
@@ -108,7 +107,7 @@ def test_every_option_runs(settings):
 
 def test_several_starts_have_a_target_each():
     result = align(Lake.make("SFFS/FHFF/FFFG"), ["ift", "dpo", "ppo"], QUICK)
-    assert [walk[0][0] for walk in result.targets] == [0, 3]
+    assert [trajectory[0][0] for trajectory in result.targets] == [0, 3]
     assert np.isfinite(result.runs[list(METRICS)].to_numpy()).all()
 
 

@@ -36,7 +36,7 @@ def test_scores_by_hand():
     assert scores["value_gap"] == pytest.approx(0.9 - evaluate(lake, policy[0], 0.9).returns)
 
 
-def test_the_optimums_visits_weigh_the_cells_of_its_walk():
+def test_the_optimums_visits_weigh_the_cells_of_its_trajectory():
     lake = Lake.make("ring")
     visits = optimal_visits(lake, value_iteration(lake))
     np.testing.assert_allclose(visits[[0, 5, 10, 11, 12]], 0.2)

@@ -114,7 +114,7 @@ def test_sparse_and_dense_evaluation_agree(lake):
         np.testing.assert_allclose(one, other, atol=1e-9)
 
 
-def test_a_policy_that_walks_in_circles_never_succeeds():
+def test_a_policy_that_trajectories_in_circles_never_succeeds():
     lake = Lake.make("SFG")
     always_left = np.tile([1.0, 0, 0, 0], (3, 1))
     worth = evaluate(lake, always_left)

@@ -17,7 +17,7 @@ def test_shares_sum_to_one_and_stay_on_the_ice(method):
 
 
 def test_supervised_methods_score_the_target_and_raise_its_moves():
-    (target,) = Problem.of(LAKE, SETTINGS).targets
+    (target,) = Problem.of(LAKE, SETTINGS.shared()).targets
     scored = scored_states(LAKE, "sft", SETTINGS)
     wanted = np.zeros_like(scored.raised)
     for cell, action in target:

@@ -24,7 +24,7 @@ def trials():
     named = {f"{method} {change}": (method, change) for method, changes in numbers.items() for change in changes}
     named |= {
         "noise": ("ift", {"residual": "noise"}),
-        "sum": ("ift", {"propagation": "sum", "gamma": 0.5}),
+        "sum": ("ift", {"form": "sum", "gamma": 0.5}),
         "greedy": ("ift", {"prediction": "greedy"}),
     }
     return {name: Trial(method, replace(BASE, **change)) for name, (method, change) in named.items()}

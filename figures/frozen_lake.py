@@ -85,7 +85,9 @@ def _draw_trajectories(axes: Axes, lake: Lake, summary: dict[str, Any]) -> None:
 def _draw_curves(axes: Axes, curves: pd.DataFrame, metric: str, label: str) -> None:
     for i, method in enumerate(METHODS):
         means = curves[curves["method"] == method].groupby("step")[metric].mean()
-        axes.plot(means.index, 1000 * means, color=colour_of(method), label=method, marker="os^Dv"[i], markevery=4, ms=3)
+        axes.plot(
+            means.index, 1000 * means, color=colour_of(method), label=method, marker="os^Dv"[i], markevery=4, ms=3
+        )
     axes.set_xlabel("update")
     axes.set_ylabel(label)
     axes.set_ylim(bottom=0)

@@ -8,9 +8,9 @@ if TYPE_CHECKING:
     from toy.lake import Lake
     from toy.planning import evaluate, value_iteration
     from toy.protocols import PROTOCOLS, Protocol, protocol
-    from toy.scored_states import scored_states
+    from toy.scored_cells import scored_states
     from toy.settings import Settings
-    from toy.sweep import sweep
+    from toy.sweeps import sweep
     from toy.trials import Trial
 
 __all__ = [
@@ -38,8 +38,8 @@ _MODULE_OF = {
     "align": "experiment",
     "evaluate": "planning",
     "protocol": "protocols",
-    "scored_states": "scored_states",
-    "sweep": "sweep",
+    "scored_states": "scored_cells",
+    "sweep": "sweeps",
     "value_iteration": "planning",
 }
 

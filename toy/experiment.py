@@ -9,10 +9,11 @@ import torch
 
 from toy import metrics
 from toy.lake import Lake
+from toy.objectives import mixed_share
 from toy.planning import Plan, visit_probability
-from toy.policy import Policy, cell_log_probs, parameter_mse
+from toy.policy import Policy, cell_log_probs, parameter_mse, travelled
 from toy.settings import Settings, SharedSettings
-from toy.stages import FineTuned, Problem, fine_tune, optimal_policies, start_policies
+from toy.stages import FineTuned, Problem, fine_tune, make_task, optimal_policies, start_policies
 from toy.trajectories import Trajectory
 from toy.trials import Trial, named_trials
 
@@ -34,9 +35,9 @@ class Result:
         targets, suboptimal: the trajectories that methods learned from, one per start cell (None: the lake has none).
         plan: the optimum.
         optimum: every metric but `parameter_mse` for the optimal policy itself.
-        curves: `policy_mse` and `parameter_mse` per `method`, `seed` and `step`, at about 20 steps of the training.
-        residual_idle: whether IFT's greedy prediction is the target cell at every step of every start policy, so that λ
-            has nothing to mix.
+        curves: `policy_mse`, `parameter_mse`, `travelled` and, of methods that mix states, `mixed_share` (of the steps
+            that could be mixed, where the prediction leads elsewhere than the target; 0: λ has nothing to mix) per
+            `method`, `seed` and `step`, at about 20 steps of the training.
     """
 
     runs: pd.DataFrame
@@ -49,7 +50,6 @@ class Result:
     plan: Plan
     optimum: dict[str, float]
     curves: pd.DataFrame
-    residual_idle: bool
 
 
 def align(
@@ -96,7 +96,7 @@ def align(
                 tuned, points = _fine_tune_with_curve(problems[name], trials[name], start, block, optimum, tell)
                 curves.append(points.assign(method=name))
                 stage += 1
-            rows, log_probs = score_runs(problem, tuned, optimum)
+            rows, log_probs = score_runs(problem, tuned, start, optimum)
             frames[name].append(pd.DataFrame({"method": name, "seed": list(block), **rows}))
             tables[name].append(np.exp(log_probs))
     progress("done", 1.0)
@@ -113,12 +113,16 @@ def block_runs(lake: Lake, settings: SharedSettings) -> int:
     return max(1, BLOCK_WEIGHTS // (len(lake.next_cell) * settings.width))
 
 
-def score_runs(problem: Problem, tuned: FineTuned, optimum: Policy) -> tuple[dict[str, np.ndarray], np.ndarray]:
+def score_runs(
+    problem: Problem, tuned: FineTuned, start: Policy, optimum: Policy
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """A run's columns of `Result.runs`, `[runs]` each, and its log π(a | s) `[runs, cells, 4]`."""
-    log_probs = cell_log_probs(tuned.policy).double().cpu().numpy()
+    log_probs, start_log_probs = (cell_log_probs(policy).double().cpu().numpy() for policy in (tuned.policy, start))
+    discount = problem.settings.discount
     columns = {
         "parameter_mse": parameter_mse(tuned.policy, optimum).double().cpu().numpy(),
-        **metrics.score(problem.lake, problem.plan, log_probs, problem.settings.discount),
+        **metrics.score(problem.lake, problem.plan, log_probs, start_log_probs, problem.on_target, discount),
+        "travelled": travelled(tuned.policy, start).double().cpu().numpy(),
         "stopped_at_step": tuned.stopped_at_step.cpu().numpy(),
         "sampled_steps": tuned.sampled_steps.cpu().numpy(),
     }
@@ -129,13 +133,21 @@ def _fine_tune_with_curve(
     problem: Problem, trial: Trial, start: Policy, seeds: range, optimum: Policy, tell: Callable[[float], None]
 ) -> tuple[FineTuned, pd.DataFrame]:
     """The trained policies, and every run's distances at about `CURVE_POINTS` steps; `tell` hears the share done."""
-    points, steps = [], problem.settings.steps
+    points, steps, method = [], problem.settings.steps, trial.value
+    numbers = trial.settings.numbers_of(method)
+    task = make_task(problem, method, numbers, start, seeds)  # to measure with: the training has one of its own
 
     @torch.no_grad()
     def measure(step: int, policy: Policy) -> None:
-        error = (cell_log_probs(policy).exp() - problem.optimum)[:, problem.live].square().mean((1, 2))
-        distances = {"policy_mse": error, "parameter_mse": parameter_mse(policy, optimum)}
-        columns = {metric: values.double().cpu().numpy() for metric, values in distances.items()}
+        log_probs = cell_log_probs(policy)
+        error = (log_probs.exp() - problem.optimum)[:, problem.live].square().mean((1, 2))
+        measured = {
+            "policy_mse": error,
+            "parameter_mse": parameter_mse(policy, optimum),
+            "travelled": travelled(policy, start),
+            "mixed_share": mixed_share(policy, task) if method.mixes_states else torch.full_like(error, torch.nan),
+        }
+        columns = {name: values.double().cpu().numpy() for name, values in measured.items()}
         points.append(pd.DataFrame({"method": trial.method, "seed": list(seeds), "step": step, **columns}))
 
     def on_step(step: int, policy: Policy) -> None:
@@ -143,8 +155,7 @@ def _fine_tune_with_curve(
         if step % max(1, steps // CURVE_POINTS) == 0:
             measure(step, policy)
 
-    method = trial.value
-    tuned = fine_tune(problem, method, trial.settings.numbers_of(method), start, seeds, on_step)
+    tuned = fine_tune(problem, method, numbers, start, seeds, on_step)
     measure(steps, tuned.policy)
     return tuned, pd.concat(points, ignore_index=True)
 
@@ -160,7 +171,8 @@ def _result(
         policies[name] = finite.mean(0) if len(finite) else np.full(plan.policy.shape, np.nan)
         visits[name] = visit_probability(lake, finite).mean(0) if len(finite) else np.full(len(plan.policy), np.nan)
     with np.errstate(divide="ignore"):
-        scores = metrics.score(lake, plan, np.log(plan.policy[None]), problem.settings.discount)
+        log_optimum = np.log(plan.policy[None])
+        scores = metrics.score(lake, plan, log_optimum, log_optimum, problem.on_target, problem.settings.discount)
     return Result(
         runs=pd.concat([frame for name, frame in frames.items() if name != "start"], ignore_index=True),
         start=frames["start"],
@@ -172,11 +184,4 @@ def _result(
         plan=plan,
         optimum={metric: float(values[0]) for metric, values in scores.items()},
         curves=curves,
-        residual_idle=_residual_idle(problem, np.concatenate(tables["start"])),
     )
-
-
-def _residual_idle(problem: Problem, start: np.ndarray) -> bool:
-    steps = np.array([step for trajectory in problem.targets for step in trajectory[:-1]], dtype=int).reshape(-1, 2)
-    says_target = start[:, steps[:, 0]].argmax(-1) == steps[:, 1]
-    return problem.settings.prediction == "greedy" and not problem.lake.slippery and bool(says_target.all())

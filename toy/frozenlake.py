@@ -71,6 +71,9 @@ class LakeOptions:
     """Probability of the intended move on slippery ice."""
     rewards: tuple[float, float, float] = (1.0, 0.0, 0.0)
     """Reward for entering a goal, a hole, any other cell."""
+    max_episode_steps: int | None = None
+    """Steps after which an episode is cut, in success and value; 0 is no limit. If not given it is Gymnasium's for
+    FrozenLake-v1, 100 (FrozenLake8x8-v1 has 200)."""
 
 
 @dataclass(frozen=True)
@@ -132,6 +135,7 @@ def run(command: Command, console: Console) -> None:
         slippery=command.lake.slippery,
         success_rate=command.lake.success_rate,
         reward_schedule=command.lake.rewards,
+        max_episode_steps=command.lake.max_episode_steps,
     )
     config = results.describe(lake, methods, settings, command.output.protocol)
     folder = command.output.out or results.default_folder(config, command.lake.map)
@@ -142,6 +146,8 @@ def run(command: Command, console: Console) -> None:
         bar.update(task, description="writing files and picture")
         summary = results.summary(result)
         written = results.save(result, summary, config, lake, settings, folder, render=command.output.render)
+    each = PROTOCOLS[command.output.protocol]
+    console.print(f"\nProtocol [bold]{each.name}[/bold]: {each.summary}")
     show(result, summary, lake, settings.seeds, console)
     console.print(f"\nWritten to [bold]{folder}[/bold]: {', '.join(path.name for path in written)}")
 

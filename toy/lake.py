@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import gymnasium as gym
 import numpy as np
 from gymnasium.envs.toy_text.frozen_lake import MAPS, FrozenLakeEnv, generate_random_map
 from scipy import ndimage
@@ -29,6 +30,7 @@ class Lake:
         next_cell: `[cells, 4, K]` int32.
         probability: `[cells, 4, K]`, sums to 1 over K.
         reward: `[cells, 4, K]`, paid with the outcome.
+        max_episode_steps: after so many steps an episode is cut; None: never. Planning knows no such limit.
     """
 
     rows: tuple[str, ...]
@@ -38,6 +40,7 @@ class Lake:
     next_cell: np.ndarray
     probability: np.ndarray
     reward: np.ndarray
+    max_episode_steps: int | None
 
     @classmethod
     def make(
@@ -47,8 +50,12 @@ class Lake:
         slippery: bool = False,
         success_rate: float = 1 / 3,
         reward_schedule: tuple[float, float, float] = (1.0, 0.0, 0.0),
+        max_episode_steps: int | None = None,
     ) -> "Lake":
         """The lake of a map: a preset, `random:SIZE:SEED`, a text file, rows like `SFFF/FHFG`, or a list of rows.
+
+        `max_episode_steps` is Gymnasium's for FrozenLake-v1 if it is not given (100; FrozenLake8x8-v1 has 200), and 0
+        stands for no limit.
 
         Raises:
             ValueError: a map that is not rectangular, has other letters than S, F, H, G, lacks a start or a goal, or
@@ -62,10 +69,13 @@ class Lake:
             raise ValueError(
                 f"rewards (reward_schedule) must be three finite numbers: goal, hole, frozen; got {reward_schedule}"
             )
+        limit = gym.spec("FrozenLake-v1").max_episode_steps if max_episode_steps is None else max_episode_steps
+        if limit is not None and limit < 0:
+            raise ValueError(f"max_episode_steps must be 0 (no limit) or more, got {limit}")
         size = len(rows) * len(rows[0])
         tables = gymnasium_tables if size <= _GYMNASIUM_CELLS else vectorised_tables
         arrays = tables(rows, slippery, success_rate, reward_schedule)
-        return cls(rows, slippery, success_rate, (*reward_schedule,), *arrays)
+        return cls(rows, slippery, success_rate, (*reward_schedule,), *arrays, limit or None)
 
     @property
     def shape(self) -> tuple[int, int]:

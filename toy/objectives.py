@@ -6,7 +6,7 @@ the core's, `ift.METHODS`.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -191,6 +191,20 @@ def predicted_states(policy: Policy, task: Task) -> Tensor:
         probs = one_hot(action, 4).to(probs.dtype)
     reached = torch.einsum("rnta,ntac->rntc", probs, task.dynamics.transition[cells])
     return pad(reached[..., :-1, :], (0, 0, 1, 0))
+
+
+def mixed_share(policy: Policy, task: Task) -> Tensor:
+    """Share of the target steps behind the first where the prediction leads elsewhere than the target, `[runs]`.
+
+    A prediction that leads to several cells counts with the probability of the others. Where the share is 0, λ has
+    nothing to mix: the predicted states are the target's.
+    """
+    if task.settings.prediction == "sampled":  # its expectation, without a draw
+        task = replace(task, settings=replace(task.settings, prediction="expected"))
+    predicted = predicted_states(policy, task)
+    there = predicted.gather(-1, task.targets.cells.expand(predicted.shape[:-1]).unsqueeze(-1)).squeeze(-1)
+    later = task.targets.mask[:, 1:].to(there.dtype)
+    return ((1 - there[..., 1:]) * later).sum((1, 2)) / later.sum().clamp(min=1)
 
 
 def _noise_like(residual: Tensor, generators: list[np.random.Generator]) -> Tensor:

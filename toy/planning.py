@@ -1,6 +1,7 @@
 """The optimum and the worth of any policy, from the lake's tables: what reinforcement learning would have to find."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import ndimage
@@ -171,7 +172,7 @@ class Evaluation:
     Attributes:
         values: V^π(s), expected discounted return, `[..., cells]`.
         returns: V^π at the start, the mean over start cells, `[...]`.
-        success: probability that an episode ends in a goal, without a limit on its length, `[...]`.
+        success: probability that an episode ends in a goal, `[...]`.
     """
 
     values: np.ndarray
@@ -179,8 +180,13 @@ class Evaluation:
     success: np.ndarray
 
 
-def evaluate(lake: Lake, policy: np.ndarray, discount: float = 0.99) -> Evaluation:
+def evaluate(
+    lake: Lake, policy: np.ndarray, discount: float = 0.99, max_episode_steps: int | None = None
+) -> Evaluation:
     """Exact evaluation of policies `[..., cells, 4]` by linear solves: (I − γP)V = R, and (I − P)x = P(goal).
+
+    Where episodes are cut after `max_episode_steps`, by backward induction from the last step: V₀ = 0 and
+    V_{t+1} = R + γ P V_t, t steps before the end.
 
     Raises:
         ValueError: policies of another shape, or whose probabilities do not sum to 1 in every cell.
@@ -192,7 +198,7 @@ def evaluate(lake: Lake, policy: np.ndarray, discount: float = 0.99) -> Evaluati
             f"policy must be probabilities [..., {cells}, 4] that sum to 1 over actions, got {policy.shape}"
         )
     solve = _evaluate_dense if cells <= _SMALL else _evaluate_sparse
-    solved = [solve(lake, piece, discount) for piece in _pieces(policy)]
+    solved = [solve(lake, piece, discount, max_episode_steps) for piece in _pieces(policy)]
     values, reached = (np.concatenate(part).reshape(policy.shape[:-1]) for part in zip(*solved, strict=True))
     return Evaluation(values, values[..., lake.starts].mean(-1), reached[..., lake.starts].mean(-1))
 
@@ -210,17 +216,32 @@ def live_transitions(lake: Lake, policy: np.ndarray) -> np.ndarray:
     return moves * ~lake.terminal * ~lake.terminal[:, None]
 
 
-def _evaluate_dense(lake: Lake, policy: np.ndarray, discount: float) -> tuple[np.ndarray, np.ndarray]:
+def _evaluate_dense(
+    lake: Lake, policy: np.ndarray, discount: float, steps: int | None
+) -> tuple[np.ndarray, np.ndarray]:
     live = live_transitions(lake, policy)
     rewards = (policy * lake.expected_reward).sum(-1)[..., None]
     into_goal = (policy * _goal_chance(lake)).sum(-1)[..., None]
+    if steps is not None:
+        values, reached = (_induced(live, now, factor, steps) for now, factor in ((rewards, discount), (into_goal, 1)))
+        return values[..., 0], np.clip(reached[..., 0], 0, 1)
     eye = np.eye(live.shape[-1])
     values = np.linalg.solve(eye - discount * live, rewards)[..., 0]
     reached = np.linalg.solve(eye - (1 - LEAK) * live, into_goal)[..., 0]
     return values, np.clip(reached, 0, 1)
 
 
-def _evaluate_sparse(lake: Lake, policy: np.ndarray, discount: float) -> tuple[np.ndarray, np.ndarray]:
+def _induced(moves: Any, now: np.ndarray, factor: float, steps: int) -> np.ndarray:
+    """Σ_{t<steps} (factor · moves)ᵗ now: what is had from each cell in so many steps."""
+    total = np.zeros_like(now)
+    for _ in range(steps):
+        total = now + factor * (moves @ total)
+    return total
+
+
+def _evaluate_sparse(
+    lake: Lake, policy: np.ndarray, discount: float, steps: int | None
+) -> tuple[np.ndarray, np.ndarray]:
     cells = len(lake.next_cell)
     goes_on = lake.probability * ~lake.terminal[lake.next_cell]
     column = lake.next_cell.reshape(cells, -1)
@@ -228,8 +249,12 @@ def _evaluate_sparse(lake: Lake, policy: np.ndarray, discount: float) -> tuple[n
     values, reached = np.empty((2, len(policy), cells))
     for i, one in enumerate(policy):
         live = _rows((one[..., None] * goes_on).reshape(cells, -1), column, cells)
-        values[i] = spsolve((eye - discount * live).tocsc(), (one * lake.expected_reward).sum(-1))
-        reached[i] = spsolve((eye - (1 - LEAK) * live).tocsc(), (one * _goal_chance(lake)).sum(-1))
+        rewards, into_goal = ((one * now).sum(-1) for now in (lake.expected_reward, _goal_chance(lake)))
+        if steps is not None:
+            values[i], reached[i] = _induced(live, rewards, discount, steps), _induced(live, into_goal, 1, steps)
+            continue
+        values[i] = spsolve((eye - discount * live).tocsc(), rewards)
+        reached[i] = spsolve((eye - (1 - LEAK) * live).tocsc(), into_goal)
     return values, np.clip(reached, 0, 1)
 
 

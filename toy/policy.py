@@ -59,6 +59,11 @@ def parameter_mse(policy: Policy, other: Policy) -> Tensor:
     return squares.mean(1)
 
 
+def travelled(policy: Policy, start: Policy) -> Tensor:
+    """Length of the difference over all parameters of a run, ‖θ − θ₀‖₂, `[runs]`."""
+    return torch.cat([(a - b).square().flatten(1) for a, b in zip(policy, start, strict=True)], dim=1).sum(1).sqrt()
+
+
 def train(
     policy: Policy,
     loss: Callable[[Policy, int], Tensor],

@@ -22,7 +22,7 @@ def show(result: Result, summary: dict[str, Any], lake: Lake, seeds: int, consol
     """Print the policies as arrows, the table of metrics, and the differences paired by seed."""
     console.print(
         Columns(
-            Panel(lake_text(lake, policy, result.plan.policy), title=name, expand=False)
+            Panel(lake_text(lake, policy, result.plan.policy), title=label(name, summary), expand=False)
             for name, policy in result.policies.items()
         )
     )
@@ -37,11 +37,8 @@ def show(result: Result, summary: dict[str, Any], lake: Lake, seeds: int, consol
         console.print(differences_table(summary))
     if len(summary["methods"]) > _ALL_PAIRS_UP_TO:
         console.print("[dim]only the first method's differences are shown; all are in summary.json[/dim]")
-    if "ift" in summary["methods"] and result.residual_idle:
-        console.print(
-            "[dim]λ had nothing to mix: the start policies' greedy moves are the target's, so the predicted cells are "
-            "the target cells. Try --prediction expected, or a start that prefers other moves.[/dim]"
-        )
+    for name, share in summary["mixed_share"].items():
+        console.print(f"[dim]{_mixing(name, share)}[/dim]")
     stopped = pd.concat([result.start, result.runs]).query("stopped_at_step >= 0")
     for method, runs in stopped.groupby("method", sort=False):
         named = ", ".join(f"seed {row.seed} at step {row.stopped_at_step}" for row in runs.head(8).itertuples())
@@ -49,6 +46,26 @@ def show(result: Result, summary: dict[str, Any], lake: Lake, seeds: int, consol
             f"[yellow]warning[/yellow] {method}: {len(runs)} of {seeds} runs no longer finite and stopped, "
             f"their metrics are empty and left out of the means: {named}{', …' if len(runs) > 8 else ''}"
         )
+
+
+def label(name: str, summary: dict[str, Any]) -> str:
+    """A row's name: a variant with λ as a letter, and a method that mixes states but had nothing to mix as such."""
+    shown = name.replace(":", " ").replace("lam=", "λ=").replace("gamma=", "γ=").replace("beta=", "β=")
+    idle = summary["mixed_share"].get(name) == 0 and "lam=0" not in name.partition(":")[2].split(",")
+    return f"{shown} (λ idle)" if idle else shown
+
+
+def _mixing(name: str, share: float) -> str:
+    """The sentence on how often there was something to mix."""
+    if share == 0:
+        return (
+            f"λ is idle in {name}: at every step, of every seed, the predicted cell is the target's cell. Try "
+            "--prediction expected, or a start that prefers other moves."
+        )
+    return (
+        f"In {name} the predicted cell is another than the target's at {share:.0%} of the steps behind the first, over "
+        "all seeds and the whole training."
+    )
 
 
 def metrics_table(summary: dict[str, Any]) -> Table:
@@ -62,7 +79,7 @@ def metrics_table(summary: dict[str, Any]) -> Table:
     for name, metrics in {**summary["methods"], "optimum": summary["optimum"]["metrics"]}.items():
         mean = {metric: value["mean"] for metric, value in metrics.items()}
         table.add_row(
-            name,
+            label(name, summary),
             _thousandths(metrics.get("parameter_mse", _ZERO)),
             _thousandths(metrics["policy_mse"]),
             *(f"{round(mean[metric], 3) + 0:.3f}" for metric in ("policy_kl", "success", "value_gap")),
@@ -88,7 +105,7 @@ def differences_table(summary: dict[str, Any]) -> Table:
         clear = row["low"] > 0 or row["high"] < 0
         rows.setdefault((row["first"], row["second"]), []).append(f"[bold]{shown}[/bold]" if clear else shown)
     for names, shown_metrics in rows.items():
-        table.add_row(*names, *shown_metrics)
+        table.add_row(*(label(name, summary) for name in names), *shown_metrics)
     return table
 
 

@@ -48,6 +48,7 @@ def describe(lake: Lake, methods: tuple[str, ...], settings: Settings, protocol:
             "slippery": lake.slippery,
             "success_rate": lake.success_rate,
             "rewards": list(lake.reward_schedule),
+            "max_episode_steps": lake.max_episode_steps,
         },
         "settings": settings.as_dict(),
     }
@@ -127,7 +128,7 @@ def summary(result: Result) -> dict:
     return {
         "methods": summarise(pd.concat([result.start, result.runs])),
         "paired_differences": paired_differences(result.runs),
-        "residual_idle": result.residual_idle,
+        "mixed_share": mixed_shares(result),
         "stopped": stopped[["method", "seed", "stopped_at_step"]].to_dict("records"),
         "optimal_walks": result.targets,
         "suboptimal_walks": result.suboptimal,
@@ -137,6 +138,12 @@ def summary(result: Result) -> dict:
             "backups": result.plan.backups,
         },
     }
+
+
+def mixed_shares(result: Result) -> dict[str, float]:
+    """For methods that mix states, the mean of `mixed_share` over seeds and the measured steps of the training."""
+    means = result.curves.groupby("method", sort=False)["mixed_share"].mean().dropna()
+    return {str(method): float(share) for method, share in means.items()}
 
 
 @contextmanager

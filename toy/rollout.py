@@ -141,8 +141,8 @@ def _noise(generators: Sequence[np.random.Generator], run: Tensor, buffer: np.nd
 
 
 def gymnasium_env(lake: Lake, **options: Any) -> gym.Env:
-    """The same lake as Gymnasium's own environment, cut after 100 steps (up to 16 cells) or 200, as its maps are."""
-    limit = 100 if len(lake.next_cell) <= 16 else 200
+    """The same lake as Gymnasium's own environment, with the lake's limit of steps."""
+    limit = -1 if lake.max_episode_steps is None else lake.max_episode_steps  # -1: none, not even the registered one
     return gym.make(
         "FrozenLake-v1",
         desc=[list(row) for row in lake.rows],

@@ -84,6 +84,12 @@ class Problem:
         problem.check(settings)
         return problem
 
+    @property
+    def on_target(self) -> np.ndarray:
+        """Which cells a target trajectory visits, `[cells]` bool."""
+        visited = {cell for target in self.targets for cell, _ in target}
+        return np.isin(np.arange(len(self.live)), list(visited))
+
     def check(self, settings: SharedSettings) -> None:
         """Raise `ValueError` if settings ask for a sub-optimal trajectory where the lake has none."""
         if None in self.suboptimal and (settings.start == "both" or settings.negatives == "suboptimal"):

@@ -77,7 +77,7 @@ def _starts(lake: Lake, settings: Settings) -> _Starts:
     policies, stopped_at_step = start_policies(problem, seeds)
     optima = optimal_policies(problem, policies, seeds)
     as_trained = FineTuned(policies, stopped_at_step, torch.zeros(len(seeds), dtype=torch.long))
-    columns, _ = score_runs(problem, as_trained, optima)
+    columns, _ = score_runs(problem, as_trained, policies, optima)
     return _Starts(problem, seeds, policies, optima, {f"start_{name}": columns[name] for name in METRICS})
 
 
@@ -93,7 +93,7 @@ def _train(lake: Lake, starts: _Starts, trials: dict[str, Trial]) -> Iterable[pd
         start, optimum = (Policy(*(p[list(places)] for p in policy)) for policy in (starts.policies, starts.optima))
         numbers = _numbers(one.value, [trials[name].settings for name in names], problem)
         tuned = fine_tune(problem, one.value, numbers, start, seeds)
-        columns, _ = score_runs(problem, tuned, optimum)
+        columns, _ = score_runs(problem, tuned, start, optimum)
         yield pd.DataFrame(
             {
                 "trial": names,

@@ -8,16 +8,15 @@ import pandas as pd
 import torch
 
 from toy import metrics
+from toy.curves import fine_tune_with_curve
 from toy.lake import Lake
-from toy.objectives import mixed_share
 from toy.planning import Plan, visit_probability
 from toy.policy import Policy, cell_log_probs, parameter_mse, travelled
 from toy.settings import Settings, SharedSettings
-from toy.stages import FineTuned, Problem, fine_tune, make_task, optimal_policies, start_policies
+from toy.stages import FineTuned, Problem, optimal_policies, start_policies
 from toy.trajectories import Trajectory
-from toy.trials import Trial, named_trials
+from toy.trials import named_trials
 
-CURVE_POINTS = 20  # of a learning curve
 BLOCK_WEIGHTS = 2**20  # first-layer weights trained as one set of tensors: many runs, but few enough for the cache
 
 
@@ -35,9 +34,8 @@ class Result:
         targets, suboptimal: the trajectories that methods learned from, one per start cell (None: the lake has none).
         plan: the optimum.
         optimum: every metric but `parameter_mse` for the optimal policy itself.
-        curves: `policy_mse`, `parameter_mse`, `travelled` and, of methods that mix states, `mixed_share` (of the steps
-            that could be mixed, where the prediction leads elsewhere than the target; 0: λ has nothing to mix) per
-            `method`, `seed` and `step`, at about 20 steps of the training.
+        curves: the columns of `curves.fine_tune_with_curve` per `method`, `seed` and `step`, at about 20 steps of the
+            training.
     """
 
     runs: pd.DataFrame
@@ -93,8 +91,11 @@ def align(
                 def tell(share: float, name: str = name, stage: int = stage) -> None:
                     progress(name, (stage + share) / stages)
 
-                tuned, points = _fine_tune_with_curve(problems[name], trials[name], start, block, optimum, tell)
-                curves.append(points.assign(method=name))
+                method, settings = trials[name].value, trials[name].settings
+                numbers = settings.numbers_of(method)
+                tuned, points = fine_tune_with_curve(problems[name], method, numbers, start, block, optimum, tell)
+                curves.append(points.assign(run=points["run"] + block[0]).rename(columns={"run": "seed"}))
+                curves[-1].insert(0, "method", name)
                 stage += 1
             rows, log_probs = score_runs(problem, tuned, start, optimum)
             frames[name].append(pd.DataFrame({"method": name, "seed": list(block), **rows}))
@@ -127,37 +128,6 @@ def score_runs(
         "sampled_steps": tuned.sampled_steps.cpu().numpy(),
     }
     return columns, log_probs
-
-
-def _fine_tune_with_curve(
-    problem: Problem, trial: Trial, start: Policy, seeds: range, optimum: Policy, tell: Callable[[float], None]
-) -> tuple[FineTuned, pd.DataFrame]:
-    """The trained policies, and every run's distances at about `CURVE_POINTS` steps; `tell` hears the share done."""
-    points, steps, method = [], problem.settings.steps, trial.value
-    numbers = trial.settings.numbers_of(method)
-    task = make_task(problem, method, numbers, start, seeds)  # to measure with: the training has one of its own
-
-    @torch.no_grad()
-    def measure(step: int, policy: Policy) -> None:
-        log_probs = cell_log_probs(policy)
-        error = (log_probs.exp() - problem.optimum)[:, problem.live].square().mean((1, 2))
-        measured = {
-            "policy_mse": error,
-            "parameter_mse": parameter_mse(policy, optimum),
-            "travelled": travelled(policy, start),
-            "mixed_share": mixed_share(policy, task) if method.mixes_states else torch.full_like(error, torch.nan),
-        }
-        columns = {name: values.double().cpu().numpy() for name, values in measured.items()}
-        points.append(pd.DataFrame({"method": trial.method, "seed": list(seeds), "step": step, **columns}))
-
-    def on_step(step: int, policy: Policy) -> None:
-        tell(step / steps)
-        if step % max(1, steps // CURVE_POINTS) == 0:
-            measure(step, policy)
-
-    tuned = fine_tune(problem, method, numbers, start, seeds, on_step)
-    measure(steps, tuned.policy)
-    return tuned, pd.concat(points, ignore_index=True)
 
 
 def _result(

@@ -23,11 +23,13 @@ class Scored:
         states: share of each cell, `[cells]`, sums to 1. A mixed state counts for the cells that it is mixed of.
         raised: the part whose move the update makes likelier, by cell and move, `[cells, 4]`.
         lowered: the part whose move it makes less likely; with `raised` it sums to `states`.
+        cells: how many distinct cells each run scores, `[runs]`.
     """
 
     states: np.ndarray
     raised: np.ndarray
     lowered: np.ndarray
+    cells: np.ndarray
 
 
 def scored_states(lake: Lake, method: str, settings: Settings | None = None) -> Scored:
@@ -49,20 +51,30 @@ def scored_states(lake: Lake, method: str, settings: Settings | None = None) -> 
         states = mixed_states(start, task)
     if isinstance(drawn, Rollouts):
         signs = (drawn.advantages > 0, drawn.advantages < 0)
+        reached = _reached(drawn.trajectories, drawn.trajectories.mask & (drawn.advantages != 0), problem)
         raised, lowered = (_counts(drawn.trajectories, drawn.trajectories.mask & part, problem) for part in signs)
     else:
         # Each pair is a term of its own: a target counts as often as it has a negative.
         weight = torch.ones(states.shape[:2], dtype=states.dtype, device=states.device)
         lowered = torch.zeros_like(problem.optimum)
+        reached = (states * targets.mask.unsqueeze(-1)).sum((1, 2)) > 0
         if isinstance(drawn, Negatives):
             pairs = drawn.differs.view(len(seeds), states.shape[1], -1)
             weight = (pairs if task.method.alone is None else torch.ones_like(pairs)).sum(-1).to(states.dtype)
-            lowered = _counts(drawn.trajectories, drawn.trajectories.mask & drawn.differs.unsqueeze(-1), problem)
+            in_pairs = drawn.trajectories.mask & drawn.differs.unsqueeze(-1)
+            lowered = _counts(drawn.trajectories, in_pairs, problem)
+            reached |= _reached(drawn.trajectories, in_pairs, problem)
         moves = one_hot(targets.actions, 4).to(states.dtype)
         raised = torch.einsum("rn,nt,rntc,nta->ca", weight, targets.mask.to(states.dtype), states, moves)
     total = (raised.sum() + lowered.sum()).clamp(min=1e-12)  # PPO without any success scores nothing
     up_share, down_share = ((part / total).cpu().numpy() for part in (raised, lowered))
-    return Scored((up_share + down_share).sum(1), up_share, down_share)
+    return Scored((up_share + down_share).sum(1), up_share, down_share, reached.sum(1).cpu().numpy())
+
+
+def _reached(trajectories: Trajectories, mask: Tensor, problem: Problem) -> Tensor:
+    """Which cells each run's trajectories are in where the mask is set, `[runs, cells]` bool."""
+    reached = torch.zeros(len(mask), len(problem.live), device=mask.device)
+    return reached.scatter_add_(1, trajectories.cells.flatten(1), mask.flatten(1).to(reached)) > 0
 
 
 def _counts(trajectories: Trajectories, mask: Tensor, problem: Problem) -> Tensor:

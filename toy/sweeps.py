@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ift import Method, method_names
+from toy.curves import fine_tune_with_curve
 from toy.experiment import block_runs, score_runs
 from toy.lake import Lake
 from toy.metrics import METRICS
@@ -40,18 +41,29 @@ def sweep(lake: Lake, trials: Mapping[str, Trial]) -> pd.DataFrame:
     Raises:
         ValueError: as `align`.
     """
+    return sweep_with_curves(lake, trials, curves=False)[0]
+
+
+def sweep_with_curves(
+    lake: Lake, trials: Mapping[str, Trial], curves: bool = True
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """`sweep`, and the learning curves of all runs: `trial`, `seed`, `step` and the columns of `toy.curves`."""
     for trial in trials.values():
         method_names(trial.method)
     frames: list[pd.DataFrame] = []
+    points: list[pd.DataFrame] = []
     for alike in _grouped(trials, _start_of):
         starts = _starts(lake, next(iter(alike.values())).settings)
         for shared in {trial.settings.shared() for trial in alike.values()}:
             starts.problem.check(shared)
         for group in _grouped(alike, _shared_of):
-            frames += _train(lake, starts, group)
+            for frame, curve in _train(lake, starts, group, curves):
+                frames.append(frame)
+                points += [] if curve is None else [curve]
     runs = pd.concat(frames, ignore_index=True)
     place = runs["trial"].map({name: place for place, name in enumerate(trials)})
-    return runs.iloc[np.lexsort((runs["seed"], place))].reset_index(drop=True)
+    runs = runs.iloc[np.lexsort((runs["seed"], place))].reset_index(drop=True)
+    return runs, pd.concat(points, ignore_index=True) if points else pd.DataFrame()
 
 
 def _grouped(trials: Mapping[str, Trial], key: Callable[[Trial], Hashable]) -> Iterable[dict[str, Trial]]:
@@ -81,7 +93,9 @@ def _starts(lake: Lake, settings: Settings) -> _Starts:
     return _Starts(problem, seeds, policies, optima, {f"start_{name}": columns[name] for name in METRICS})
 
 
-def _train(lake: Lake, starts: _Starts, trials: dict[str, Trial]) -> Iterable[pd.DataFrame]:
+def _train(
+    lake: Lake, starts: _Starts, trials: dict[str, Trial], curves: bool
+) -> Iterable[tuple[pd.DataFrame, pd.DataFrame | None]]:
     """Trials of one method that differ in its numbers only, in blocks of runs (trial, seed)."""
     one = next(iter(trials.values()))
     problem = replace(starts.problem, settings=one.settings.shared())
@@ -92,9 +106,16 @@ def _train(lake: Lake, starts: _Starts, trials: dict[str, Trial]) -> Iterable[pd
         seeds = [starts.seeds[place] for place in places]
         start, optimum = (Policy(*(p[list(places)] for p in policy)) for policy in (starts.policies, starts.optima))
         numbers = _numbers(one.value, [trials[name].settings for name in names], problem)
-        tuned = fine_tune(problem, one.value, numbers, start, seeds)
+        points = None
+        if curves:
+            tuned, points = fine_tune_with_curve(problem, one.value, numbers, start, seeds, optimum)
+            points.insert(0, "trial", np.array(names)[points["run"]])
+            points["run"] = np.array(seeds)[points["run"]]
+            points = points.rename(columns={"run": "seed"})
+        else:
+            tuned = fine_tune(problem, one.value, numbers, start, seeds)
         columns, _ = score_runs(problem, tuned, start, optimum)
-        yield pd.DataFrame(
+        frame = pd.DataFrame(
             {
                 "trial": names,
                 "method": one.method,
@@ -103,6 +124,7 @@ def _train(lake: Lake, starts: _Starts, trials: dict[str, Trial]) -> Iterable[pd
                 **{name: values[list(places)] for name, values in starts.distances.items()},
             }
         )
+        yield frame, points
 
 
 def _numbers(method: Method, settings: list[Settings], problem: Problem) -> dict[str, float | Tensor]:

@@ -2,17 +2,17 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from ift import METHODS, Method, method_names
 from toy.settings import IFTOptions, NumberOptions, PairOptions, PPOOptions, Settings, TrainingOptions
 
 # What a variant may change: not what fixes the start policy or the seeds, which all methods share.
 _CHANGEABLE = {
-    field.name: field.type
+    name: hint
     for group in (NumberOptions, TrainingOptions, IFTOptions, PairOptions, PPOOptions)
-    for field in fields(group)
-    if field.name != "numbers"
+    for name, hint in get_type_hints(group).items()
+    if name != "numbers"
 }
 
 
@@ -67,8 +67,8 @@ def _variant(text: str, settings: Settings) -> Trial:
 
 def _typed(text: str, key: str, value: str) -> Any:
     """The value as the setting's type: a whole number, a number, or a word."""
-    kind = str(_CHANGEABLE[key])
+    kinds = {_CHANGEABLE[key], *get_args(_CHANGEABLE[key])}  # of `float | None`: float too
     try:
-        return int(value) if "int" in kind else float(value) if "float" in kind else value
+        return int(value) if int in kinds else float(value) if float in kinds else value
     except ValueError as error:
         raise ValueError(f"method {text!r}: {key} must be a number, got {value!r}") from error

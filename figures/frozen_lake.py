@@ -1,6 +1,7 @@
-"""The paper's figure 3: a lake, its trajectories, the policy after each method, and how close each comes."""
+"""The paper's figure 3: a lake with two ways, the policy after each method, what it scores, and how close it comes."""
 
 import json
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,69 +10,98 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from common.folders import package_version, reading, refuse_other
-from figures.style import PAGE, paper, save
-from toy import Lake, Settings, align, results
-from toy.picture import colour_of, draw_cells, draw_errors, draw_lake, draw_trajectory
+from common.folders import package_version, reading, refuse_other, write_whole
+from figures.style import PAGE, made_by, paper, save
+from ift import METHODS
+from toy import Lake, Settings, align, protocol, results, scored_states
+from toy.picture import colour_of, draw_cells, draw_errors, draw_lake, draw_moves, draw_trajectory
 
-METHODS = ("sft", "ift", "orpo", "dpo", "ppo")
-FIRST_SEED = 20_000  # seeds that nothing was chosen on
+SHOWN = ("sft", "orpo", "ift", "dpo")  # from the farthest to the closest, as the paper has them
+FIRST_SEED = 120_000  # seeds that nothing was chosen on
+DISTANCES = {"parameter_mse": "parameter MSE ×10⁻³", "policy_mse": "policy MSE ×10⁻³"}
+
+
+@dataclass(frozen=True, eq=False)
+class _Results:
+    summary: dict[str, Any]
+    curves: pd.DataFrame
+    policies: dict[str, np.ndarray]
+    visits: dict[str, np.ndarray]
+    scored: dict[str, np.ndarray]  # METHOD_KIND
 
 
 def frozen_lake(out: Path, quick: bool, jobs: int) -> list[Path]:
     """Draw the figure into `out`, from `out/frozen-lake-runs` if it holds the results; returns the files written."""
-    lake, settings = Lake.make("ring"), Settings(seeds=16 if quick else 200, seed=FIRST_SEED)
-    folder = out / "frozen-lake-runs"
-    _make_results(folder, lake, settings)
-    with reading(folder), np.load(folder / "policies.npz") as held:
-        tables = dict(held)
-        summary = json.loads((folder / "summary.json").read_text())
-        curves = pd.read_parquet(folder / "curves.parquet")
-    policies, visits = (
-        {key.removeprefix(kind): table for key, table in tables.items() if key.startswith(kind)}
-        for kind in ("policy_", "visits_")
-    )
-    figure = _draw(lake, summary, policies, visits, curves)
-    return save(figure, out, "frozen-lake", _caption(lake, settings, summary))
+    lake = Lake.make("ring")
+    settings = replace(protocol("paper"), seeds=16 if quick else 200, seed=FIRST_SEED)
+    shown = _read(out / "frozen-lake-runs", lake, settings)
+    return save(_draw(lake, shown, settings.seeds), out, "frozen-lake", _caption(lake, settings, shown, quick), quick)
 
 
-def _make_results(folder: Path, lake: Lake, settings: Settings) -> None:
-    wanted = {"version": package_version(), **results.describe(lake, METHODS, settings)}
+def _read(folder: Path, lake: Lake, settings: Settings) -> _Results:
+    """The results in `folder`, made if they are not there; raises `ValueError` if it holds others."""
+    config = results.describe(lake, SHOWN, settings, "paper")
+    wanted = {"version": package_version(), **config}
     if (folder / "config.json").exists():
-        held = json.loads((folder / "config.json").read_text())
-        version = held.get("versions", {}).get("intuitive-fine-tuning")
+        with reading(folder / "config.json"):
+            held = json.loads((folder / "config.json").read_text())
+            version = held.get("versions", {}).get("intuitive-fine-tuning")
         refuse_other(folder, {"version": version, **{key: held.get(key) for key in wanted if key != "version"}}, wanted)
-        return
-    if folder.is_dir() and any(folder.iterdir()):
-        raise ValueError(f"out {str(folder)!r} holds files without config.json: delete it, and it is made again")
-    results.check_folder(folder, wanted, overwrite=False)
-    result = align(lake, METHODS, settings)
-    results.save(result, results.summary(result), lake, settings, folder)
+    else:
+        if folder.is_dir() and any(folder.iterdir()):
+            raise ValueError(f"out {str(folder)!r} holds files without config.json: delete it, and it is made again")
+        result = align(lake, SHOWN, settings)
+        results.save(result, results.summary(result), config, lake, settings, folder)
+    if not (folder / "scored.npz").exists():
+        kinds = ("states", "raised", "lowered", "cells")
+        scored = {method: scored_states(lake, method, settings) for method in SHOWN}
+        tables = {f"{method}_{kind}": getattr(each, kind) for method, each in scored.items() for kind in kinds}
+        write_whole(folder / "scored.npz", lambda path: _save_tables(path, tables))
+    with (
+        reading(folder),
+        np.load(folder / "policies.npz") as held_tables,
+        np.load(folder / "scored.npz") as held_scored,
+    ):
+        policies, visits = (
+            {key.removeprefix(kind): table for key, table in held_tables.items() if key.startswith(kind)}
+            for kind in ("policy_", "visits_")
+        )
+        summary = json.loads((folder / "summary.json").read_text())
+        return _Results(summary, pd.read_parquet(folder / "curves.parquet"), policies, visits, dict(held_scored))
+
+
+def _save_tables(path: Path, tables: dict[str, np.ndarray]) -> None:
+    with path.open("wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **tables)
 
 
 @paper
-def _draw(
-    lake: Lake,
-    summary: dict[str, Any],
-    policies: dict[str, np.ndarray],
-    visits: dict[str, np.ndarray],
-    curves: pd.DataFrame,
-) -> Figure:
-    figure = Figure(figsize=(PAGE, 5.6), layout="constrained")
-    lakes, numbers = figure.subfigures(2, 1, squeeze=False, height_ratios=(2.5, 3.1))[:, 0]
-    panels = lakes.subplots(2, 4).ravel()
-    _draw_trajectories(panels[0], lake, summary)
-    for axes, name in zip(panels[1:], ("start", *METHODS, "optimum"), strict=True):
-        draw_lake(axes, lake, policies[name], visits[name], name, colour_of(name))
-        axes.set_title(axes.get_title(), fontsize=8)
-    lakes.supxlabel("arrow: probability of the move · blue: probability that an episode visits the cell", fontsize=7)
-    grid = numbers.subplots(2, 2, width_ratios=(1, 1.4))
-    labels = {"policy_mse": "policy MSE ×10⁻³", "parameter_mse": "weight MSE ×10⁻³"}
-    for (axes, curve), (metric, label) in zip(grid, labels.items(), strict=True):
-        draw_errors(axes, summary["methods"], metric, label)
-        axes.tick_params(labelsize=7)
-        _draw_curves(curve, curves, metric, label)
-    curve.legend(frameon=False, ncols=3, loc="lower center")
+def _draw(lake: Lake, shown: _Results, seeds: int) -> Figure:
+    figure = Figure(figsize=(PAGE, 7.4), layout="constrained")
+    lakes, numbers = figure.subfigures(2, 1, squeeze=False, height_ratios=(3.5, 3.4))[:, 0]
+    above, policies, scored = lakes.subplots(3, len(SHOWN))
+    _draw_trajectories(above[0], lake, shown.summary)
+    for axes, name in zip(above[1:], ("start", "optimum"), strict=False):
+        draw_lake(axes, lake, shown.policies[name], shown.visits[name], name, colour_of(name))
+    _draw_key(above[-1])
+    for axes, name in zip(policies, SHOWN, strict=True):
+        draw_lake(axes, lake, shown.policies[name], shown.visits[name], f"after {name.upper()}", colour_of(name))
+    for axes, name in zip(scored, SHOWN, strict=True):
+        cells = shown.scored[f"{name}_cells"].mean()
+        draw_cells(axes, lake, shown.scored[f"{name}_states"], darkest=0.32, size=7)
+        for kind, colour in (("lowered", "#aa3377"), ("raised", "#1a1a1a")):
+            share = shown.scored[f"{name}_{kind}"]
+            draw_moves(axes, lake, 0.5 * np.sqrt(share / share.max()) if share.any() else share, colour, width=0.014)
+        axes.set_title(f"{name.upper()} scores {cells:.1f} cells", fontsize=7.5, color=colour_of(name))
+    grid = numbers.subplots(2, 2, height_ratios=(1, 1.3))
+    for (errors, curve), (metric, label) in zip(grid.T, DISTANCES.items(), strict=True):
+        draw_errors(errors, shown.summary["methods"], metric, label)
+        errors.tick_params(labelsize=7)
+        errors.set_xlim(left=None)
+        errors.margins(x=0.15)
+        _draw_curves(curve, shown.curves, metric, label)
+    grid[1, 0].legend(frameon=False, ncols=2)
+    grid[0, 0].set_title(f"distance to the optimum, mean of {seeds} seeds, 95 % interval", fontsize=7.5, loc="left")
     return figure
 
 
@@ -79,39 +109,58 @@ def _draw_trajectories(axes: Axes, lake: Lake, summary: dict[str, Any]) -> None:
     draw_cells(axes, lake, np.zeros(len(lake.next_cell)))
     draw_trajectory(axes, lake, summary["optimal_walks"][0], "#000000", "-", 0.12, "optimal")
     draw_trajectory(axes, lake, summary["suboptimal_walks"][0], "#6b6b6b", "--", -0.12, "sub-optimal")
-    axes.set_title("two trajectories: —— optimal, – – not", fontsize=7.5)
+    axes.set_title("the two ways", fontsize=10, fontweight="bold")
+
+
+def _draw_key(axes: Axes) -> None:
+    axes.axis("off")
+    text = (
+        "—— optimal way, – – the other one\n\npolicies: arrows as long as the\nmove is likely; blue: an episode\n"
+        "visits the cell\n\nscored: blue: share of the steps;\nblack: moves made likelier,\npurple: less likely"
+    )
+    axes.text(0.0, 1.0, text, va="top", fontsize=6.8, linespacing=1.25, transform=axes.transAxes)
 
 
 def _draw_curves(axes: Axes, curves: pd.DataFrame, metric: str, label: str) -> None:
-    for i, method in enumerate(METHODS):
+    for place, method in enumerate(SHOWN):
         means = curves[curves["method"] == method].groupby("step")[metric].mean()
         axes.plot(
-            means.index, 1000 * means, color=colour_of(method), label=method, marker="os^Dv"[i], markevery=4, ms=3
+            means.index, 1000 * means, color=colour_of(method), label=method, marker="os^D"[place], markevery=4, ms=3
         )
     axes.set_xlabel("update")
     axes.set_ylabel(label)
-    axes.set_ylim(bottom=0)
 
 
-def _caption(lake: Lake, settings: Settings, summary: dict[str, Any]) -> str:
-    metrics = summary["methods"]
+def _caption(lake: Lake, settings: Settings, shown: _Results, quick: bool) -> str:
+    metrics = shown.summary["methods"]
 
     def listed(metric: str) -> str:
-        order = sorted((name for name in metrics if name != "start"), key=lambda name: metrics[name][metric]["mean"])
+        order = sorted(SHOWN, key=lambda name: metrics[name][metric]["mean"])
         return "; ".join(
             f"{name} {1000 * m['mean']:.2f} [{1000 * m['low']:.2f}, {1000 * m['high']:.2f}]"
             for name, m in ((name, metrics[name][metric]) for name in ("start", *order))
         )
 
-    idle = ", without effect as the start's greedy moves are the target's" if summary.get("residual_idle") else ""
-    cells = ", ".join(f"{name} {m['cells_visited']['mean']:.2f}" for name, m in metrics.items())
+    differences = "; ".join(
+        f"{row['first']} − {row['second']} {1000 * row['mean']:+.2f} [{1000 * row['low']:+.2f}, {1000 * row['high']:+.2f}]"
+        for row in shown.summary["paired_differences"]
+        if row["metric"] == "parameter_mse"
+    )
+    numbers = "; ".join(
+        f"{name} " + ", ".join(f"{key} {value:g}" for key, value in settings.numbers_of(METHODS[name]).items())
+        for name in SHOWN
+        if METHODS[name].numbers
+    )
+    success = ", ".join(f"{name} {metrics[name]['success']['mean']:.3f}" for name in ("start", *SHOWN))
+    cells = ", ".join(f"{name} {shown.scored[f'{name}_cells'].mean():.2f}" for name in SHOWN)
+    share = shown.summary["mixed_share"]["ift"]
     return (
-        f"Lake {'/'.join(lake.rows)}, {settings.seeds} seeds from {settings.seed}, width {settings.width}, start "
-        f"{settings.start}, {settings.steps} updates of {settings.optimizer} at {settings.lr}, λ {settings.lam} "
-        f"({settings.prediction}{idle}), γ {settings.gamma} ({settings.propagation}), DPO β {settings.beta_of('dpo')}, "
-        f"ORPO β {settings.beta_of('orpo')}, {settings.negatives_per_step} negatives of the {settings.negatives} "
-        f"policy, PPO {settings.rollouts} episodes, {settings.epochs} epochs, clip {settings.clip}. Arrows: mean "
-        f"policy; blue: probability that an episode visits the cell. Mean with 95 % bootstrap interval over seeds, "
-        f"×10⁻³. MSE of the policy to the optimum: {listed('policy_mse')}. MSE of the weights to the optimal ones: "
-        f"{listed('parameter_mse')}. Cells visited: {cells}. Made by `python -m figures frozen-lake`."
+        f"The `paper` protocol on the lake {'/'.join(lake.rows)}, {settings.seeds} seeds from {settings.seed}: a network "
+        f"of width {settings.width} that was trained on both ways (the sub-optimal one has a share of "
+        f"{settings.start_suboptimal_share:g}), then {settings.steps} updates of {settings.optimizer} at {settings.lr:g} "
+        f"with each method ({numbers}; IFT in the form {settings.form}). The first update of a training scores {cells} "
+        f"cells in the mean; IFT's predicted cell is another than the target's at {share:.1%} of the steps behind the "
+        f"first, over the whole training. Mean with 95 % bootstrap interval over seeds, ×10⁻³. Parameter MSE: "
+        f"{listed('parameter_mse')}. Its differences paired by seed: {differences}. Policy MSE: {listed('policy_mse')}. "
+        f"Success: {success}. {made_by('frozen-lake', quick)}"
     )

@@ -22,13 +22,16 @@ PAPER: dict[Any, Any] = {
     "lines.linewidth": 1.2,
     "svg.hashsalt": "intuitive-fine-tuning",  # the same figure is the same bytes
 }
+_QUICK = "quick run: few lakes, seeds and settings"
 paper = matplotlib.rc_context(PAPER)  # decorates what draws
 
 
 @paper
-def save(figure: Figure, out: Path, name: str, caption: str | None = None) -> list[Path]:
-    """Write `NAME.png`, `NAME.svg` and the caption `NAME.md` into `out`; their paths."""
+def save(figure: Figure, out: Path, name: str, caption: str | None = None, quick: bool = False) -> list[Path]:
+    """Write `NAME.png`, `NAME.svg` and the caption `NAME.md` into `out`; their paths. A quick figure says that it is."""
     out.mkdir(parents=True, exist_ok=True)
+    if quick:
+        figure.text(0.995, 0.995, _QUICK, ha="right", va="top", fontsize=6.5, color="#b3261e", fontweight="bold")
     written = [out / f"{name}.png", out / f"{name}.svg"]
     write_whole(written[0], lambda path: figure.savefig(path, dpi=300, format="png"))
     write_whole(written[1], lambda path: figure.savefig(path, format="svg", metadata={"Date": None}))
@@ -36,3 +39,8 @@ def save(figure: Figure, out: Path, name: str, caption: str | None = None) -> li
         written.append(out / f"{name}.md")
         write_whole(written[2], lambda path: path.write_text(caption + "\n"))
     return written
+
+
+def made_by(figure: str, quick: bool) -> str:
+    """The sentence that ends a caption."""
+    return f"Made by `python -m figures {figure}{' --quick' if quick else ''}`."

@@ -9,8 +9,8 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import tyro
 
@@ -26,9 +26,30 @@ class FailedError(RuntimeError):
     """The input was right, and the work went wrong all the same: one line, exit code 1."""
 
 
-def parse(options: Any, prog: str, description: str | None, **more: Any) -> Any:
-    """The options of a command line, as a value of the type `options`; group names are left out of the flags."""
-    return tyro.cli(options, prog=prog, description=description, config=(tyro.conf.OmitArgPrefixes,), **more)
+def parse(
+    options: Any,
+    prog: str,
+    description: str | None,
+    *,
+    arguments: Sequence[str] | None = None,
+    default: Any = None,
+    renamed: Mapping[str, str] | None = None,
+) -> Any:
+    """The options of a command line, as a value of the type `options`; group names are left out of the flags.
+
+    `arguments` are those of the process if they are not given. `default` is what holds where nothing is given.
+    `renamed` maps former spellings of flags to today's: they work for one version, and a note says so.
+    """
+    words = []
+    for word in sys.argv[1:] if arguments is None else arguments:
+        flag, equals, value = word.partition("=")
+        new = (renamed or {}).get(flag.replace("_", "-"))
+        if new is not None:
+            print(f"note: {flag} is called {new} now; the old name goes with the next version", file=sys.stderr)
+        words.append(f"{new}{equals}{value}" if new else word)
+    more = {} if default is None else {"default": default}
+    config = (tyro.conf.OmitArgPrefixes,)
+    return tyro.cli(options, prog=prog, description=description, args=words, config=config, **more)
 
 
 def main(command: Callable[[], None], stopped: str = "interrupted") -> None:
@@ -65,6 +86,13 @@ def _end(line: str, code: int) -> None:
     sys.exit(code)
 
 
+def hand_over(former: str, module: str, arguments: Sequence[str]) -> NoReturn:
+    """Go on as `python -m module` in this process's place, after a line that says so: for commands that moved."""
+    print(f"note: {former} is python -m {module} now; the former spelling goes with the next version", file=sys.stderr)
+    sys.stderr.flush()
+    os.execv(sys.executable, [sys.executable, "-m", module, *arguments])
+
+
 def quieten() -> None:
     """Keep the libraries' own bars and notes out of the way of ours; call it before they are imported."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -77,11 +105,21 @@ def quieten() -> None:
 
 
 def progress_bar(console: "Console | None" = None, count: str = "") -> "Progress":
-    """A progress bar with times: on `console` it counts percent and goes away, else on stderr it counts `count`."""
+    """A progress bar with times: on `console` it counts percent and goes away, else on stderr it counts `count`.
+
+    Where `console` is no terminal there is no bar.
+    """
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     done = f"{{task.completed}}/{{task.total}} {count}" if count else "{task.percentage:>3.0f} %"
     columns = (TextColumn("{task.description:<40}"), BarColumn(), TextColumn(done), TimeElapsedColumn())
     bar_console = console or Console(stderr=True)
-    return Progress(*columns, TimeRemainingColumn(), console=bar_console, transient=console is not None)
+    ours = console is not None
+    return Progress(
+        *columns,
+        TimeRemainingColumn(),
+        console=bar_console,
+        transient=ours,
+        disable=ours and not bar_console.is_terminal,
+    )

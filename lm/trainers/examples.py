@@ -10,12 +10,13 @@ import torch
 from datasets import Dataset
 from torch import Tensor
 
+from common.command import FailedError
 from common.memory import peak_gigabytes
 
 EXAMPLE_ID = "example_id"
 
 
-class NonFiniteLossError(RuntimeError):
+class NonFiniteLossError(FailedError):
     """The loss of a batch is not a number; the ids of its examples are in a file that the message names."""
 
 

@@ -18,7 +18,7 @@ from lm.train.command_line import parse
 
 def run() -> None:
     """Parse, then import what the work needs and do it."""
-    settings = parse(__doc__)
+    settings = parse(description=__doc__)
     command.quieten()
     from rich.console import Console
 

@@ -18,7 +18,7 @@ from lm.trainers.names import NEW_NAMES
 _NEW_FLAGS = {f"--{name.replace('_', '-')}": f"--{new}" for name, new in NEW_NAMES.items()}
 
 
-def parse(description: str | None = None, arguments: Sequence[str] | None = None) -> Settings:
+def parse(arguments: Sequence[str] | None = None, description: str | None = None) -> Settings:
     """Settings from recipes and the command line, which wins; raises `ValueError` for a bad one."""
     recipes = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     recipes.add_argument("--config", action="append", default=[])

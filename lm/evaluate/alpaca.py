@@ -14,9 +14,9 @@ from typing import Any
 
 import pandas as pd
 from huggingface_hub import hf_hub_download
-from rich.progress import track
 
 from common import models
+from common.command import progress_bar
 from common.folders import write_json, write_whole
 from lm.evaluate.options import AlpacaOptions
 
@@ -152,9 +152,9 @@ def _ask_all(
     from alpaca_eval.utils import prompt_to_chatml
 
     one = functools.partial(_ask, client, parse, answer_key, problems, **arguments)
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        said = pool.map(one, map(prompt_to_chatml, prompts))
-        return {answer_key: list(track(said, "judging", len(prompts), transient=True))}
+    with ThreadPoolExecutor(_AT_ONCE) as pool, progress_bar(count="pairs") as bar:
+        verdicts = pool.map(one, map(prompt_to_chatml, prompts))
+        return {answer_key: list(bar.track(verdicts, len(prompts), description="judging"))}
 
 
 def _ask(

@@ -1,4 +1,4 @@
-"""Fine-tune a language model with SFT, IFT, DFT, DPO, IPO, KTO, ORPO, SimPO or a method of your own.
+"""Fine-tune a language model with IFT, SFT, DPO or another method, see --method.
 
 Alone it needs no network: a small model that plays Frozen Lake in words learns from 512 optimal walks. Options come
 from --config FILE.yaml (lm/recipes has the paper's runs; later files win) and from the command line, which wins.

@@ -76,7 +76,7 @@ class DataOptions:
     max_prompt_length: int = 512
     """Tokens of the prompt; a longer one loses its beginning."""
     packing: Flag = False
-    """Put several examples in a row (sft, ift, dft)."""
+    """Put several examples in a row, with methods that learn from targets."""
     chat_template: str = "auto"
     """auto: the tokenizer's, zephyr if it has none; zephyr; none: prompt and answer as they are; or a .jinja file."""
 

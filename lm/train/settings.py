@@ -191,10 +191,10 @@ class Settings(LoraOptions, PairOptions, IFTOptions, TrainingOptions, DataOption
         self._require("min_lam", self.min_lam is None or 0 <= self.min_lam <= 1, "in [0, 1]")
         rate = self.learning_rate
         self._require("learning_rate", rate is None or 0 < rate < float("inf"), "a finite number above 0")
-        for name in trainable():
-            for number in METHODS[name].numbers:
-                value = getattr(self, number.name, None)
-                self._require(number.name, value is None or number.holds(value), number.allowed)
+        methods = (*map(METHODS.__getitem__, trainable()), METHODS[self.method])  # its own ranges come last, and count
+        for number in {number.name: number for method in methods for number in method.numbers}.values():
+            value = getattr(self, number.name, None)
+            self._require(number.name, value is None or number.holds(value), number.allowed)
         for name in ("lam_jitter", "weight_decay", "warmup_steps", "max_grad_norm", "lora_r", "seed"):
             self._require(name, 0 <= getattr(self, name) < float("inf"), "0 or more")
         self._require("lora_dropout", 0 <= self.lora_dropout < 1, "in [0, 1)")

@@ -26,7 +26,11 @@ def end_of(statement):
         ("raise command.FailedError('it failed')", 1, "error: it failed\n"),
         ("raise KeyboardInterrupt", 130, "interrupted: go on\n"),
         ("os.kill(os.getpid(), signal.SIGTERM); time.sleep(5)", 130, "interrupted: go on\n"),
-        ("os.kill(os.getpid(), signal.SIGINT); time.sleep(5)", 130, "interrupted: go on\n"),
+        (
+            "signal.signal(signal.SIGINT, signal.default_int_handler); signal.raise_signal(signal.SIGINT)",
+            130,
+            "interrupted: go on\n",
+        ),
     ],
 )
 def test_a_command_ends_with_one_line_and_its_code(statement, code, line):

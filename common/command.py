@@ -10,7 +10,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import tyro
 
@@ -86,6 +86,13 @@ def _end(line: str, code: int) -> None:
     sys.exit(code)
 
 
+def hand_over(former: str, module: str, arguments: Sequence[str]) -> NoReturn:
+    """Go on as `python -m module` in this process's place, after a line that says so: for commands that moved."""
+    print(f"note: {former} is python -m {module} now; the former spelling goes with the next version", file=sys.stderr)
+    sys.stderr.flush()
+    os.execv(sys.executable, [sys.executable, "-m", module, *arguments])
+
+
 def quieten() -> None:
     """Keep the libraries' own bars and notes out of the way of ours; call it before they are imported."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -98,11 +105,21 @@ def quieten() -> None:
 
 
 def progress_bar(console: "Console | None" = None, count: str = "") -> "Progress":
-    """A progress bar with times: on `console` it counts percent and goes away, else on stderr it counts `count`."""
+    """A progress bar with times: on `console` it counts percent and goes away, else on stderr it counts `count`.
+
+    Where `console` is no terminal there is no bar.
+    """
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     done = f"{{task.completed}}/{{task.total}} {count}" if count else "{task.percentage:>3.0f} %"
     columns = (TextColumn("{task.description:<40}"), BarColumn(), TextColumn(done), TimeElapsedColumn())
     bar_console = console or Console(stderr=True)
-    return Progress(*columns, TimeRemainingColumn(), console=bar_console, transient=console is not None)
+    ours = console is not None
+    return Progress(
+        *columns,
+        TimeRemainingColumn(),
+        console=bar_console,
+        transient=ours,
+        disable=ours and not bar_console.is_terminal,
+    )

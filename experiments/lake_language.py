@@ -2,7 +2,12 @@
 
 Settings are chosen on development maps with base models of their own; the chosen ones then train on other base models,
 and play maps that nothing was chosen on, once. `python -m figures lake-language` draws the result.
+
+Example:
+  python -m experiments.lake_language --quick
 """
+
+from __future__ import annotations
 
 import math
 import shutil
@@ -10,24 +15,20 @@ import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import pandas as pd
-from rich.console import Console
+import tyro
 
+from common import command
 from common.folders import claim_folder
-from common.parts import Part, run_parts
-from lm.lake.base import train_base
-from lm.lake.examples import own_pairs
-from lm.lake.maps import random_maps, wrong_first_moves
-from lm.lake.scores import score_model
-from lm.lake.words import make_tokenizer
-from lm.train.__main__ import quieten, run
-from lm.train.models import load_trained
-from lm.train.settings import Settings
-from lm.trainers.examples import NonFiniteLossError
 
+# What waits for pandas or PyTorch is imported in the functions that need it: `--help` and a bad option do not wait.
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from common.parts import Part
+
+Flag = tyro.conf.FlagCreatePairsOff[bool]
 Options = dict[str, Any]
 _OWN: dict[str, tuple[Options, ...]] = {  # two values of a method's own number, where it has one
     "sft": ({},),
@@ -44,7 +45,7 @@ VARIANTS: dict[str, Options] = {  # of IFT at its chosen settings: what the audi
     "ift lam=0.2": {"lam": 0.2},
     "ift lam=0": {"lam": 0.0},
     "ift gamma=0": {"gamma": 0.0},
-    "ift propagation=sum": {"propagation": "sum"},
+    "ift propagation=sum": {"form": "sum"},  # the name stands in saved results and in the audit's claims
 }
 LEARNING_RATES = (4e-5, 2.5e-3)  # from, to, log-spaced
 PROTOCOLS = {  # the score by which settings are chosen on development maps; less is better
@@ -84,7 +85,7 @@ QUICK = Scale((1,), (101, 102), learning_rates=1, base_updates=150, updates=24, 
 
 @dataclass(frozen=True)
 class Trial:
-    """A method with the options that differ from the rest."""
+    """A method with the settings that differ from the rest."""
 
     method: str
     options: Options
@@ -103,6 +104,10 @@ def compare(out: Path, quick: bool, jobs: int) -> pd.DataFrame:
     Raises:
         ValueError: `out` holds results of something else, or cannot be written.
     """
+    import pandas as pd
+
+    from common.parts import run_parts
+
     scale = QUICK if quick else FULL
     claim_folder(out, {"scale": asdict(scale)})
     common = {"scale": asdict(scale), "maps_seed": _MAPS_SEED}
@@ -137,6 +142,8 @@ def settings_of(method: str, learning_rates: int) -> list[Trial]:
 
     Those without a number of their own have twice as many step sizes, in the same range.
     """
+    import numpy as np
+
     own = _OWN[method]
     count = 2 * learning_rates // len(own)
     rates = np.geomspace(*LEARNING_RATES, count) if count > 1 else [math.sqrt(math.prod(LEARNING_RATES))]
@@ -147,6 +154,8 @@ def _trained(
     folder: Path, common: Options, trials: Iterable[Trial], split: str, scale: Scale, bases: Path, jobs: int
 ) -> pd.DataFrame:
     """Scores of all trials on all seeds of a split."""
+    from common.parts import run_parts
+
     trials = list(trials)
     seeds = scale.development_seeds if split == "dev" else scale.held_out_seeds
     parts: dict[str, Part] = {
@@ -178,6 +187,12 @@ def _base_folder(bases: Path, seed: int, scale: Scale) -> Path:
     """The base model of a seed and its data, made if it is not there: optimal walks beside the model's own."""
     folder = bases / f"seed-{seed}"
     if not folder.is_dir():
+        import pandas as pd
+
+        from lm.lake.base import train_base
+        from lm.lake.teacher import own_pairs
+        from lm.lake.words import make_tokenizer
+
         part = bases / f"seed-{seed}.part"
         shutil.rmtree(part, ignore_errors=True)
         model, tokenizer = train_base(seed, scale.base_updates), make_tokenizer()
@@ -190,12 +205,18 @@ def _base_folder(bases: Path, seed: int, scale: Scale) -> Path:
 
 
 def _score_base(bases: Path, seed: int, scale: Scale, split: str) -> pd.DataFrame:
-    quieten()
+    command.quieten()
     return _scores(_base_folder(bases, seed, scale), scale, split).assign(seed=seed)
 
 
 def _train_and_score(trial: Trial, bases: Path, seed: int, scale: Scale, split: str) -> pd.DataFrame:
-    quieten()
+    command.quieten()
+    from rich.console import Console
+
+    from lm.train.settings import Settings
+    from lm.train.training import train
+    from lm.trainers.examples import NonFiniteLossError
+
     base = _base_folder(bases, seed, scale)
     with tempfile.TemporaryDirectory() as folder:
         settings = Settings(
@@ -210,7 +231,7 @@ def _train_and_score(trial: Trial, bases: Path, seed: int, scale: Scale, split: 
             **trial.options,
         )
         try:
-            run(settings, Console(quiet=True))
+            train(settings, Console(quiet=True))
             scores = _scores(Path(folder) / "run" / "model", scale, split)
         except NonFiniteLossError:  # its maps, without scores
             scores = _scores(base, scale, split)
@@ -220,6 +241,13 @@ def _train_and_score(trial: Trial, bases: Path, seed: int, scale: Scale, split: 
 
 def _scores(folder: Path, scale: Scale, split: str) -> pd.DataFrame:
     """A model on the maps of a split: test maps on all sets, development maps on the first."""
+    import numpy as np
+    import pandas as pd
+
+    from common.models import load_trained
+    from lm.lake.maps import random_maps, wrong_first_moves
+    from lm.lake.scores import score_model
+
     model, tokenizer = load_trained(str(folder))
     frames = []
     for number, (name, options) in enumerate({TEST: {}, **(OTHERS if split == "test" else {})}.items()):
@@ -238,20 +266,61 @@ def _scores(folder: Path, scale: Scale, split: str) -> pd.DataFrame:
 
 def table(scores: pd.DataFrame) -> str:
     """Means over maps and seeds with the standard error over seeds, a row per protocol and trial."""
+    import pandas as pd
+
     columns: dict[str, Callable[[pd.DataFrame], pd.Series]] = {
         "policy MSE ×10⁻³": lambda rows: 1000 * rows["state_policy_mse"],
         "success %": lambda rows: 100 * rows["success"],
         "sampled %": lambda rows: 100 * rows["success_sampled"],
         "value gap": lambda rows: rows["state_value_gap"],
     }
-    parts = {name: (TEST, of) for name, of in columns.items()}
+    parts = {name: (TEST, column) for name, column in columns.items()}
     parts |= {f"{name} %": (name, columns["success %"]) for name in OTHERS}
     cells = {}
-    for title, (name, of) in parts.items():
+    for title, (name, column) in parts.items():
         rows = scores[scores["set"] == name]
-        by_seed = rows.assign(value=of(rows)).groupby(["protocol", "trial", "seed"], sort=False)["value"].mean()
+        by_seed = rows.assign(value=column(rows)).groupby(["protocol", "trial", "seed"], sort=False)["value"].mean()
         groups = by_seed.groupby(["protocol", "trial"], sort=False)
         digits = 3 if title == "value gap" else 1
         cells[title] = [f"{m:.{digits}f} ± {s:.{digits}f}" for m, s in zip(groups.mean(), groups.sem(), strict=True)]
         index = groups.mean().index
     return pd.DataFrame(cells, index=index).to_string()
+
+
+@dataclass(frozen=True)
+class CommandOptions:
+    """Every method from the same base models, with the same number of updates and of settings to choose from."""
+
+    out: Path = Path("results/figures/lake-language-runs")
+    """Folder for the results; the same command goes on with what is there. `python -m figures lake-language` draws
+    them."""
+    quick: Flag = False
+    """Fewer seeds, maps and settings, in a folder beside it."""
+    jobs: int = -1
+    """Processes; -1 takes every core."""
+
+
+def run() -> None:
+    """Parse, run what is missing and print the table."""
+    options = command.parse(CommandOptions, "python -m experiments.lake_language", __doc__)
+    if options.jobs < 1 and options.jobs != -1:
+        raise ValueError(f"jobs must be at least 1, or -1 for every core, got {options.jobs}")
+    command.quieten()
+    from common import models
+
+    models.offline()
+    out = options.out.parent / "quick" / options.out.name if options.quick else options.out
+    print(table(compare(out, options.quick, options.jobs)))
+    print(f"Written to {out}")
+
+
+def main() -> None:
+    """The command."""
+    command.main(run, "interrupted: the same command goes on where it was")
+
+
+if __name__ == "__main__":
+    # By its own name: processes that help import the functions from there.
+    from experiments import lake_language as module
+
+    module.main()

@@ -4,34 +4,32 @@ Each training is `python -m lm.train` in a process of its own, which logs its ti
 unseen questions are scored. `python -m figures study` draws what comes out. A stopped study goes on.
 
 Examples:
-  python -m lm.study --data ../shared/data/gsm8k --quick
-  python -m lm.study --data ../shared/data/gsm8k --updates 400 --rows 640 --max-length 448 --seeds 0 1 2
+  python -m experiments.study --data ../shared/data/gsm8k --quick
+  python -m experiments.study --data ../shared/data/gsm8k --updates 400 --rows 640 --max-length 448 --seeds 0 1 2
 """
+
+from __future__ import annotations
 
 import importlib.util
 import json
 import math
-import signal
 import subprocess
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import pandas as pd
-import torch
 import tyro
-from datasets import Dataset
-from scipy import stats
 
+from common import command
 from common.folders import claim_folder, write_whole
-from common.parts import Part, run_parts
-from lm.evaluate.harness import TASKS, Questions, data_fingerprint, evaluate, fingerprint, samples_of
-from lm.evaluate.scores import difference_interval
-from lm.train import data, models
-from lm.train.__main__ import quieten
-from lm.train.settings import Settings
+
+# What waits for pandas or PyTorch is imported in the functions that need it: `--help` and a bad option do not wait.
+if TYPE_CHECKING:
+    import pandas as pd
+    from datasets import Dataset
+
+    from common.parts import Part
 
 Flag = tyro.conf.FlagCreatePairsOff[bool]
 # What each learns from: answers of the training questions, or pairs of answers to other questions. The first on the
@@ -78,25 +76,35 @@ class Options:
     jobs: int = 1
     """Trainings at a time, where a GPU has room for several; seconds of an update are then those of sharing it."""
 
+    def checked(self) -> Options:
+        """The same options, small and elsewhere with `quick`; raises `ValueError` for a bad one."""
+        missing = [name for name in _FILES if not (self.data / name).is_file()]
+        if missing:
+            raise ValueError(f"data {str(self.data)!r} lacks {', '.join(missing)}")
+        options = self
+        if self.quick:
+            folder = self.out.parent / "quick" / self.out.name
+            options = replace(self, out=folder, updates=2, rows=4, questions=4, max_new_tokens=48)
+        for name in (
+            "updates", "rows", "max_length", "batch_size", "questions", "max_new_tokens", "jobs", "learning_rate"
+        ):  # fmt: skip
+            if getattr(options, name) <= 0:
+                raise ValueError(f"{name} must be above 0, got {getattr(options, name)}")
+        if not options.seeds:
+            raise ValueError("seeds must be one or more numbers")
+        return options
+
 
 def study(options: Options) -> pd.DataFrame:
     """All scores: a row per run, seed and question, with `loss`, `right`, `seconds_per_update`, `peak_gigabytes`.
 
     Raises:
-        ValueError: data or model that are not there, an `out` that holds another study.
-        RuntimeError: a training that failed; what it said was printed.
+        ValueError: a model that is not there, too little data, an `out` that holds another study.
+        FailedError: a training that failed; what it said was printed.
     """
-    missing = [name for name in _FILES if not (options.data / name).is_file()]
-    if missing:
-        raise ValueError(f"data {str(options.data)!r} lacks {', '.join(missing)}")
-    if options.quick:
-        folder = options.out.parent / "quick" / options.out.name
-        options = replace(options, out=folder, updates=2, rows=4, questions=4, max_new_tokens=48)
-    for name in ("updates", "rows", "max_length", "batch_size", "questions", "max_new_tokens", "jobs", "learning_rate"):
-        if getattr(options, name) <= 0:
-            raise ValueError(f"{name} must be above 0, got {getattr(options, name)}")
-    if not options.seeds:
-        raise ValueError("seeds must be one or more numbers")
+    from common.parts import run_parts
+    from lm.evaluate.harness import data_fingerprint, fingerprint
+
     base = _packaged() if options.model == "SmolLM2-135M" else options.model
     files = ("train.jsonl", "pairs.jsonl")
     examples = {file: _that_fit(options.data / file, file == "pairs.jsonl", base, options.max_length) for file in files}
@@ -124,7 +132,11 @@ def study(options: Options) -> pd.DataFrame:
 
 def _that_fit(file: Path, pairs: bool, base: str, max_length: int) -> Dataset:
     """The conversations of a file whose turns, with either answer of a pair, take `max_length` tokens at most."""
-    tokenizer = models.load_tokenizer(Settings(model=base))
+    from lm.train import data
+    from lm.train.models import load_tokenizer
+    from lm.train.settings import Settings
+
+    tokenizer = load_tokenizer(Settings(model=base))
 
     def fits(row: dict[str, Any]) -> bool:
         answers = [row["chosen"], row["rejected"]] if pairs else [row["completion"]]
@@ -136,7 +148,7 @@ def _that_fit(file: Path, pairs: bool, base: str, max_length: int) -> Dataset:
 
 def _run(name: str, seed: int, base: str, options: Options) -> pd.DataFrame:
     """Train, if it is not the base, and score; rows by question."""
-    quieten()
+    command.quieten()
     if name == "base":
         return _scores(name, seed, base, options)
     folder = options.out / f"{_slug(name)}-{seed}"
@@ -148,9 +160,9 @@ def _train(name: str, seed: int, base: str, folder: Path, options: Options) -> N
     """One training as its own command, gone on with if it was stopped."""
     if (folder / "log.jsonl").is_file():
         return
-    file, how = RUNS[name]
+    file, settings = RUNS[name]
     asked: dict[str, Any] = {
-        **how,
+        **settings,
         "model": base,
         "dataset": f"{options.out / file}:{options.rows}",
         "output_dir": folder,
@@ -166,14 +178,16 @@ def _train(name: str, seed: int, base: str, folder: Path, options: Options) -> N
         "save_steps": max(options.updates // 4, 1),
         "seed": seed,
     }
-    command = [sys.executable, "-m", "lm.train", "--resume"]
-    command += [word for key, value in asked.items() for word in (f"--{key.replace('_', '-')}", str(value))]
-    if subprocess.run(command, check=False).returncode:
-        raise RuntimeError(f"the training of {name} failed; the same study goes on from its last checkpoint")
+    words = [sys.executable, "-m", "lm.train", "--resume"]
+    words += [word for key, value in asked.items() for word in (f"--{key.replace('_', '-')}", str(value))]
+    if subprocess.run(words, check=False).returncode:
+        raise command.FailedError(f"the training of {name} failed; the same study goes on from its last checkpoint")
 
 
 def _cost(folder: Path) -> dict[str, float]:
     """Seconds of an update where little else held it up (fastest tenth), and the most memory that the training held."""
+    import numpy as np
+
     log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     seconds = [row["seconds_per_update"] for row in log if "seconds_per_update" in row]
     return {
@@ -184,6 +198,10 @@ def _cost(folder: Path) -> dict[str, float]:
 
 def _scores(name: str, seed: int, model: str, options: Options) -> pd.DataFrame:
     """Exact match and loss on the answers to the test questions."""
+    import pandas as pd
+
+    from lm.evaluate.harness import TASKS, Questions, evaluate, samples_of
+
     folder = options.out / "scores" / f"{_slug(name)}-{seed}"
     questions = Questions(
         {"gsm8k_files": 0},
@@ -202,7 +220,13 @@ def _scores(name: str, seed: int, model: str, options: Options) -> pd.DataFrame:
 
 def answer_losses(model: str, rows: list[dict[str, str]]) -> list[float]:
     """Mean negative log-probability of a token of the answer, for each question."""
-    loaded, tokenizer = models.load_trained(model)
+    import torch
+    from datasets import Dataset
+
+    from common.models import load_trained
+    from lm.train import data
+
+    loaded, tokenizer = load_trained(model)
     loaded.eval().to("cuda" if torch.cuda.is_available() else "cpu")
     turns = [
         {
@@ -225,6 +249,11 @@ def table(runs: pd.DataFrame) -> pd.DataFrame:
 
     They are over questions, also where seeds differ: bootstrap for the loss, Wilson's for the exact match.
     """
+    import pandas as pd
+    from scipy import stats
+
+    from lm.evaluate.scores import difference_interval
+
     base = runs.loc[runs["run"] == "base", "loss"].to_numpy()
     rows = {}
     for name, group in runs.groupby("run", sort=False):
@@ -259,13 +288,17 @@ def _as_trained_from(base: str, folder: Path) -> str:
 
     A .gguf file becomes a folder too: to read it takes 20 s of work on its tokens, each time.
     """
-    template = models.load_tokenizer(Settings(model=base)).chat_template
-    if not base.endswith(".gguf") and template != models.ZEPHYR.read_text():
+    from common.models import load_trained, save_whole
+    from lm.train.models import ZEPHYR, load_tokenizer
+    from lm.train.settings import Settings
+
+    template = load_tokenizer(Settings(model=base)).chat_template
+    if not base.endswith(".gguf") and template != ZEPHYR.read_text():
         return base
     if not folder.is_dir():
-        model, tokenizer = models.load_trained(base)
+        model, tokenizer = load_trained(base)
         tokenizer.chat_template = template
-        models.save_whole(model, tokenizer, folder)
+        save_whole(model, tokenizer, folder)
     return str(folder)
 
 
@@ -273,29 +306,28 @@ def _slug(name: str) -> str:
     return name.lower().replace(", ", "-")
 
 
-def main() -> None:
-    """The command: bad input is one line and exit code 2."""
-    # What ends this command ends the training that it waits for, too: two of them in a folder would spoil it.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    options = tyro.cli(Options, prog="python -m lm.study", description=__doc__)
-    quieten()
+def run() -> None:
+    """Parse, run what is missing and print the table."""
+    given = command.parse(Options, "python -m experiments.study", __doc__)
+    options = given.checked()
+    command.quieten()
+    from common import models
+
     models.offline()
-    try:
-        runs = study(options)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except RuntimeError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        print("interrupted: the same command goes on", file=sys.stderr)
-        sys.exit(130)
+    runs = study(options)
     print(table(runs).to_string(float_format=lambda value: f"{value:.3f}", na_rep="–"))
-    if options.out.name == "study-runs":  # where the figure looks
-        elsewhere = "" if options.out == Options.out else f" --out {options.out.parent}"
-        print(f"python -m figures study{elsewhere}{' --quick' if options.quick else ''} draws it")
+    if given.out.name == "study-runs":  # where the figure looks
+        elsewhere = "" if given.out == Options.out else f" --out {given.out.parent}"
+        print(f"python -m figures study{elsewhere}{' --quick' if given.quick else ''} draws it")
+
+
+def main() -> None:
+    """The command; what ends it ends the training that it waits for, too: two of them in a folder would spoil it."""
+    command.main(run, "interrupted: the same command goes on")
 
 
 if __name__ == "__main__":
-    main()
+    # By its own name: processes that help import the functions from there.
+    from experiments import study as module
+
+    module.main()

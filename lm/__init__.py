@@ -1,6 +1,25 @@
-"""Language models: the core's loss inside TRL's trainer, `IFTTrainer(model, args=IFTConfig(…), train_dataset=…)`."""
+"""Language models: the core's loss inside TRL's trainer, `IFTTrainer(model, args=IFTConfig(…), train_dataset=…)`.
 
-from lm.trainers.config import IFTConfig
-from lm.trainers.ift import IFTTrainer
+Both names are imported when they are first used: the commands of `lm` need not wait for TRL.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lm.trainers.config import IFTConfig
+    from lm.trainers.ift import IFTTrainer
 
 __all__ = ["IFTConfig", "IFTTrainer"]
+
+_MODULES = {"IFTConfig": "lm.trainers.config", "IFTTrainer": "lm.trainers.ift"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return getattr(import_module(_MODULES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

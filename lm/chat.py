@@ -9,15 +9,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-import tyro
-from jinja2 import TemplateError
-from transformers import TextStreamer
-
-from lm.lake.play import seed_samples
-from lm.lake.words import prompt_ids
-from lm.train import models
-from lm.train.__main__ import quieten
+from common import command
 
 Chat = list[dict[str, str]]
 
@@ -37,6 +29,13 @@ class Options:
     seed: int = 0
     """Of the samples."""
 
+    def check(self) -> None:
+        """Raise `ValueError` for a bad option."""
+        if self.max_new_tokens < 1:
+            raise ValueError(f"max_new_tokens must be at least 1, got {self.max_new_tokens}")
+        if not 0 <= self.temperature < float("inf"):
+            raise ValueError(f"temperature must be 0 or more, got {self.temperature}")
+
 
 def answer(model: Any, tokenizer: Any, chat: Chat, options: Options, streamer: Any = None) -> str:
     """The model's next turn.
@@ -44,15 +43,17 @@ def answer(model: Any, tokenizer: Any, chat: Chat, options: Options, streamer: A
     Raises:
         ValueError: the chat fills the model's context.
     """
+    import torch
+
     asked = _ids(tokenizer, chat)
     context = getattr(model.config, "max_position_embeddings", None) or len(asked) + options.max_new_tokens
     if len(asked) >= context:
         raise ValueError(f"the chat has {len(asked)} tokens, the model's context {context}: begin a new one")
     inputs = {"input_ids": torch.tensor([asked]), "attention_mask": torch.ones(1, len(asked), dtype=torch.long)}
-    how = {"do_sample": True, "temperature": options.temperature} if options.temperature else {"do_sample": False}
+    sampling = {"do_sample": True, "temperature": options.temperature} if options.temperature else {"do_sample": False}
     tokens = model.generate(
         **{name: value.to(model.device) for name, value in inputs.items()},
-        **how,
+        **sampling,
         max_new_tokens=min(options.max_new_tokens, context - len(asked)),
         pad_token_id=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id,
         streamer=streamer,
@@ -61,12 +62,17 @@ def answer(model: Any, tokenizer: Any, chat: Chat, options: Options, streamer: A
 
 
 def _ids(tokenizer: Any, chat: Chat) -> list[int]:
+    from jinja2 import TemplateError
+
+    from common.models import reason
+    from lm.lake.words import prompt_ids
+
     if tokenizer.chat_template is None:
         return prompt_ids(tokenizer, "\n".join(turn["content"] for turn in chat))
     try:
         rendered = tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=True, return_dict=True)
     except TemplateError as error:
-        raise ValueError(f"the model's chat template refuses the chat ({models.reason(error)})") from error
+        raise ValueError(f"the model's chat template refuses the chat ({reason(error)})") from error
     return list(rendered["input_ids"])
 
 
@@ -74,39 +80,42 @@ def talk(options: Options) -> None:
     """Read turns from the terminal (or lines from a pipe) and answer each, until there are no more.
 
     Raises:
-        ValueError: a bad option, a model that cannot be loaded, a chat that fills its context.
+        ValueError: a model that cannot be loaded, a chat that fills its context.
     """
-    if options.max_new_tokens < 1:
-        raise ValueError(f"max_new_tokens must be at least 1, got {options.max_new_tokens}")
-    if not 0 <= options.temperature < float("inf"):
-        raise ValueError(f"temperature must be 0 or more, got {options.temperature}")
+    import torch
+    from transformers import TextStreamer
+
+    from common import models
+    from lm.lake import play, tiny
+
+    models.offline()
     on_gpu = torch.cuda.is_available()
-    model, tokenizer = models.load_trained(options.model, torch.bfloat16 if on_gpu else torch.float32)
+    model, tokenizer = models.load_trained(tiny.located(options.model), torch.bfloat16 if on_gpu else torch.float32)
     model.eval().to("cuda" if on_gpu else "cpu")
-    seed_samples(options.seed)
+    play.seed_samples(options.seed)
     chat: Chat = [{"role": "system", "content": options.system}] if options.system else []
     streamer = TextStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True)
     while True:
         try:
-            said = input("> " if sys.stdin.isatty() else "")
+            line = input("> " if sys.stdin.isatty() else "")
         except EOFError:
             return
-        if said.strip():
-            chat.append({"role": "user", "content": said})
+        if line.strip():
+            chat.append({"role": "user", "content": line})
             chat.append({"role": "assistant", "content": answer(model, tokenizer, chat, options, streamer)})
 
 
+def run() -> None:
+    """Parse, then import what the work needs and do it."""
+    options = command.parse(Options, "python -m lm.chat", __doc__)
+    options.check()
+    command.quieten()
+    talk(options)
+
+
 def main() -> None:
-    """The command: bad input is one line and exit code 2."""
-    quieten()
-    models.offline()
-    try:
-        talk(tyro.cli(Options, prog="python -m lm.chat", description=__doc__))
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print()
+    """The command."""
+    command.main(run, "\ninterrupted: the chat is not kept")
 
 
 if __name__ == "__main__":

@@ -4,16 +4,11 @@ Examples:
   python -m lm.merge --model results/lm-ift/model --out merged
 """
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import torch
-import tyro
-
-from lm.train import models
-from lm.train.__main__ import quieten
+from common import command
 
 
 @dataclass(frozen=True)
@@ -27,34 +22,40 @@ class Options:
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
     """Precision of the written weights; the sum is made in float32."""
 
+    def check(self) -> None:
+        """Raise `ValueError` for a folder that is no adapter, or an `out` that exists."""
+        folder = Path(self.model).expanduser()
+        if not folder.is_dir():
+            raise ValueError(f"model {self.model!r}: there is no such folder")
+        if not (folder / "adapter_config.json").is_file():
+            raise ValueError(f"model {self.model!r} holds no adapter (adapter_config.json): there is nothing to merge")
+        if self.out.exists():
+            raise ValueError(f"out {str(self.out)!r} exists already: name a new folder")
+
 
 def merge(options: Options) -> None:
-    """Write the merged model, whole or not at all.
+    """Write the merged model, whole or not at all; raises `ValueError` where adapter or base cannot be loaded."""
+    import torch
 
-    Raises:
-        ValueError: a folder that is no adapter, or whose base cannot be loaded; an `out` that exists.
-    """
-    if not Path(options.model).expanduser().is_dir():
-        raise ValueError(f"model {options.model!r}: there is no such folder")
-    if not (Path(options.model).expanduser() / "adapter_config.json").is_file():
-        raise ValueError(f"model {options.model!r} holds no adapter (adapter_config.json): there is nothing to merge")
-    if options.out.exists():
-        raise ValueError(f"out {str(options.out)!r} exists already: name a new folder")
+    from common import models
+
+    models.offline()
     model, tokenizer = models.load_trained(options.model)
     models.save_whole(model.merge_and_unload().to(getattr(torch, options.dtype)), tokenizer, options.out)
 
 
-def main() -> None:
-    """The command: bad input is one line and exit code 2."""
-    options = tyro.cli(Options, prog="python -m lm.merge", description=__doc__)
-    quieten()
-    models.offline()
-    try:
-        merge(options)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+def run() -> None:
+    """Parse, then import what the work needs and do it."""
+    options = command.parse(Options, "python -m lm.merge", __doc__)
+    options.check()
+    command.quieten()
+    merge(options)
     print(f"Written to {options.out}")
+
+
+def main() -> None:
+    """The command."""
+    command.main(run, "interrupted: nothing was written")
 
 
 if __name__ == "__main__":

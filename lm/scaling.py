@@ -1,17 +1,19 @@
 """What the recipes need on larger models and more devices: writes docs/scaling.md. Run: `python -m lm.scaling`."""
 
-import sys
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import tyro
-from transformers import LlamaConfig, MistralConfig
+from common import command
+from common.folders import write_whole
+from lm.train.command_line import read_recipe
+from lm.train.settings import Settings
 
-from lm.train.data import NAMED, Source
-from lm.train.estimate import A100_FLOPS, UTILISATION, Estimate, estimate, without_weights
-from lm.train.settings import Settings, read_recipe
+if TYPE_CHECKING:
+    from lm.train.estimate import Estimate
 
 RECIPES = Path(__file__).parent / "recipes"
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -23,11 +25,13 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 # Mistral-7B's shapes, and those that Llama 2 has at 13B and 70B.
 MODELS: dict[str, Callable[[], Any]] = {
-    "7B": MistralConfig,
-    "13B": lambda: LlamaConfig(
-        hidden_size=5120, intermediate_size=13824, num_hidden_layers=40, num_attention_heads=40, vocab_size=32000
+    "7B": lambda: _config("MistralConfig"),
+    "13B": lambda: _config(
+        "LlamaConfig",
+        hidden_size=5120, intermediate_size=13824, num_hidden_layers=40, num_attention_heads=40, vocab_size=32000,
     ),
-    "70B": lambda: LlamaConfig(
+    "70B": lambda: _config(
+        "LlamaConfig",
         hidden_size=8192, intermediate_size=28672, num_hidden_layers=80, num_attention_heads=64,
         num_key_value_heads=8, vocab_size=32000,
     ),
@@ -61,6 +65,12 @@ class Options:
     """Markdown file."""
 
 
+def _config(kind: str, **shapes: int) -> Any:
+    import transformers
+
+    return getattr(transformers, kind)(**shapes)
+
+
 def settings_for(method: str, devices: int) -> Settings:
     """The paper's recipe of a method (a key of `METHODS`), its batch of 512 spread over the devices."""
     name, changed = METHODS[method]
@@ -71,21 +81,26 @@ def settings_for(method: str, devices: int) -> Settings:
 
 def needs(method: str, model: Any, devices: int, **changed: Any) -> Estimate:
     """The estimate of a recipe on a model without weights; trained weights are held in float32, frozen ones halved."""
+    from lm.train.data import NAMED, Source
+    from lm.train.estimate import estimate
+
     settings = replace(settings_for(method, devices), **changed)
     rows = sum(source.rows or NAMED[source.name].rows for source in map(Source.of, settings.dataset))
     return estimate(settings, model, rows, bytes_per_weight=2 if settings.lora_r else 4)
 
 
-def engine(found: Estimate) -> str:
+def engine(needed: Estimate) -> str:
     """The simplest way to hold it in devices of 80 GiB, or nothing."""
     room = FILLED * DEVICE_BYTES
-    if found.replicated <= room:
-        return "one device" if found.devices == 1 else "DDP"
-    return _SHARDED if found.sharded <= room and found.devices > 1 else ""
+    if needed.replicated <= room:
+        return "one device" if needed.devices == 1 else "DDP"
+    return _SHARDED if needed.sharded <= room and needed.devices > 1 else ""
 
 
 def page() -> str:
     """The page, Markdown."""
+    from lm.train.estimate import A100_FLOPS, UTILISATION, without_weights
+
     models = {size: without_weights(config(), trust_remote_code=False) for size, config in MODELS.items()}
     first = settings_for("IFT", 1)
     flops = [
@@ -110,17 +125,17 @@ def page() -> str:
 
 
 def _row(method: str, model: Any, devices: int) -> tuple[str, ...]:
-    found = cheapest = needs(method, model, devices)
-    how = engine(found)
-    if not how:
+    whole = cheapest = needs(method, model, devices)
+    means = engine(whole)
+    if not means:
         for name, changed in (("LoRA", {"lora_r": 16}), ("QLoRA", {"lora_r": 16, "load_in_4bit": True})):
             smaller = needs(method, model, devices, **changed)
             if engine(smaller):
                 each = smaller.sharded if engine(smaller) == _SHARDED else smaller.replicated
-                how, cheapest = f"{name}, {engine(smaller)} ({each / 2**30:,.0f} GiB)", smaller
+                means, cheapest = f"{name}, {engine(smaller)} ({each / 2**30:,.0f} GiB)", smaller
                 break
-    whole, shards = (f"{part / 2**30:,.0f}" for part in (found.replicated, found.sharded))
-    return (method, f"{devices}", whole, shards if devices > 1 else "–", how or "none", f"{found.updates:,}",
+    replicated, sharded = (f"{part / 2**30:,.0f}" for part in (whole.replicated, whole.sharded))
+    return (method, f"{devices}", replicated, sharded if devices > 1 else "–", means or "none", f"{whole.updates:,}",
             f"{cheapest.a100_hours:,.1f}")  # fmt: skip
 
 
@@ -129,16 +144,19 @@ def _table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
 
-def main() -> None:
-    """The command: bad input is one line and exit code 2."""
-    options = tyro.cli(Options, prog="python -m lm.scaling", description=__doc__)
-    try:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(page())
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+def run() -> None:
+    """Parse, then reckon and write the page."""
+    options = command.parse(Options, "python -m lm.scaling", __doc__)
+    command.quieten()
+    text = page()
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(options.out, lambda path: path.write_text(text))
     print(f"Written to {options.out}")
+
+
+def main() -> None:
+    """The command."""
+    command.main(run, "interrupted: nothing was written")
 
 
 if __name__ == "__main__":

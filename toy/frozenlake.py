@@ -25,6 +25,7 @@ from common.command import parse, progress_bar
 from ift import METHODS
 from toy.protocols import PROTOCOLS, protocol
 from toy.settings import (
+    FORMER_NAMES,
     IFTOptions,
     NumberOptions,
     PairOptions,
@@ -37,7 +38,7 @@ from toy.settings import (
 from toy.trials import named_trials
 
 _PROG = "python -m toy.frozenlake"
-_RENAMED = {"--propagation": "--form"}
+_RENAMED = {f"--{former}": f"--{name}" for former, name in FORMER_NAMES.items()}
 _IFT_ALONE = ("ift", "ift:lam=0", "sft")  # what is shown for `--method ift`: IFT without either of its parts beside it
 _METHOD_HELP = (
     f"One or more of {', '.join(METHODS)}, or all. A method with a setting changed is METHOD:NAME=VALUE, as ift:lam=0."

@@ -6,14 +6,16 @@ first kind only, and takes numbers from `toy.objectives.Task`, where each run ha
 """
 
 import dataclasses
-import warnings
-from dataclasses import InitVar, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Annotated, Literal, get_args, get_origin, get_type_hints
 
 import tyro
 
+from common.renamed import takes_former_names
 from ift import METHODS, Method
 from ift.propagation import Norm, Side, Source
+
+FORMER_NAMES = {"propagation": "form"}
 
 
 @dataclass(frozen=True)
@@ -132,6 +134,7 @@ class NumberOptions:
     """Numbers of one method each, as METHOD.NAME=VALUE, such as dpo.beta=1 orpo.beta=0.25."""
 
 
+@takes_former_names(FORMER_NAMES)
 @dataclass(frozen=True)
 class Settings(NumberOptions, SharedSettings):
     """All choices of an experiment on a lake; a bad one raises `ValueError` with its name and what is allowed.

@@ -9,16 +9,16 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pandas as pd
 from huggingface_hub import hf_hub_download
-from rich.progress import track
 
-from common.folders import write_whole
-from lm.train import models
+from common import models
+from common.command import progress_bar
+from common.folders import write_json, write_whole
+from lm.evaluate.options import AlpacaOptions
 
 # The package's judge of each version, and where AlpacaEval keeps its instructions with the reference's answers.
 _JUDGES = {"1": "alpaca_eval_gpt4", "2": "weighted_alpaca_eval_gpt4_turbo"}
@@ -27,22 +27,6 @@ Parser = Callable[[Any], list[Any]]
 _TRIES, _TRIES_WHEN_BUSY = 3, 8  # of a pair; a judge that answers "too many requests" is no judge that failed
 _PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 1.0, 60.0  # doubled each time
 _AT_ONCE = 5
-
-
-@dataclass(frozen=True)
-class AlpacaOptions:
-    """Suite alpaca-eval."""
-
-    instructions: Path | None = None
-    """JSON file of instructions with a reference's outputs; AlpacaEval's own, from the Hub, if not given."""
-    judge: str | None = None
-    """Model that compares the answers; without one the answers are written. Its key is read from OPENAI_API_KEY."""
-    judge_url: str = "https://api.openai.com/v1"
-    """Endpoint that speaks OpenAI's protocol."""
-    judge_version: Literal["1", "2"] = "2"
-    """AlpacaEval 1 (the judge ranks two answers) or 2 (its probabilities weigh them)."""
-    judge_timeout_seconds: float = 60.0
-    """Seconds after which the judge is asked again; three tries, then the pair counts as failed."""
 
 
 def instructions_file(options: AlpacaOptions) -> Path:
@@ -85,7 +69,7 @@ def write_answers(samples: list[dict[str, Any]], name: str, file: Path) -> None:
         }
         for sample in sorted(samples, key=lambda sample: sample["doc_id"])
     ]
-    write_whole(file, lambda path: path.write_text(json.dumps(answers, indent=1, ensure_ascii=False) + "\n"))
+    write_json(file, answers)
 
 
 def require_key() -> str:
@@ -101,18 +85,16 @@ def judged(answers: Path, instructions: Path, options: AlpacaOptions, out: Path)
     package reports. Verdicts are kept in `out/judged-VERSION-JUDGE.json`; failed pairs are asked again next time.
 
     Raises:
-        ValueError: no key, no package, or a judge that gives no usable answer at all.
+        ValueError: no key, or a judge that gives no usable answer at all.
+        ImportError: the extra `judge` is not installed.
     """
     key = require_key()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            import alpaca_eval
-            import openai
-    except ImportError as error:
-        raise ValueError("alpaca_eval is missing: pip install -e '.[judge]' -c constraints.txt") from error
-    mine = json.loads(answers.read_text())
-    reference = json.loads(instructions.read_text())[: len(mine)]  # answers keep its order
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import alpaca_eval
+        import openai
+    answered = json.loads(answers.read_text())
+    reference = json.loads(instructions.read_text())[: len(answered)]  # answers keep its order
     client = openai.OpenAI(
         api_key=key, base_url=options.judge_url, timeout=options.judge_timeout_seconds, max_retries=0
     )
@@ -134,7 +116,7 @@ def judged(answers: Path, instructions: Path, options: AlpacaOptions, out: Path)
     try:
         annotations = annotator.annotate_head2head(
             outputs_1=[{"generator": "reference", **row} for row in reference],
-            outputs_2=mine,
+            outputs_2=answered,
             is_ordered=True,
             chunksize=_AT_ONCE,  # kept after each chunk
         )
@@ -142,10 +124,10 @@ def judged(answers: Path, instructions: Path, options: AlpacaOptions, out: Path)
         logging.disable(logging.NOTSET)
     preferences = [a["preference"] for a in annotations if not pd.isna(a["preference"])]
     if not preferences:
-        raise ValueError(f"judge {options.judge!r} gave no usable answer to {len(mine)} pairs ({problems[-1]})")
-    found = alpaca_eval.metrics.get_winrate([{"preference": preference} for preference in preferences])
-    scores = {score: float(value) for score, value in found.items()}
-    return scores | {"judged": len(preferences), "failed": len(mine) - len(preferences)}
+        raise ValueError(f"judge {options.judge!r} gave no usable answer to {len(answered)} pairs ({problems[-1]})")
+    rates = alpaca_eval.metrics.get_winrate([{"preference": preference} for preference in preferences])
+    scores = {score: float(value) for score, value in rates.items()}
+    return scores | {"judged": len(preferences), "failed": len(answered) - len(preferences)}
 
 
 def _drop_failed(kept: Path) -> None:
@@ -170,9 +152,9 @@ def _ask_all(
     from alpaca_eval.utils import prompt_to_chatml
 
     one = functools.partial(_ask, client, parse, answer_key, problems, **arguments)
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        said = pool.map(one, map(prompt_to_chatml, prompts))
-        return {answer_key: list(track(said, "judging", len(prompts), transient=True))}
+    with ThreadPoolExecutor(_AT_ONCE) as pool, progress_bar(count="pairs") as bar:
+        verdicts = pool.map(one, map(prompt_to_chatml, prompts))
+        return {answer_key: list(bar.track(verdicts, len(prompts), description="judging"))}
 
 
 def _ask(

@@ -11,19 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+import lm_eval
 import torch
 import yaml
+from lm_eval.models.huggingface import HFLM
+from lm_eval.tasks import TaskManager
+from lm_eval.utils import handle_non_serializable
 
+from common import models
 from common.folders import claim_folder, write_whole
-from lm.train import models
-
-try:
-    import lm_eval
-    from lm_eval.models.huggingface import HFLM
-    from lm_eval.tasks import TaskManager
-    from lm_eval.utils import handle_non_serializable
-except ImportError:  # an extra; `evaluate` says so
-    lm_eval = None
+from lm.lake import tiny
 
 TASKS = Path(__file__).parents[1] / "tasks"
 _SPLITS = ("test_split", "validation_split")
@@ -58,10 +55,8 @@ def evaluate(
     question with the model's answer and score. The answers are kept as they come: a stopped evaluation goes on.
 
     Raises:
-        ValueError: no harness, a bad task, a model that cannot be loaded, an `out` that holds something else.
+        ValueError: a bad task, a model that cannot be loaded, an `out` that holds something else.
     """
-    if lm_eval is None:
-        raise ValueError("lm-evaluation-harness is missing: pip install -e '.[eval]' -c constraints.txt")
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     definition = {"model": fingerprint(name), "questions": _described(questions)}
     if (out / "config.json").is_file():
@@ -69,7 +64,7 @@ def evaluate(
     if not _finished(out, log_samples):
         tasks = _load_tasks(questions)
         on_gpu = torch.cuda.is_available()
-        model, tokenizer = models.load_trained(name, torch.bfloat16 if on_gpu else torch.float32)
+        model, tokenizer = models.load_trained(tiny.located(name), torch.bfloat16 if on_gpu else torch.float32)
         model.eval().to("cuda" if on_gpu else "cpu")
         wrapped = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch_size)
         _require_room(wrapped, tasks, questions.max_new_tokens)
@@ -172,14 +167,14 @@ def _load_tasks(questions: Questions) -> list[Any]:
     """Tasks and groups of the harness, with their examples' number; a file's own one, as others may share its name."""
     file, options = questions.file, _values(questions.options)
     manager = TaskManager(include_path=None if file else str(TASKS), include_defaults=not file, metadata=options)
-    found = []
+    loaded_tasks = []
     with _one_line(questions):
         for name, fewshot in questions.tasks.items():
             loaded = manager.load([str(file) if file else name])
             for task in loaded["tasks"].values() if fewshot is not None else ():
                 task.set_config(key="num_fewshot", value=fewshot)
-            found.append(loaded["groups"].get(name) or loaded["tasks"][name])
-    return found
+            loaded_tasks.append(loaded["groups"].get(name) or loaded["tasks"][name])
+    return loaded_tasks
 
 
 @contextlib.contextmanager
@@ -256,13 +251,13 @@ def fingerprint(name: str) -> str:
     if not path.exists():
         return name
     kinds = ("*.safetensors", "*.json", "*.jinja")
-    files = [found for kind in kinds for found in sorted(path.glob(kind))] if path.is_dir() else [path]
+    files = [file for kind in kinds for file in sorted(path.glob(kind))] if path.is_dir() else [path]
     return f"{path.resolve().name} sha256 {_sha256(files)}"
 
 
 def data_fingerprint(path: Path) -> str:
     """A file, or a folder with all in it that is not hidden, by the end of its name and a SHA-256."""
-    inside = (found.relative_to(path) for found in sorted(path.rglob("*")) if found.is_file())
+    inside = (file.relative_to(path) for file in sorted(path.rglob("*")) if file.is_file())
     shown = [path / file for file in inside if not any(part.startswith(".") for part in file.parts)]
     return f"{path.resolve().name} sha256 {_sha256(shown if path.is_dir() else [path])}"
 

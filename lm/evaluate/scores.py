@@ -1,7 +1,6 @@
 """Scores out of the harness's results: beside the paper's reported numbers, and two models question by question."""
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,28 +8,11 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from lm.evaluate.options import OPEN_LLM
+
 _PAPER = Path(__file__).with_name("paper.json")
 
 
-@dataclass(frozen=True)
-class Benchmark:
-    """A task of the harness, with the examples and the score of the open LLM leaderboard, as the paper's tables go."""
-
-    name: str
-    task: str
-    fewshot: int
-    metric: str
-
-
-# The facts at hand do not record the paper's numbers of examples: these are the leaderboard's. ARC-Gen is our own task.
-OPEN_LLM = (
-    Benchmark("ARC", "arc_challenge", 25, "acc_norm,none"),
-    Benchmark("MMLU", "mmlu", 5, "acc,none"),
-    Benchmark("TruthfulQA", "truthfulqa_mc2", 0, "acc,none"),
-    Benchmark("WinoGrande", "winogrande", 5, "acc,none"),
-    Benchmark("GSM8K", "gsm8k", 5, "exact_match,strict-match"),
-    Benchmark("ARC-Gen", "arc_gen", 0, "exact_match,none"),
-)
 _IN_AVERAGE = tuple(benchmark.name for benchmark in OPEN_LLM[:5])
 
 
@@ -42,9 +24,9 @@ def beside_paper(results: dict[str, Any]) -> tuple[pd.DataFrame, str]:
     reported = json.loads(_PAPER.read_text())["reported"]
     rows: list[tuple[str, int | None, float, float]] = []
     for benchmark in OPEN_LLM:
-        found = results["results"].get(benchmark.task)
-        if found is not None:
-            rows.append((benchmark.name, benchmark.fewshot, *_percent(found, benchmark.metric)))
+        scores_of_task = results["results"].get(benchmark.task)
+        if scores_of_task is not None:
+            rows.append((benchmark.name, benchmark.fewshot, *_percent(scores_of_task, benchmark.metric)))
     five = [(score, error) for name, _, score, error in rows if name in _IN_AVERAGE]
     if len(five) == len(_IN_AVERAGE):
         scores, errors = np.array(five).T
@@ -66,18 +48,18 @@ def alpaca_in_paper() -> str:
 def all_scores(results: dict[str, Any]) -> pd.DataFrame:
     """Every score of every task with its standard error, in the harness's names and units."""
     rows = [
-        (task, *metric.split(",", 1), *(part / 100 for part in _percent(found, metric)))
-        for task, found in results["results"].items()
-        for metric, value in found.items()
+        (task, *metric.split(",", 1), *(part / 100 for part in _percent(scores, metric)))
+        for task, scores in results["results"].items()
+        for metric, value in scores.items()
         if "," in metric and "_stderr," not in metric and isinstance(value, int | float)
     ]
     return pd.DataFrame(rows, columns=["task", "score", "filter", "value", "stderr"]).set_index("task")
 
 
-def _percent(found: dict[str, Any], metric: str) -> tuple[float, float]:
+def _percent(scores: dict[str, Any], metric: str) -> tuple[float, float]:
     name, kind = metric.split(",")
-    error = found.get(f"{name}_stderr,{kind}", np.nan)
-    return 100 * found[metric], 100 * error if isinstance(error, int | float) else np.nan
+    error = scores.get(f"{name}_stderr,{kind}", np.nan)
+    return 100 * scores[metric], 100 * error if isinstance(error, int | float) else np.nan
 
 
 def paired(folder: Path, other: Path) -> pd.DataFrame:
@@ -89,13 +71,13 @@ def paired(folder: Path, other: Path) -> pd.DataFrame:
     Raises:
         ValueError: a folder without questions, none in common, or asked in another way.
     """
-    mine, theirs = _questions(folder), _questions(other)
+    first, second = _questions(folder), _questions(other)
     ways = [json.loads((path / "config.json").read_text())["questions"] for path in (folder, other)]
     here, there = ({**way, **{f"examples of {task}": n for task, n in way["tasks"].items()}} for way in ways)
     for way in here:
         if way not in ("tasks", "limit") and way in there and here[way] != there[way]:
             raise ValueError(f"against {str(other)!r}: {way} was {there[way]} there and is {here[way]} here")
-    both = mine.merge(theirs, left_index=True, right_index=True, suffixes=(" a", " b"))
+    both = first.merge(second, left_index=True, right_index=True, suffixes=(" a", " b"))
     if both.empty:
         raise ValueError(f"against {str(other)!r}: it was asked none of the questions of {str(folder)!r}")
     rows = []
@@ -111,7 +93,7 @@ def paired(folder: Path, other: Path) -> pd.DataFrame:
 def asked_alike(folder: Path, other: Path) -> bool:
     """Whether both models were asked with their chat template, or both without: a base model often has none."""
     results = [json.loads((path / "results.json").read_text()) for path in (folder, other)]
-    return len({found["templated"] for found in results if "templated" in found}) < 2
+    return len({result["templated"] for result in results if "templated" in result}) < 2
 
 
 def difference_interval(differences: np.ndarray, resamples: int = 2000) -> tuple[float, float]:

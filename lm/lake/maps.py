@@ -33,13 +33,13 @@ def random_maps(
     """
     if split not in SPLITS:
         raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
-    found: dict[bytes, np.ndarray] = {}
+    maps: dict[bytes, np.ndarray] = {}
     tries = 0
-    while len(found) < count:
+    while len(maps) < count:
         tries += 1
         if tries > 50:
             raise ValueError(
-                f"only {len(found)} different maps of {size}×{size} were found in the split {split!r}, {count} were "
+                f"only {len(maps)} different maps of {size}×{size} were found in the split {split!r}, {count} were "
                 "asked for: ask for fewer, or for fewer holes"
             )
         letters = np.where(generator.random((max(4 * count, 64), size * size)) < holes, "H", "F")
@@ -49,9 +49,9 @@ def random_maps(
         letters = letters[steps_to_goal(letters)[letters == "S"] < size * size]
         kept = has_new_ends(letters) == new_ends
         for rows, its_split in zip(letters[kept], splits_of(letters[kept]), strict=True):
-            if len(found) < count and its_split == split:
-                found[rows.tobytes()] = rows
-    return np.stack(list(found.values()))
+            if len(maps) < count and its_split == split:
+                maps[rows.tobytes()] = rows
+    return np.stack(list(maps.values()))
 
 
 def splits_of(letters: np.ndarray) -> list[str]:

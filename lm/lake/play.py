@@ -97,8 +97,8 @@ def play(
         said = answers(model, tokenizer, letters, english=english, sample_seed=sample_seed, first_moves=first_moves)
     except NoRoomError:
         return ["no room"] * len(letters), [[] for _ in letters]
-    found = [judged(rows, text, end) for rows, (text, end) in zip(letters, said, strict=True)]
-    return [outcome for outcome, _ in found], [walk for _, walk in found]
+    played = [judged(rows, text, end) for rows, (text, end) in zip(letters, said, strict=True)]
+    return [outcome for outcome, _ in played], [walk for _, walk in played]
 
 
 def play_on_slippery_ice(

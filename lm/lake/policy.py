@@ -56,18 +56,18 @@ def live_states(letters: np.ndarray) -> States:
     for i, rows in enumerate(letters):
         flat = rows.ravel()
         start = int(np.flatnonzero(flat == "S")[0])
-        found: dict[int, list[int]] = {start: []}
+        walk_to: dict[int, list[int]] = {start: []}
         queue = [start]
         for cell in queue:  # grows while it is walked through: breadth first
             for move, (down, right) in enumerate(STEP.tolist()):
                 row, column = cell // size + down, cell % size + right
                 reached = row * size + column
-                if 0 <= row < size and 0 <= column < size and reached not in found and flat[reached] not in "HG":
-                    found[reached] = [*found[cell], move]
+                if 0 <= row < size and 0 <= column < size and reached not in walk_to and flat[reached] not in "HG":
+                    walk_to[reached] = [*walk_to[cell], move]
                     queue.append(reached)
-        maps += [i] * len(found)
-        cells += list(found)
-        walks += list(found.values())
+        maps += [i] * len(walk_to)
+        cells += list(walk_to)
+        walks += list(walk_to.values())
     return States(np.array(maps), np.array(cells), walks)
 
 
@@ -124,24 +124,24 @@ def score_policy(
     table[states.map_of, states.cell_of] = probs
     columns: dict[str, list[float]] = {name: [] for name in SCORES}
     for i, rows in enumerate(letters):
-        mine = states.cell_of[states.map_of == i]
+        cells = states.cell_of[states.map_of == i]
         ice = as_lake(rows, slippery=slippery)
         plan = value_iteration(ice, DISCOUNT)
         worth = evaluate(ice, table[i][None], DISCOUNT)
-        visits = visit_probability(ice, table[i][None])[0][mine]
-        best, policy = plan.policy[mine], table[i][mine]
+        visits = visit_probability(ice, table[i][None])[0][cells]
+        best, policy = plan.policy[cells], table[i][cells]
         error = np.square(policy - best).mean(1)
         kl = np.where(best > 0, best * (np.log(np.maximum(best, 1e-300)) - np.log(np.maximum(policy, 1e-12))), 0).sum(1)
-        found = {
+        scores = {
             "policy_mse": error.mean(),
             "policy_kl": kl.mean(),
             "policy_mse_visited": (error * visits).sum() / visits.sum(),
             "policy_kl_visited": (kl * visits).sum() / visits.sum(),
             "value_gap": float(plan.values[ice.starts].mean() - worth.returns[0]),
             "success": float(worth.success[0]),
-            "agreement": float((best[np.arange(len(mine)), policy.argmax(1)] > 0).mean()),
+            "agreement": float((best[np.arange(len(cells)), policy.argmax(1)] > 0).mean()),
         }
-        for name, value in found.items():
+        for name, value in scores.items():
             columns[name].append(float(value))
     return {name: np.array(values) for name, values in columns.items()}
 

@@ -15,7 +15,7 @@ from datasets import Dataset, Features, Value, concatenate_datasets, load_datase
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
-from lm import lake
+from lm.lake import KINDS, SPLITS, examples
 
 Messages = list[dict[str, str]]
 
@@ -87,10 +87,10 @@ def _columns(pairs: bool) -> tuple[str, ...]:
 
 
 def _read(source: Source, seed: int, split: str) -> Dataset:
-    if source.name in lake.KINDS:
-        if source.split not in (None, *lake.SPLITS):
-            raise ValueError(f"dataset {source.name!r} has the splits {', '.join(lake.SPLITS)}, not {source.split!r}")
-        rows = lake.examples(source.rows or LAKE_ROWS, source.split or split, seed, **lake.KINDS[source.name])
+    if source.name in KINDS:
+        if source.split not in (None, *SPLITS):
+            raise ValueError(f"dataset {source.name!r} has the splits {', '.join(SPLITS)}, not {source.split!r}")
+        rows = examples(source.rows or LAKE_ROWS, source.split or split, seed, **KINDS[source.name])
         return Dataset.from_list(rows).select_columns([name for name in rows[0] if name != "worse"])
     path = Path(source.name)
     try:
@@ -108,7 +108,7 @@ def _read(source: Source, seed: int, split: str) -> Dataset:
     except ValueError as error:
         raise ValueError(f"dataset {source.name!r}: {_first_line(error)}") from error
     except Exception as error:  # the network, the Hub and the readers each have their own
-        known = ", ".join([*lake.KINDS, *NAMED])
+        known = ", ".join([*KINDS, *NAMED])
         raise ValueError(
             f"dataset {source.name!r} could not be read ({_first_line(error)}): name a local "
             f"{', '.join(_FORMATS)} file, a data set of the Hub, or one of {known}"

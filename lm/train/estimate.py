@@ -95,10 +95,22 @@ def estimate(settings: Settings, model: Any, rows: int, bytes_per_weight: int) -
     )
 
 
+def accumulation(settings: Settings, devices: int) -> int:
+    """Micro-batches of an update on each device; raises `ValueError` where they do not come out even."""
+    at_a_time = settings.per_device_train_batch_size * devices
+    if settings.batch_size % at_a_time:
+        raise ValueError(
+            f"batch_size must be a multiple of per_device_train_batch_size × devices = {at_a_time}, "
+            f"got {settings.batch_size}"
+        )
+    # Unpaired methods take the two answers of a pair apart.
+    return settings.batch_size * (2 if METHODS[settings.method].unpaired else 1) // at_a_time
+
+
 def _passes(settings: Settings, epochs: float) -> float:
     """Forward passes that a token's training costs; going backward costs two, or one where weights are frozen."""
     passes = 1.0 + (1 if settings.lora_r else 2)
-    if settings.method == "ift" and settings.lam > 0:
+    if METHODS[settings.method].mixes_states and settings.lam > 0:
         passes += 1 / max(epochs, 1) if settings.prediction == "lagged" else 1
     return passes + (1 if METHODS[settings.method].needs_reference else 0)
 

@@ -9,10 +9,11 @@ from accelerate import PartialState
 from rich.console import Console
 from rich.table import Table
 
+from common.models import load_trained
+from lm.lake import tiny
 from lm.lake.maps import random_maps
 from lm.lake.scores import means, score_model
 from lm.train.data import Source
-from lm.train.models import load_trained
 from lm.train.settings import Settings
 
 TEST_MAPS = 200
@@ -29,7 +30,7 @@ _SHOWN = {  # column: its name in `means`, the optimum's value, scale, format
 
 def plays(settings: Settings) -> bool:
     """Whether the lake's small model learns to play the lake."""
-    return settings.model == "tiny-lake" and any(Source.of(text).name == "lake" for text in settings.dataset)
+    return settings.model == tiny.NAME and any(Source.of(text).name == "lake" for text in settings.dataset)
 
 
 def played(model: Any, tokenizer: Any, settings: Settings) -> pd.DataFrame | None:

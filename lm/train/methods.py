@@ -1,4 +1,4 @@
-"""Each method as a trainer: TRL's where TRL has it, TRL's data path with the core's loss where it has not."""
+"""Each method as a trainer: IFT's own, TRL's where TRL trains the method, else TRL's data path with the core's loss."""
 
 import dataclasses
 from typing import Any
@@ -6,16 +6,13 @@ from typing import Any
 from datasets import Dataset
 from trl import DPOConfig, KTOConfig, SFTConfig
 
+from ift import METHODS
 from lm.train.settings import IFTOptions, Settings
+from lm.train.trainable import TRL_LOSSES
 from lm.trainers.config import IFTConfig
 from lm.trainers.ift import IFTTrainer
-from lm.trainers.preference import (
-    PreferenceTrainer,
-    PreferenceWithoutReferenceTrainer,
-    SupervisedTrainer,
-    UnpairedTrainer,
-    unpaired,
-)
+from lm.trainers.preference import PairTrainer, PreferenceTrainer, UnpairedTrainer, unpaired
+from lm.trainers.supervised import SupervisedTrainer, TargetTrainer
 
 
 def make_arguments(settings: Settings, options: dict[str, Any]) -> Any:
@@ -24,40 +21,55 @@ def make_arguments(settings: Settings, options: dict[str, Any]) -> Any:
     Raises:
         ValueError: an option that the configuration does not have, refuses, or that has a name of ours.
     """
-    method = settings.method
-    if method == "ift":
-        mine = {option.name: getattr(settings, option.name) for option in dataclasses.fields(IFTOptions)}
-        return _configure(IFTConfig, options, mine)
-    if method in ("sft", "dft"):
-        return _configure(SFTConfig, options, {"loss_type": "nll" if method == "sft" else "dft"})
-    if method == "kto":
-        return _configure(KTOConfig, options, {"beta": settings.beta_or_default})
-    loss = ["ipo" if method == "ipo" else "sigmoid"]  # ORPO and SimPO have the core's
-    return _configure(DPOConfig, options, {"beta": settings.beta_or_default, "loss_type": loss})
+    method = METHODS[settings.method]
+    if method.name == "ift":
+        return _configure(
+            IFTConfig,
+            options,
+            {option.name: getattr(settings, option.name) for option in dataclasses.fields(IFTOptions)},
+        )
+    of_trl = TRL_LOSSES.get(method.name, {})
+    if method.learns_from == "targets":
+        return _configure(SFTConfig, options, {"loss_type": "nll"} | of_trl)
+    beta = {name: value for name, value in settings.numbers.items() if name == "beta"}
+    if method.unpaired:
+        return _configure(KTOConfig, options, beta | of_trl)
+    return _configure(DPOConfig, options, beta | {"loss_type": ["sigmoid"]} | of_trl)
 
 
-def _configure(kind: type, options: dict[str, Any], mine: dict[str, Any]) -> Any:
+def _configure(kind: type, options: dict[str, Any], fixed: dict[str, Any]) -> Any:
     known = {option.name for option in dataclasses.fields(kind)}
     for name in options:
         if name not in known:
             raise ValueError(f"trainer: {kind.__name__} has no option {name!r}")
-        if name in mine:
+        if name in fixed:
             raise ValueError(f"trainer: {name!r} follows from the command's own options")
-    return kind(**options, **mine)
+    return kind(**options, **fixed)
 
 
 def make_trainer(
     settings: Settings, args: Any, model: Any, reference: Any, data: Dataset, eval_data: Dataset | None, **others: Any
 ) -> Any:
     """The trainer of `settings.method` over encoded data; `others` go to it as they are."""
-    method = settings.method
-    if method == "kto":
+    method = METHODS[settings.method]
+    if method.unpaired:
         data, eval_data = unpaired(data), None if eval_data is None else unpaired(eval_data)
     others |= {"args": args, "train_dataset": data, "eval_dataset": eval_data}
-    if method == "ift":
+    if method.name == "ift":
         return IFTTrainer(model, **others)
-    if method in ("sft", "dft"):
-        return SupervisedTrainer(model, **others)
-    if method in ("orpo", "simpo"):
-        return PreferenceWithoutReferenceTrainer(model, method=method, margin=settings.margin, **others)
-    return (UnpairedTrainer if method == "kto" else PreferenceTrainer)(model, ref_model=reference, **others)
+    if method.name not in TRL_LOSSES:
+        others |= {"method": method, "options": _loss_options(settings)}
+    if method.learns_from == "targets":
+        return (SupervisedTrainer if method.name in TRL_LOSSES else TargetTrainer)(model, **others)
+    if method.unpaired:
+        return UnpairedTrainer(model, ref_model=reference, **others)
+    return (PreferenceTrainer if method.name in TRL_LOSSES else PairTrainer)(model, ref_model=reference, **others)
+
+
+def _loss_options(settings: Settings) -> dict[str, Any]:
+    """The keyword arguments of the method's loss: its numbers, and how it propagates."""
+    method = METHODS[settings.method]
+    options: dict[str, Any] = {name: settings.numbers[name] for name in method.loss_numbers}
+    if method.propagates:
+        options |= {name: getattr(settings, name) for name in ("form", "source", "norm", "side")}
+    return options

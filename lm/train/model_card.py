@@ -25,8 +25,8 @@ def write_card(
 ) -> None:
     """Write `README.md` and `loss.png` into a model's folder.
 
-    `described` is `lm.runs.describe` of the run, `data` the counts by use (train, held out), `log` the trainer's rows,
-    `held_out` the loss on held-out data before and after, what there is of it.
+    `described` is `lm.train.run_folder.describe` of the run, `data` the counts by use (train, held out), `log` the
+    trainer's rows, `held_out` the loss on held-out data before and after, what there is of it.
     """
     settings, versions = described["settings"], described["versions"]
     losses = [(row["step"], row["loss"]) for row in log if "loss" in row]
@@ -60,8 +60,13 @@ def write_card(
 
 def _table(header: tuple[str, ...], data: dict[str, Any]) -> str:
     rows = [
-        f"| {use} | {', '.join(of['sources'])} | {of['kept']:,} | {of['tokens']:,} | {of['answer_tokens']:,} | "
-        f"{of['prompts_cut']:,} | {of['answers_cut']:,} | `{of['sha256'][:16]}` |"
-        for use, of in data.items()
+        (
+            use,
+            ", ".join(counts["sources"]),
+            *(f"{counts[name]:,}" for name in ("kept", "tokens", "answer_tokens", "prompts_cut", "answers_cut")),
+            f"`{counts['sha256'][:16]}`",
+        )
+        for use, counts in data.items()
     ]
-    return "\n".join(("| " + " | ".join(header) + " |", "|---" * len(header) + "|", *rows))
+    lines = [f"| {' | '.join(cells)} |" for cells in (header, *rows)]
+    return "\n".join((lines[0], "|---" * len(header) + "|", *lines[1:]))

@@ -6,14 +6,16 @@ import json
 import os
 import shutil
 import zipfile
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
+from common.folders import versions, write_json, write_whole
+from common.renamed import with_new_names
 from lm.train.data import Source
 from lm.train.settings import Settings
+from lm.trainers.names import NEW_NAMES
 
 # What a run leaves in its folder; `overwrite` removes nothing else.
 _WRITTEN = (
@@ -21,11 +23,14 @@ _WRITTEN = (
     "model",
     "model.part",
     "log.jsonl*",
+    ".log.jsonl.part",
     "settings.*",
+    ".settings.json.part",
     "README.md",
     "nonfinite-loss-*.json",
     "runs",
 )
+_PACKAGES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate")
 # What a resumed run may do otherwise than the first.
 _FREE = {"resume", "overwrite", "dry_run", "devices", "output_dir", "logging_steps", "save_steps", "report_to"}
 
@@ -37,8 +42,7 @@ def describe(settings: Settings) -> dict[str, Any]:
         kept[name] = [anonymous(source) for source in kept[name]]
     kept["model"], kept["chat_template"] = anonymous(settings.model), anonymous(settings.chat_template)
     kept["trainer"] = [pair for pair in settings.trainer if not pair.replace("-", "_").startswith("hub_token")]
-    packages = ("torch", "transformers", "trl", "peft", "datasets", "accelerate")
-    return {"settings": kept, "versions": {name: version(name) for name in packages}}
+    return {"settings": kept, "versions": versions(_PACKAGES)}
 
 
 @functools.cache
@@ -71,24 +75,24 @@ def check(folder: Path, settings: Settings) -> dict[str, Any] | None:
     above = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     if not os.access(above, os.W_OK):
         raise ValueError(f"output_dir {str(folder)!r} cannot be written: {str(above)!r} does not allow it")
-    mine, theirs = json.loads(json.dumps(describe(settings)["settings"])), _settings_in(folder / "settings.json")
-    if settings.resume and theirs is not None:
-        other = [name for name in mine if mine[name] != theirs.get(name)]
+    wanted, held = json.loads(json.dumps(describe(settings)["settings"])), _settings_in(folder / "settings.json")
+    if settings.resume and held is not None:
+        other = [name for name in wanted if wanted[name] != held.get(name)]
         if other:
-            changes = ", ".join(f"{name} was {theirs.get(name)!r}, is {mine[name]!r}" for name in other)
+            changes = ", ".join(f"{name} was {held.get(name)!r}, is {wanted[name]!r}" for name in other)
             raise ValueError(f"resume: {str(folder)!r} holds a run with other settings ({changes})")
     elif folder.is_dir() and any(folder.iterdir()):
         if not settings.overwrite:
             raise ValueError(f"output_dir {str(folder)!r} holds files already: take --resume, --overwrite or another")
-        if theirs is None:
+        if held is None:
             raise ValueError(f"output_dir {str(folder)!r} holds no run of ours: nothing is removed, name another")
-    return theirs
+    return held
 
 
 def prepare(folder: Path, settings: Settings) -> str | None:
     """Make the folder ready; the checkpoint to go on from, if the run resumes and there is one. Raises as `check`."""
-    theirs = check(folder, settings)
-    if settings.resume and theirs is not None:
+    held = check(folder, settings)
+    if settings.resume and held is not None:
         checkpoint = newest_whole_checkpoint(folder)
         return None if checkpoint is None else str(checkpoint)
     for path in (path for pattern in _WRITTEN for path in folder.glob(pattern)):
@@ -100,9 +104,11 @@ def prepare(folder: Path, settings: Settings) -> str | None:
 def _settings_in(file: Path) -> dict[str, Any] | None:
     """The settings of the run that wrote `file`; None if no run of ours did."""
     try:
-        found = json.loads(file.read_text())
-        return dict(found["settings"]) if "torch" in found["versions"] else None
-    except (OSError, ValueError, KeyError, TypeError):
+        described = json.loads(file.read_text())
+        if "torch" not in described["versions"]:
+            return None
+        return with_new_names(described["settings"], NEW_NAMES, lambda line: None)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
@@ -132,14 +138,6 @@ def _is_whole(checkpoint: Path) -> bool:
     return any(checkpoint.glob("*.safetensors")) or any(path.is_dir() for path in checkpoint.iterdir())
 
 
-def write_json(file: Path, data: Any) -> None:
-    """Write it whole or not at all."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_suffix(".part")
-    part.write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n")
-    part.rename(file)
-
-
 def keep_model(trainer: Any, folder: Path) -> Path:
     """Save the trained model and tokenizer as `folder/model`, whole or not at all; every process calls this."""
     part, model = folder / "model.part", folder / "model"
@@ -149,8 +147,7 @@ def keep_model(trainer: Any, folder: Path) -> Path:
         if model.exists():
             shutil.rmtree(model)
         part.rename(model)
-        with (folder / "log.jsonl.part").open("w") as file:
-            file.writelines(json.dumps(row) + "\n" for row in trainer.state.log_history)
-        (folder / "log.jsonl.part").rename(folder / "log.jsonl")
+        lines = "".join(json.dumps(row) + "\n" for row in trainer.state.log_history)
+        write_whole(folder / "log.jsonl", lambda path: path.write_text(lines))
     trainer.accelerator.wait_for_everyone()
     return model

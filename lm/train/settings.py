@@ -3,20 +3,18 @@
 Names that TRL has are TRL's, and go to its configuration as they are.
 """
 
-import dataclasses
 from dataclasses import dataclass, field
-from difflib import get_close_matches
-from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import tyro
-import yaml
 
+from common.renamed import takes_former_names
 from ift import METHODS
 from ift.propagation import Norm, Side, Source
+from ift.targets import GAMMA, LAM
+from lm.train.trainable import require_trainable, trainable
+from lm.trainers.names import NEW_NAMES
 
-METHOD_NAMES = tuple(name for name, method in METHODS.items() if method.learns_from != "rollouts")
-BETAS = {"dpo": 0.1, "ipo": 0.1, "orpo": 0.1, "kto": 0.1, "simpo": 2.0}
 # Step sizes of TRL's own configurations; LoRA takes ten times as much, the tiny model of the lake 1e-3.
 LEARNING_RATES = {"targets": 2e-5, "pairs": 1e-6}
 
@@ -31,12 +29,21 @@ _KINDS: dict[Any, tuple[Any, str]] = {
 }
 
 
+def _number_help(name: str) -> str:
+    """What a number is, with each method that has it and its default there."""
+    methods = [METHODS[method] for method in trainable() if name in METHODS[method].loss_numbers]
+    by_default: dict[float, list[str]] = {}
+    for method in methods:
+        by_default.setdefault(method.number(name).text, []).append(method.name)
+    defaults = "; ".join(f"{value:g} for {', '.join(names)}" for value, names in by_default.items())
+    return f"{methods[0].number(name).help}; if it is not given, {defaults}."
+
+
 @dataclass(frozen=True)
 class RunOptions:
-    """What to train and where it goes."""
+    """What is trained, and where it goes."""
 
-    method: str = "ift"
-    """One of sft, ift, dft, dpo, ipo, orpo, kto, simpo."""
+    method: Annotated[str, tyro.conf.arg(help=f"One of {', '.join(trainable())}.")] = "ift"
     model: str = "tiny-lake"
     """Hub name, local folder, .gguf file, or tiny-lake: a Mistral of 0.8M parameters that is trained here, once."""
     output_dir: str | None = None
@@ -57,7 +64,7 @@ class RunOptions:
 
 @dataclass(frozen=True)
 class DataOptions:
-    """The data: methods that learn from targets take the chosen answers of pairs."""
+    """The data; methods that learn from targets take the chosen answers of pairs."""
 
     dataset: tuple[str, ...] = ("lake:512",)
     """NAME, NAME:ROWS, NAME@SPLIT or NAME@SPLIT:ROWS each: lake, lake-english, lake-slippery,
@@ -69,7 +76,7 @@ class DataOptions:
     max_prompt_length: int = 512
     """Tokens of the prompt; a longer one loses its beginning."""
     packing: Flag = False
-    """Put several examples in a row (sft, ift, dft)."""
+    """Put several examples in a row, with methods that learn from targets."""
     chat_template: str = "auto"
     """auto: the tokenizer's, zephyr if it has none; zephyr; none: prompt and answer as they are; or a .jinja file."""
 
@@ -116,22 +123,22 @@ class TrainingOptions:
 class IFTOptions:
     """Intuitive fine-tuning; defaults as its authors released."""
 
-    lam: float = 0.2
+    lam: float = LAM.text
     """λ of the temporal residual connection, in [0, 1]; 0 is the target's state."""
     min_lam: float | None = None
     """λ at step 0; it rises to lam over the warm-up. Constant if not given."""
     lam_jitter: float = 0.0
     """Standard deviation of the noise on λ, relative to λ."""
-    gamma: float = 0.95
+    gamma: float = GAMMA.text
     """γ of the relation propagation, in [0, 1]; 0 is none."""
-    propagation: Literal["product", "sum"] = "product"
+    form: Literal["product", "sum"] = "product"
     """product: as in the released code; sum: the paper's equation."""
-    propagation_source: Source = "loss"
-    """What `product` sums along the answer."""
-    propagation_norm: Norm = "L1"
-    """How `product` normalises its weights."""
-    propagation_side: Side = "left"
-    """Whether `product` sums over later (left) or earlier (right) tokens."""
+    source: Source = "loss"
+    """What the form `product` sums along the answer."""
+    norm: Norm = "L1"
+    """How the form `product` normalises its weights."""
+    side: Side = "left"
+    """Whether the form `product` sums over later (left) or earlier (right) tokens."""
     prediction: Literal["greedy", "sampled", "expected", "lagged"] = "greedy"
     """Token that the model is taken to say; lagged: what it said in the previous epoch, for the cost of SFT."""
     prediction_top_k: int = 8
@@ -142,12 +149,10 @@ class IFTOptions:
 
 @dataclass(frozen=True)
 class PairOptions:
-    """Methods that learn from pairs: dpo, ipo, orpo, kto, simpo."""
+    """Numbers of the methods that learn from pairs."""
 
-    beta: float | None = None
-    """β of these methods; each its own if not given (dpo, ipo, orpo, kto 0.1, simpo 2)."""
-    margin: float = 0.5
-    """Target margin of SimPO."""
+    beta: Annotated[float | None, tyro.conf.arg(help=_number_help("beta"), metavar="FLOAT")] = None
+    margin: Annotated[float | None, tyro.conf.arg(help=_number_help("margin"), metavar="FLOAT")] = None
 
 
 @dataclass(frozen=True)
@@ -166,6 +171,7 @@ class LoraOptions:
     """Load the model in 4-bit NF4 (QLoRA; needs bitsandbytes)."""
 
 
+@takes_former_names(NEW_NAMES)
 @dataclass(frozen=True)
 class Settings(LoraOptions, PairOptions, IFTOptions, TrainingOptions, DataOptions, RunOptions):
     """All choices of a run; a bad one raises `ValueError` with its name and what is allowed."""
@@ -178,17 +184,17 @@ class Settings(LoraOptions, PairOptions, IFTOptions, TrainingOptions, DataOption
             kinds, words = _KINDS.get(hint, (object, ""))
             if not isinstance(value, kinds) or (isinstance(value, bool) and hint in (int, float)):
                 raise ValueError(f"{name} must be {words}, got {value!r}")
-        if self.method not in METHOD_NAMES:
-            raise ValueError(f"method {self.method!r} is unknown{_nearest(self.method, METHOD_NAMES)}")
+        require_trainable(self.method)
         for name in ("max_length", "max_prompt_length", "batch_size", "per_device_train_batch_size", "devices",
                      "logging_steps", "save_steps", "prediction_top_k", "lora_alpha"):  # fmt: skip
             self._require(name, getattr(self, name) >= 1, "at least 1")
-        for name in ("lam", "gamma"):
-            self._require(name, 0 <= getattr(self, name) <= 1, "in [0, 1]")
         self._require("min_lam", self.min_lam is None or 0 <= self.min_lam <= 1, "in [0, 1]")
-        for name in ("learning_rate", "beta"):
-            value = getattr(self, name)
-            self._require(name, value is None or 0 < value < float("inf"), "a finite number above 0")
+        rate = self.learning_rate
+        self._require("learning_rate", rate is None or 0 < rate < float("inf"), "a finite number above 0")
+        methods = (*map(METHODS.__getitem__, trainable()), METHODS[self.method])  # its own ranges come last, and count
+        for number in {number.name: number for method in methods for number in method.numbers}.values():
+            value = getattr(self, number.name, None)
+            self._require(number.name, value is None or number.holds(value), number.allowed)
         for name in ("lam_jitter", "weight_decay", "warmup_steps", "max_grad_norm", "lora_r", "seed"):
             self._require(name, 0 <= getattr(self, name) < float("inf"), "0 or more")
         self._require("lora_dropout", 0 <= self.lora_dropout < 1, "in [0, 1)")
@@ -209,8 +215,10 @@ class Settings(LoraOptions, PairOptions, IFTOptions, TrainingOptions, DataOption
         return METHODS[self.method].learns_from == "pairs"
 
     @property
-    def beta_or_default(self) -> float:
-        return BETAS.get(self.method, 0.1) if self.beta is None else self.beta
+    def numbers(self) -> dict[str, float]:
+        """The method's own numbers by name: as given, else the method's default for language models."""
+        given = {number: getattr(self, number.name, None) for number in METHODS[self.method].numbers}
+        return {number.name: number.text if value is None else value for number, value in given.items()}
 
     @property
     def learning_rate_or_default(self) -> float:
@@ -235,68 +243,3 @@ class Groups:
     def settings(self) -> Settings:
         """All of them as one value; raises `ValueError` for a bad one."""
         return Settings(**{name: value for group in vars(self).values() for name, value in vars(group).items()})
-
-
-def read_recipe(path: str | Path, groups: Groups | None = None) -> Groups:
-    """The options that a YAML file sets, on top of `groups` or of the defaults.
-
-    Raises:
-        ValueError: no such file, not a mapping, or an unknown key (the message has the nearest known one).
-    """
-    if not Path(path).is_file():
-        raise ValueError(f"config {str(path)!r} is not a file")
-    try:
-        given = yaml.safe_load(Path(path).read_text()) or {}
-    except yaml.YAMLError as error:
-        raise ValueError(f"config {str(path)!r} is not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(given, dict):
-        raise ValueError(f"config {str(path)!r} must hold 'name: value' lines")
-    known = {option.name: option for option in dataclasses.fields(Settings)}
-    hints = get_type_hints(Settings)
-    for name, value in given.items():
-        if name not in known:
-            raise ValueError(f"config {str(path)!r}: {name!r} is no option{_nearest(str(name), tuple(known))}")
-        if isinstance(value, list):
-            given[name] = tuple(map(str, value))
-        elif isinstance(known[name].default, tuple):
-            given[name] = (str(value),)
-        elif hints[name] in (float, float | None) and isinstance(value, str) and _number(value) is not None:
-            given[name] = _number(value)  # YAML reads 5e-7 as text
-    groups = groups or Groups()
-    mine = {name: {key: given[key] for key in vars(group) if key in given} for name, group in vars(groups).items()}
-    return Groups(**{name: dataclasses.replace(group, **mine[name]) for name, group in vars(groups).items()})
-
-
-def _number(text: str) -> float | None:
-    try:
-        return float(text)
-    except ValueError:
-        return None
-
-
-def _nearest(name: str, known: tuple[str, ...]) -> str:
-    near: list[str] = get_close_matches(name.lower(), known, n=1)
-    return f": did you mean {near[0]!r}?" if near else f" (known: {', '.join(known)})"
-
-
-def trainer_options(settings: Settings) -> dict[str, Any]:
-    """The `NAME=VALUE` pairs of `trainer`, values read as YAML.
-
-    Raises:
-        ValueError: one without `=`, a value that is not YAML, or a name that has an option of its own.
-    """
-    options = {}
-    for pair in settings.trainer:
-        name, equals, value = pair.partition("=")
-        name = name.replace("-", "_")
-        if not equals:
-            raise ValueError(f"trainer must be NAME=VALUE, got {pair!r}")
-        if name in vars(settings):
-            raise ValueError(f"trainer: {name!r} has an option of its own, --{name.replace('_', '-')}")
-        try:
-            options[name] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise ValueError(f"trainer: the value of {pair!r} is not YAML: quote it") from error
-        if isinstance(options[name], str) and _number(value) is not None:  # YAML reads 5e-7 as text
-            options[name] = _number(value)
-    return options

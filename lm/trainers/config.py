@@ -6,9 +6,13 @@ from typing import Literal, get_args, get_type_hints
 from trl import SFTConfig
 
 import ift
+from common.renamed import takes_former_names
 from ift.propagation import Norm, Side, Source
+from ift.targets import GAMMA, LAM
+from lm.trainers.names import NEW_NAMES
 
 
+@takes_former_names(NEW_NAMES)
 @dataclass
 class IFTConfig(SFTConfig):
     """TRL's `SFTConfig` with the options of Intuitive Fine-Tuning (arXiv 2405.11870); defaults as its authors released.
@@ -16,18 +20,20 @@ class IFTConfig(SFTConfig):
     λ = 0 with γ = 0 is plain SFT, at its cost. Evaluation reports SFT's loss: a number that methods share.
     """
 
-    lam: float = field(default=0.2, metadata={"help": "λ in [0, 1]: share of the model's own prediction in a state."})
+    lam: float = field(
+        default=LAM.text, metadata={"help": "λ in [0, 1]: share of the model's own prediction in a state."}
+    )
     min_lam: float | None = field(
         default=None, metadata={"help": "λ at step 0; it rises to lam over the learning-rate warm-up. None: constant."}
     )
     lam_jitter: float = field(default=0.0, metadata={"help": "Standard deviation of the noise on λ, relative to λ."})
-    gamma: float = field(default=0.95, metadata={"help": "γ in [0, 1] of the relation propagation; 0 is none."})
-    propagation: Literal["product", "sum"] = field(
+    gamma: float = field(default=GAMMA.text, metadata={"help": "γ in [0, 1] of the relation propagation; 0 is none."})
+    form: Literal["product", "sum"] = field(
         default="product", metadata={"help": "product: as the released code; sum: the paper's equation."}
     )
-    propagation_source: Source = field(default="loss", metadata={"help": "What product sums along the answer."})
-    propagation_norm: Norm = field(default="L1", metadata={"help": "How product normalises its weights."})
-    propagation_side: Side = field(
+    source: Source = field(default="loss", metadata={"help": "What product sums along the answer."})
+    norm: Norm = field(default="L1", metadata={"help": "How product normalises its weights."})
+    side: Side = field(
         default="left", metadata={"help": "Whether product sums over later (left) or earlier (right) tokens."}
     )
     prediction: Literal["greedy", "sampled", "expected", "lagged"] = field(
@@ -47,14 +53,7 @@ class IFTConfig(SFTConfig):
 
     def __post_init__(self) -> None:
         hints = get_type_hints(IFTConfig)
-        for name in (
-            "propagation",
-            "propagation_source",
-            "propagation_norm",
-            "propagation_side",
-            "prediction",
-            "loss_average",
-        ):
+        for name in ("form", "source", "norm", "side", "prediction", "loss_average"):
             allowed = get_args(hints[name])
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} must be one of {', '.join(allowed)}; got {getattr(self, name)!r}")

@@ -1,6 +1,5 @@
 """For TRL's trainers: batches that know their examples, a stop at a bad loss, tokens per second in the log."""
 
-import json
 import math
 import time
 from pathlib import Path
@@ -10,12 +9,14 @@ import torch
 from datasets import Dataset
 from torch import Tensor
 
+from common.command import FailedError
+from common.folders import write_json
 from common.memory import peak_gigabytes
 
 EXAMPLE_ID = "example_id"
 
 
-class NonFiniteLossError(RuntimeError):
+class NonFiniteLossError(FailedError):
     """The loss of a batch is not a number; the ids of its examples are in a file that the message names."""
 
 
@@ -51,9 +52,8 @@ class KeepsExampleIds:
         trainer: Any = self
         ids = [] if self._example_ids is None else self._example_ids.tolist()
         file = Path(trainer.args.output_dir) / f"nonfinite-loss-{trainer.accelerator.process_index}.json"
-        file.parent.mkdir(parents=True, exist_ok=True)
         step = trainer.state.global_step
-        file.write_text(json.dumps({"step": step, "loss": str(loss), EXAMPLE_ID: ids}) + "\n")
+        write_json(file, {"step": step, "loss": str(loss), EXAMPLE_ID: ids})
         raise NonFiniteLossError(
             f"the loss is {loss} at step {step}: stopped before the update; the batch's example ids are in {file}. "
             "A smaller learning rate or float32 often helps"

@@ -11,13 +11,12 @@ from trl import SFTTrainer
 
 import ift
 from lm.trainers.config import IFTConfig
-from lm.trainers.examples import KeepsExampleIds
 from lm.trainers.forward import Residual, ResidualOutput, add_residual_forward
-from lm.trainers.packing import sequences_with_labels, split_sequences
 from lm.trainers.predictions import Predictions
+from lm.trainers.sequences import AveragesSequences
 
 
-class IFTTrainer(KeepsExampleIds, SFTTrainer):
+class IFTTrainer(AveragesSequences, SFTTrainer):
     """TRL's `SFTTrainer` that trains with IFT: takes the same arguments, with an `IFTConfig` as `args`.
 
     Logged beside SFTTrainer's own metrics: `sft_loss` (pass 1, the plain states), `mixed_loss` (token mean over the
@@ -43,6 +42,7 @@ class IFTTrainer(KeepsExampleIds, SFTTrainer):
         if args.prediction == "lagged" and not isinstance(self.train_dataset, Dataset):
             raise ValueError("prediction='lagged' needs a map-style data set: a streamed one has no second epoch")
         add_residual_forward(self.model)
+        self.loss_average = args.loss_average
         self._predictions = Predictions()
         self._draws: tuple[int, torch.Generator | None] = (-1, None)  # of which step, from where
 
@@ -71,7 +71,7 @@ class IFTTrainer(KeepsExampleIds, SFTTrainer):
         outputs: ResidualOutput = model(**inputs, residual=residual)
         if args.prediction == "lagged":
             self._remember(outputs)
-        loss = self._ift_loss(outputs.log_probs, outputs.label_mask, inputs.get("position_ids"), num_items_in_batch)
+        loss = self.mean_loss(self._ift_loss, outputs, inputs, num_items_in_batch)
         self._log_ift(outputs, residual, inputs)
         return (loss, outputs) if return_outputs else loss
 
@@ -101,35 +101,11 @@ class IFTTrainer(KeepsExampleIds, SFTTrainer):
         ids, tokens, answer = whole.gather((self._example_ids, *parts))
         self._predictions.store(ids, tokens, answer.bool())
 
-    def _ift_loss(self, log_probs: Tensor, mask: Tensor, position_ids: Tensor | None, num_items: Any) -> Tensor:
+    def _ift_loss(self, log_probs: Tensor, mask: Tensor) -> Tensor:
         args = self.args
-        if position_ids is not None:
-            log_probs, mask = split_sequences(log_probs, mask, position_ids[:, 1:])
-        losses = ift.ift_loss(
-            log_probs,
-            mask,
-            args.gamma,
-            form=args.propagation,
-            source=args.propagation_source,
-            norm=args.propagation_norm,
-            side=args.propagation_side,
+        return ift.ift_loss(
+            log_probs, mask, args.gamma, form=args.form, source=args.source, norm=args.norm, side=args.side
         )
-        # Sequences count alike, or by their tokens; `num_items` counts them over the whole update.
-        tokens = mask.sum(-1)
-        counts = tokens > 0 if args.loss_average == "sequence" else tokens
-        loss = (losses * counts).sum() / torch.as_tensor(counts.sum() if num_items is None else num_items).clamp(min=1)
-        if args.average_tokens_across_devices and num_items is not None:
-            loss = loss * self.accelerator.num_processes  # DDP averages gradients, `num_items` counts all ranks' items
-        return loss
-
-    def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Any:
-        """Sequences with a label in the micro-batches of an update, where sequences count alike; else tokens."""
-        if self.args.loss_average == "token" or not batch_samples or "labels" not in batch_samples[0]:
-            return super()._get_num_items_in_batch(batch_samples, device)
-        count = torch.tensor(sum(sequences_with_labels(batch) for batch in batch_samples), device=device)
-        if self.args.average_tokens_across_devices:
-            count = self.accelerator.gather(count).sum()
-        return count
 
     def _log_ift(self, outputs: ResidualOutput, residual: Residual, inputs: dict[str, Tensor]) -> None:
         mask, labels = outputs.label_mask, inputs["labels"][:, 1:].to(outputs.label_mask.device)
@@ -144,14 +120,8 @@ class IFTTrainer(KeepsExampleIds, SFTTrainer):
             "mean_token_accuracy": mask & (outputs.most_likely == labels),
         }
         totals |= {} if plain is None else {"sft_loss": -plain}  # lagged predictions have no pass over plain states
-        seen = inputs["attention_mask"] if "attention_mask" in inputs else torch.ones_like(inputs["labels"])
-        sums = torch.stack([part.sum().float() for part in (seen.to(mask.device), mask, *totals.values())])
-        tokens, count, *sums = self.accelerator.gather(sums[None]).sum(0).tolist()
-        for name, total in zip(totals, sums, strict=True):
-            self._metrics["train"][name].append(total / max(count, 1))
+        self.log_token_means(totals, mask, inputs)
         self._metrics["train"]["lam"].append(residual.lam)
-        self._total_train_tokens += int(tokens)
-        self._metrics["train"]["num_tokens"] = [self._total_train_tokens]
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         if self.args.should_save:  # first: a checkpoint counts as whole once the trainer's state is there

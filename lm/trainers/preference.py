@@ -1,18 +1,15 @@
-"""TRL's other trainers over data that is tokens already, and the core's losses of pairs where TRL has none."""
+"""Methods that learn from pairs: TRL's trainers over data that is tokens already, and any method's loss of the core."""
 
 from typing import Any
 
 from datasets import Dataset, interleave_datasets
 from torch import Tensor
-from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer, SFTTrainer
+from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer
 
 import ift
+from ift import Method
 from lm.trainers.examples import KeepsExampleIds
 from lm.trainers.forward import Residual, ResidualOutput, add_residual_forward
-
-
-class SupervisedTrainer(KeepsExampleIds, SFTTrainer):
-    """TRL's SFT and DFT."""
 
 
 class PreferenceTrainer(KeepsExampleIds, DPOTrainer):
@@ -22,20 +19,29 @@ class PreferenceTrainer(KeepsExampleIds, DPOTrainer):
         return dataset
 
 
-class PreferenceWithoutReferenceTrainer(PreferenceTrainer):
-    """ORPO and SimPO: TRL's pairs, the core's loss of mean token log-probabilities, no reference model."""
+class PairTrainer(PreferenceTrainer):
+    """TRL's pairs with the loss of any method that learns from them.
 
-    def __init__(self, model: Any, args: DPOConfig, method: str, margin: float, **kwargs: Any):
-        # DPOTrainer then keeps no reference model (under FSDP it loads one and drops it); nothing is computed below.
-        args.precompute_ref_log_probs = True
+    The loss takes summed or mean log-probabilities of the answers' tokens, as `method.answer` says, and those of the
+    reference if the method needs one, as TRL's `DPOTrainer` computes them. `options` are its keyword arguments.
+    """
+
+    def __init__(self, model: Any, args: DPOConfig, method: Method, options: dict[str, Any], **kwargs: Any):
+        self.method, self.options = method, options
+        if not method.needs_reference:
+            # DPOTrainer then keeps no reference model (under FSDP it loads one and drops it).
+            args.precompute_ref_log_probs = True
         super().__init__(model, args=args, **kwargs)
         if self.aux_loss_enabled:
-            raise ValueError(f"router_aux_loss_coef must be 0 with {method}: it has no load-balancing loss for experts")
-        self.method, self.margin = method, margin
+            raise ValueError(
+                f"router_aux_loss_coef must be 0 with {method.name}: it has no load-balancing loss for experts"
+            )
         add_residual_forward(self.model)
 
-    def _precompute_ref_logps(self, dataset: Dataset, *_: Any) -> Dataset:
-        return dataset
+    def _precompute_ref_logps(self, dataset: Dataset, *args: Any) -> Dataset:
+        if not self.method.needs_reference:
+            return dataset  # nothing is computed
+        return super()._precompute_ref_logps(dataset, *args)
 
     def _compute_loss(self, model: Any, inputs: Any, return_outputs: bool) -> Any:
         mask = inputs["completion_mask"]
@@ -46,21 +52,39 @@ class PreferenceWithoutReferenceTrainer(PreferenceTrainer):
             labels=labels,
             residual=Residual(0.0),
         )
-        chosen, rejected = ift.masked_mean(outputs.log_probs, outputs.label_mask).chunk(2)
-        if self.method == "orpo":
-            losses = ift.orpo_loss(chosen, rejected, self.beta)
+        if self.method.answer == "mean":
+            answers = ift.masked_mean(outputs.log_probs, outputs.label_mask)
         else:
-            losses = ift.simpo_loss(chosen, rejected, self.beta, self.margin)
-        self._log_pairs(outputs, chosen.detach(), rejected.detach(), inputs["attention_mask"])
+            answers = outputs.log_probs.sum(-1)  # 0 where there is no label
+        chosen, rejected = answers.chunk(2)
+        reference = self._reference(inputs, outputs.label_mask) if self.method.needs_reference else ()
+        losses = self.method.loss(chosen, rejected, *reference, **self.options)
+        self._log_pairs(outputs, chosen.detach(), rejected.detach(), reference, inputs["attention_mask"])
         return (losses.mean(), outputs) if return_outputs else losses.mean()
 
-    def _log_pairs(self, outputs: ResidualOutput, chosen: Tensor, rejected: Tensor, seen: Tensor) -> None:
+    def _reference(self, inputs: Any, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """The reference's log-probabilities of chosen and rejected answers, `[pairs]` each."""
+        if self.precompute_ref_logps:
+            chosen, rejected = inputs["ref_chosen_logps"], inputs["ref_rejected_logps"]
+        else:
+            chosen, rejected = self.compute_ref_log_probs(self.ref_model or self.model, inputs)
+        if self.method.answer == "mean":
+            chosen_tokens, rejected_tokens = mask.sum(-1).clamp(min=1).chunk(2)
+            chosen, rejected = chosen / chosen_tokens, rejected / rejected_tokens
+        return chosen, rejected
+
+    def _log_pairs(
+        self, outputs: ResidualOutput, chosen: Tensor, rejected: Tensor, reference: tuple[Tensor, ...], seen: Tensor
+    ) -> None:
         mode = "train" if self.model.training else "eval"
+        gains = chosen - rejected
+        if reference:
+            gains = gains - (reference[0] - reference[1])
         values = {
             "logps/chosen": chosen,
             "logps/rejected": rejected,
-            "rewards/margins": self.beta * (chosen - rejected),
-            "rewards/accuracies": (chosen > rejected).float(),
+            "rewards/margins": self.options.get("beta", 1.0) * gains,
+            "rewards/accuracies": (gains > 0).float(),
             "entropy": ift.masked_mean(outputs.entropy, outputs.label_mask),
         }
         for name, value in values.items():

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from common.models import load_trained
 from experiments import lake_language as module
 from experiments.lake_language import (
     METHODS,
@@ -17,8 +18,8 @@ from experiments.lake_language import (
     settings_of,
     table,
 )
+from lm.lake.maps import random_maps
 from lm.lake.scores import score_model
-from lm.train.models import load_trained
 
 TINY = Scale((1,), (11, 12), learning_rates=1, base_updates=2, updates=2, examples=8, maps=4, other_maps=3)
 
@@ -111,7 +112,7 @@ def test_a_training_is_the_commands_own_and_is_scored_on_unseen_maps(tmp_path):
     pd.testing.assert_frame_equal(module._train_and_score(trial, tmp_path, 1, scale, "dev"), again)
     base = module._score_base(tmp_path, 1, scale, "dev")
     assert (base["state_policy_mse"] != again["state_policy_mse"]).any()
-    letters = module.random_maps(4, "dev", np.random.default_rng([7, 0]))
+    letters = random_maps(4, "dev", np.random.default_rng([7, 0]))
     slow = score_model(*load_trained(str(tmp_path / "seed-1")), letters)
     np.testing.assert_allclose(slow["state_policy_mse"], base["state_policy_mse"])
 

@@ -12,8 +12,9 @@ import torch
 
 pytest.importorskip("lm_eval", reason="the eval extra is not installed: pip install -e '.[eval]'")
 
+from common.models import load_trained
 from experiments import study
-from lm.train.models import load_tokenizer, load_trained
+from lm.train.models import load_tokenizer
 from lm.train.settings import Settings
 
 

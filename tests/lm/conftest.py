@@ -1,48 +1,13 @@
-"""A tiny Mistral and a tokenizer over characters, made here: nothing comes from the Hub."""
+"""A player of the lake, a real model if there is one, and a plain loop over questions."""
 
 import importlib.util
 import json
-import random
 import re
 from pathlib import Path
 
 import pytest
-import torch
 
-pytest.importorskip("trl", reason="the lm extra is not installed: pip install -e '.[lm]'")
-
-from datasets import Dataset
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import MistralConfig, MistralForCausalLM, PreTrainedTokenizerFast
-
-
-@pytest.fixture(scope="session")
-def tokenizer():
-    letters = ["<pad>", "<eos>", "<unk>", *"abcdefghijklmnopqrstuvwxyz .=+0123456789"]
-    whole = Tokenizer(models.WordLevel({letter: i for i, letter in enumerate(letters)}, unk_token="<unk>"))
-    whole.pre_tokenizer = pre_tokenizers.Split("", "isolated")
-    return PreTrainedTokenizerFast(tokenizer_object=whole, pad_token="<pad>", eos_token="<eos>", unk_token="<unk>")
-
-
-@pytest.fixture
-def model(tokenizer):
-    with torch.random.fork_rng():
-        torch.random.default_generator.manual_seed(0)
-        return MistralForCausalLM(
-            MistralConfig(
-                vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2,
-                num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=128,
-                pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id, attn_implementation="eager",
-            )
-        )  # fmt: skip
-
-
-@pytest.fixture(scope="session")
-def sums():
-    """Prompts and completions of different lengths."""
-    rng = random.Random(0)
-    rows = [(rng.randrange(1000), rng.randrange(100)) for _ in range(64)]
-    return Dataset.from_list([{"prompt": f"{a}+{b}=", "completion": f"{a + b}"} for a, b in rows])
+pytest.importorskip("trl", reason="TRL is not installed: pip install -e .")
 
 
 @pytest.fixture(scope="session")
@@ -51,23 +16,6 @@ def player_that_learned():
     from lm.lake import make_tokenizer, train_base
 
     return train_base(0, updates=40), make_tokenizer()
-
-
-@pytest.fixture
-def saved_model(model, tokenizer, tmp_path):
-    """The same model as a folder in Hub layout."""
-    folder = tmp_path / "model"
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture
-def jsonl(sums, tmp_path):
-    """The same data as a file."""
-    file = tmp_path / "sums.jsonl"
-    sums.to_json(file)
-    return file
 
 
 @pytest.fixture(scope="session")

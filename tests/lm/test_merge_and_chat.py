@@ -8,6 +8,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from common.models import load_trained
 from lm import chat, lake, merge
 
 
@@ -80,7 +81,7 @@ def test_it_answers_every_line_with_what_the_model_says(player, monkeypatch, cap
     assert call(chat.main, monkeypatch, "--model", player, "--max-new-tokens", 6) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2
-    model, tokenizer = chat.models.load_trained(str(player))
+    model, tokenizer = load_trained(str(player))
     talk = [{"role": "user", "content": "S F G /"}]
     options = chat.Options(max_new_tokens=6)
     first = chat.answer(model, tokenizer, talk, options)

@@ -11,11 +11,12 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from common.models import load_trained
 from experiments import study
 from lm.evaluate.harness import TASKS, Questions, evaluate, samples_of
-from lm.lake.__main__ import Score, score
+from lm.lake.commands import score
+from lm.lake.options import Score
 from lm.train import __main__ as train
-from lm.train.models import load_trained
 
 pytestmark = pytest.mark.real
 
@@ -106,7 +107,7 @@ def test_the_harness_scores_gsm8k_as_a_plain_loop_does(smollm2, exact_match, tmp
 
 def test_the_studys_copy_of_the_packaged_model_is_the_same_model(smollm2, tmp_path):
     """Read once and kept as a folder, as the file takes long to read."""
-    folder = study._unpacked(str(smollm2), tmp_path / "base")
+    folder = study._as_trained_from(str(smollm2), tmp_path / "base")
     (whole, its_tokenizer), (copy, tokenizer) = load_trained(str(smollm2)), load_trained(folder)
     chat = [{"role": "user", "content": "Tom has 3 apples and buys 4 more. How many apples does he have?"}]
     inputs = [

@@ -13,10 +13,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import MistralConfig, MistralForCausalLM, MixtralConfig
 
 from lm import scaling
-from lm.train.__main__ import run, show_estimate
-from lm.train.estimate import estimate
+from lm.train.dry_run import show_estimate
+from lm.train.estimate import estimate, without_weights
 from lm.train.models import adapters
 from lm.train.settings import Settings
+from lm.train.training import train
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -24,7 +25,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 def counted_flops(settings):
     """FLOPs of the linear layers in a training, without attention scores, as torch counts them."""
     with FlopCounterMode(display=False) as counter:
-        run(settings, Console(quiet=True))
+        train(settings, Console(quiet=True))
     counts = counter.get_flop_counts()["Global"]
     return sum(count for op, count in counts.items() if op in (torch.ops.aten.mm, torch.ops.aten.addmm))
 
@@ -82,7 +83,7 @@ def test_adapters_are_reckoned_as_peft_makes_them():
 
 
 def test_only_inner_weights_have_4_bits():
-    model = scaling.without_weights(MistralConfig(), trust_remote_code=False)
+    model = without_weights(MistralConfig(), trust_remote_code=False)
     found = estimate(Settings(lora_r=16, load_in_4bit=True), model, 8, bytes_per_weight=2)
     embedded = 2 * 32_000 * 4096
     adapters_bytes = found.trained * (4 + 4 + 8)
@@ -98,7 +99,7 @@ def test_experts_are_not_reckoned(tmp_path):
 
 
 def test_more_devices_need_less_each_and_less_time():
-    model = scaling.without_weights(scaling.MODELS["13B"](), trust_remote_code=False)
+    model = without_weights(scaling.MODELS["13B"](), trust_remote_code=False)
     found = [scaling.needs("IFT", model, devices) for devices in scaling.DEVICES]
     assert [f.sharded for f in found] == sorted((f.sharded for f in found), reverse=True)
     assert found[0].a100_hours == pytest.approx(512 * found[3].a100_hours)
@@ -108,7 +109,7 @@ def test_more_devices_need_less_each_and_less_time():
 
 
 def test_what_is_advised_fits_and_its_hours_are_its_own():
-    model = scaling.without_weights(scaling.MODELS["70B"](), trust_remote_code=False)
+    model = without_weights(scaling.MODELS["70B"](), trust_remote_code=False)
     whole, lora = (scaling.needs("IFT", model, 8, **changed) for changed in ({}, {"lora_r": 16}))
     row = scaling._row("IFT", model, 8)
     assert f"LoRA, FSDP2 or ZeRO-3 ({lora.sharded / 2**30:,.0f} GiB)" == row[4]

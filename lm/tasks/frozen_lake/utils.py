@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 from datasets import Dataset
 
-from lm.lake.examples import examples
 from lm.lake.play import judged
+from lm.lake.teacher import examples
 
 
 def lakes(maps: int = 500, size: int = 4, english: bool = True, seed: int = 0, **_: Any) -> dict[str, Dataset]:

@@ -12,9 +12,9 @@ from rich.console import Console
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from lm.train.__main__ import run
 from lm.train.models import ZEPHYR
 from lm.train.settings import Settings
+from lm.train.training import train
 
 QUESTIONS = [f"Ann has {i} cats and {j} dogs. How many?" for i in range(4) for j in range(3)]
 
@@ -55,7 +55,7 @@ def parrot(gsm8k, tmp_path_factory):
         method="sft", model=str(folder / "base"), dataset=(str(gsm8k / "train.jsonl"),), max_steps=120, batch_size=12,
         per_device_train_batch_size=12, learning_rate=1e-2, output_dir=str(folder / "run"),
     )  # fmt: skip
-    run(settings, Console(quiet=True))
+    train(settings, Console(quiet=True))
     return folder / "run" / "model"
 
 

@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from common.models import load_trained, save_whole
 from lm.evaluate import __main__ as command
 from lm.evaluate import harness
 from lm.evaluate.harness import Questions, _described
 from lm.evaluate.scores import difference_interval, mcnemar
-from lm.train.models import load_trained, save_whole
 
 TASKS = Path(command.__file__).parents[1] / "tasks"
 GSM8K = TASKS / "gsm8k_files" / "gsm8k_files.yaml"

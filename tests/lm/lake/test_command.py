@@ -7,7 +7,7 @@ from datasets import load_dataset
 
 from lm import lake
 from lm.lake import __main__ as command
-from lm.lake.examples import own_pairs
+from lm.lake.teacher import own_pairs
 from lm.train import data
 
 

@@ -17,7 +17,8 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from lm.train import __main__ as train
-from lm.train.settings import METHOD_NAMES
+from lm.train.command_line import parse
+from lm.train.trainable import trainable
 
 ROOT = Path(__file__).parents[3]
 
@@ -51,7 +52,7 @@ def logged(folder, name):
     return [row[name] for row in rows if name in row and "train_runtime" not in row]
 
 
-@pytest.mark.parametrize("method", METHOD_NAMES)
+@pytest.mark.parametrize("method", trainable())
 @pytest.mark.parametrize("lora", [False, True])
 def test_every_method_trains_from_pairs(method, lora, command, pairs, tmp_path, monkeypatch, capsys):
     arguments = [*command, "--method", method, "--dataset", pairs, "--eval-dataset", f"{pairs}:16", "--max-steps", "3"]
@@ -122,7 +123,7 @@ def test_the_models_card_says_what_it_is_and_how_to_load_it(lora, command, jsonl
 def test_other_settings_go_to_other_folders():
     from lm.train.run_folder import folder_of
 
-    folders = {folder_of(train.parse(["--lam", lam])) for lam in ("0.1", "0.2", "0.2")}
+    folders = {folder_of(parse(["--lam", lam])) for lam in ("0.1", "0.2", "0.2")}
     assert len(folders) == 2
 
 
@@ -144,17 +145,17 @@ def test_a_recipe_is_read_and_flags_win(tmp_path):
     recipe, more = tmp_path / "recipe.yaml", tmp_path / "more.yaml"
     recipe.write_text("method: dpo\nbeta: 0.3\nlearning_rate: 5e-7\ndataset: [lake:10, lake:20]\nlora_r: 8\n")
     more.write_text("lora_r: 4\nlearning_rate: null\n")
-    settings = train.parse(["--config", str(recipe), "--beta", "0.4"])
+    settings = parse(["--config", str(recipe), "--beta", "0.4"])
     assert (settings.method, settings.beta, settings.learning_rate) == ("dpo", 0.4, 5e-7)
     assert settings.dataset == ("lake:10", "lake:20")
-    both = train.parse(["--config", str(recipe), f"--config={more}"])
+    both = parse(["--config", str(recipe), f"--config={more}"])
     assert (both.lora_r, both.learning_rate, both.beta) == (4, None, 0.3)
 
 
 @pytest.mark.parametrize("recipe", sorted((ROOT / "lm" / "recipes").glob("mistral*.yaml")), ids=lambda path: path.stem)
 @pytest.mark.parametrize("on_top", [None, "lora.yaml", "qlora.yaml"])
 def test_every_recipe_has_a_dry_run(recipe, on_top, monkeypatch, capsys):
-    monkeypatch.setattr("lm.models.offline", lambda: True)
+    monkeypatch.setattr("common.models.offline", lambda: True)
     arguments = ["--config", recipe, "--dry-run", "--devices", "8"]
     arguments += ["--config", recipe.with_name(on_top)] if on_top else []
     assert call(monkeypatch, arguments) == 0
@@ -170,7 +171,7 @@ def test_lora_recipes_fit_a_card_of_24_gb():
 
     for recipe in (ROOT / "lm" / "recipes").glob("mistral*.yaml"):
         for on_top in ("lora.yaml", "qlora.yaml"):
-            settings = train.parse(["--config", str(recipe), "--config", str(recipe.with_name(on_top))])
+            settings = parse(["--config", str(recipe), "--config", str(recipe.with_name(on_top))])
             model = without_weights(load_config(settings)[0], False)
             found = estimate(settings, model, 1000, bytes_per_weight=2)
             assert found.replicated < 22 * 2**30, recipe.name

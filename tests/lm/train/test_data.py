@@ -85,7 +85,7 @@ def test_the_papers_sets_are_mapped_from_their_hub_columns(tmp_path, monkeypatch
         called.append((name, split))
         return load_dataset("json", data_files=files["ultrachat" if "ultrachat" in name else "ultrafeedback"])["train"]
 
-    monkeypatch.setattr("lm.data.load_dataset", local)
+    monkeypatch.setattr("lm.train.data.load_dataset", local)
     rows = data.load(("ultrachat:20", "ultrafeedback"), pairs=False, seed=0).to_list()
     assert called == [("HuggingFaceH4/ultrachat_200k", "train_sft"),
                       ("HuggingFaceH4/ultrafeedback_binarized", "train_prefs")]  # fmt: skip

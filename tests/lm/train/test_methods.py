@@ -9,8 +9,8 @@ from transformers import AutoModelForCausalLM
 from trl.experimental.orpo import ORPOTrainer
 
 import ift
-from lm.train import __main__ as train
 from lm.train import data, methods
+from lm.train.command_line import parse
 from lm.trainers.forward import Residual, add_residual_forward
 
 CUT = data.Cut(64, 32)
@@ -28,7 +28,7 @@ def pairs(sums, tokenizer):
 
 
 def trainer_of(method, model, reference, tokenizer, rows, tmp_path, *arguments):
-    settings = train.parse(["--method", method, "--output-dir", str(tmp_path), *arguments])
+    settings = parse(["--method", method, "--output-dir", str(tmp_path), *arguments])
     options = {"output_dir": str(tmp_path), "use_cpu": True, "bf16": False, "report_to": "none", "seed": 0,
                "per_device_train_batch_size": 8, "gradient_checkpointing": False, "disable_tqdm": True}  # fmt: skip
     args = methods.make_arguments(settings, options)
@@ -97,7 +97,7 @@ def test_kto_sees_every_answer_and_no_prompt_with_its_own_for_the_kl(pairs, save
     assert {(*row["prompt_ids"], -1, *row["completion_ids"]) for row in rows} == own
     options = {"output_dir": str(tmp_path), "use_cpu": True, "bf16": False, "report_to": "none",
                "per_device_train_batch_size": batch}  # fmt: skip
-    settings = train.parse(["--method", "kto", "--output-dir", str(tmp_path)])
+    settings = parse(["--method", "kto", "--output-dir", str(tmp_path)])
     models = [AutoModelForCausalLM.from_pretrained(saved_model) for _ in range(2)]
     args = methods.make_arguments(settings, options)
     trainer = methods.make_trainer(settings, args, *models, pairs, None, processing_class=tokenizer)

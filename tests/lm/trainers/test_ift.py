@@ -330,7 +330,7 @@ def test_evaluation_reports_the_loss_of_sft(model, tokenizer, sums, tmp_path):
         ({"gamma": -0.1}, "gamma must lie in"),
         ({"min_lam": 2.0}, "min_lam must lie in"),
         ({"lam_jitter": -1.0}, "jitter must lie in"),
-        ({"propagation": "both"}, "propagation must be one of product, sum"),
+        ({"form": "both"}, "form must be one of product, sum"),
         ({"prediction": "beam"}, "prediction must be one of"),
         ({"prediction_top_k": 0}, "prediction_top_k must be at least 1"),
         ({"prediction": "lagged", "packing": True}, "prediction='lagged' needs one example per row"),

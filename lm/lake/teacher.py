@@ -116,7 +116,7 @@ def own_pairs(
 def _moves(count: int, split: str, generator: np.random.Generator, size: int, english: bool, same_tie: bool) -> Rows:
     letters = random_maps(-(-count // _STATES_PER_MAP), split, generator, size)
     policies = [value_iteration(as_lake(rows, slippery=True), DISCOUNT).policy for rows in letters]
-    found: Rows = []
+    moves: Rows = []
     for map_rows, policy in cycle(zip(letters, policies, strict=True)):
         slid, best = _slide(map_rows, policy, generator)
         if best.all():
@@ -124,10 +124,10 @@ def _moves(count: int, split: str, generator: np.random.Generator, size: int, en
         good, bad = np.flatnonzero(best), np.flatnonzero(~best)
         chosen = good[0] if same_tie else generator.choice(good)
         answers = {"chosen": in_words([chosen]), "rejected": in_words([generator.choice(bad)])}
-        found.append({"prompt": prompt(map_rows, english=english, slid=slid), **answers, "worse": "move"})
-        if len(found) == count:
+        moves.append({"prompt": prompt(map_rows, english=english, slid=slid), **answers, "worse": "move"})
+        if len(moves) == count:
             break
-    return found
+    return moves
 
 
 def _slide(rows: np.ndarray, policy: np.ndarray, generator: np.random.Generator) -> tuple[list[int], np.ndarray]:

@@ -5,8 +5,8 @@ import pytest
 
 from lm.lake import make_model, make_tokenizer
 from lm.lake.base import train_base
-from lm.lake.examples import KINDS, examples, own_pairs
 from lm.lake.maps import MOVES, STEP, end_of, fewest_steps, walks
+from lm.lake.teacher import KINDS, examples, own_pairs
 from lm.lake.words import prompt
 from toy import Lake, value_iteration
 

@@ -14,7 +14,7 @@ from lm_eval.tasks import TaskManager
 from lm.lake.maps import MOVES
 from lm.lake.play import play
 
-TASKS = Path(__file__).parents[2] / "lm" / "tasks"
+TASKS = Path(__file__).parents[3] / "lm" / "tasks"
 
 
 def tasks(**metadata):

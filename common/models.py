@@ -1,0 +1,104 @@
+"""Language models and tokenizers by name: a name of the Hub, a folder, an adapter's folder, or a .gguf file.
+
+It knows no lake and no settings; whoever accepts further names, such as `tiny-lake`, turns them into folders first.
+"""
+
+import os
+import shutil
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+import torch
+from huggingface_hub import constants
+from safetensors import SafetensorError
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+
+def load(kind: Any, name: str, *, trust_remote_code: bool = False, **options: Any) -> Any:
+    """What `kind.from_pretrained` makes of a name; `kind` is one of transformers' Auto classes.
+
+    Raises:
+        ValueError: a file or folder that is not there or lacks its parts, a name that cannot be loaded.
+    """
+    path, source = Path(name), name
+    if path.suffix == ".gguf":
+        if not path.is_file():
+            raise ValueError(f"model {name!r}: there is no such file")
+        source, options["gguf_file"] = str(path.parent), path.name
+    elif not path.is_dir() and (name.startswith((".", "/", "~")) or name.count("/") > 1):
+        raise ValueError(f"model {name!r}: there is no such folder")
+    try:
+        if path.is_dir() and not any((path / file).is_file() for file in ("config.json", "adapter_config.json")):
+            raise ValueError("it lacks config.json")
+        return kind.from_pretrained(source, trust_remote_code=trust_remote_code, **options)
+    except Exception as error:  # the Hub, the readers and the integrations each have their own
+        raise ValueError(
+            f"model {name!r} could not be loaded ({reason(error)}): name a local folder with config, tokenizer and "
+            "safetensors, a .gguf file, or a model of the Hub"
+        ) from error
+
+
+def load_weights(name: str, dtype: torch.dtype, *, trust_remote_code: bool = False, **options: Any) -> Any:
+    """The causal language model with its weights, from safetensors or GGUF only; raises as `load`."""
+    if not name.endswith(".gguf"):
+        options["use_safetensors"] = True
+    model = load(AutoModelForCausalLM, name, trust_remote_code=trust_remote_code, dtype=dtype, **options)
+    if name.endswith(".gguf"):
+        # Its weights were widened on reading; what still says "quantised" would forbid training and saving.
+        model.hf_quantizer, model.is_quantized = None, False
+        if hasattr(model.config, "quantization_config"):
+            del model.config.quantization_config
+    return model
+
+
+def load_trained(name: str, dtype: torch.dtype = torch.float32) -> tuple[Any, Any]:
+    """Model and tokenizer of a folder (an adapter's with its base), of a .gguf file, or of a name of the Hub.
+
+    Raises:
+        ValueError: a folder that is not there, or lacks config, weights or tokenizer; a name that cannot be loaded.
+    """
+    path = Path(name).expanduser()
+    source = str(path) if path.exists() else name
+    tokenizer = load(AutoTokenizer, source)
+    if tokenizer.pad_token is None:  # many base models have none
+        tokenizer.pad_token = tokenizer.eos_token
+    if not (path / "adapter_config.json").is_file():
+        return load_weights(source, dtype), tokenizer
+    from peft import PeftConfig, PeftModel  # only here: whole models need not wait for it
+
+    try:
+        base = str(PeftConfig.from_pretrained(path).base_model_name_or_path)
+        model = PeftModel.from_pretrained(load_weights(base, dtype), path)
+    except (ValueError, OSError, RuntimeError, SafetensorError) as error:
+        raise ValueError(f"model {name!r}: its adapter could not be loaded ({reason(error)})") from error
+    return model, tokenizer
+
+
+def save_whole(model: Any, tokenizer: Any, folder: Path) -> None:
+    """Write a model folder, whole or not at all; `folder` must not be there."""
+    part = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    model.save_pretrained(part)
+    tokenizer.save_pretrained(part)
+    part.rename(folder)
+
+
+def reason(error: Exception) -> str:
+    """The first line of what an error says, or its kind."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def offline() -> bool:
+    """Whether the Hub's name cannot be looked up; if so, the libraries look at their caches only, without retries."""
+    if any(name.lower() in ("https_proxy", "all_proxy") for name in os.environ):
+        return bool(constants.HF_HUB_OFFLINE)  # the proxy looks names up
+    try:
+        socket.getaddrinfo(urlparse(constants.ENDPOINT).hostname, 443)
+    except OSError:
+        constants.HF_HUB_OFFLINE = True
+        if "datasets" in sys.modules:  # else it takes the constant over when it is imported
+            sys.modules["datasets"].config.HF_HUB_OFFLINE = True
+    return bool(constants.HF_HUB_OFFLINE)

@@ -1,0 +1,47 @@
+"""Which methods a language model can be trained with, and by whom; light, as it is read before TRL is imported.
+
+TRL trains those of `TRL_LOSSES`, IFT has `IFTTrainer`, and every other method is trained through its own loss.
+"""
+
+from difflib import get_close_matches
+from typing import Any
+
+from ift import METHODS, Method
+
+# The methods that TRL itself trains, with the options by which its configurations know them.
+TRL_LOSSES: dict[str, dict[str, Any]] = {
+    "sft": {"loss_type": "nll"},
+    "dft": {"loss_type": "dft"},
+    "dpo": {"loss_type": ["sigmoid"]},
+    "ipo": {"loss_type": ["ipo"]},
+    "kto": {},
+}
+
+
+def why_not(method: Method) -> str | None:
+    """Why a language model cannot be trained with a method; None if it can."""
+    if method.learns_from == "rollouts":
+        return "it learns from rollouts"
+    if method.unpaired and method.name not in TRL_LOSSES:
+        return "its loss takes single answers, which only KTO's trainer has"
+    if method.mixes_states and method.name != "ift":
+        return "it mixes states, which only IFT's trainer does"
+    return None
+
+
+def trainable() -> tuple[str, ...]:
+    """Names of the methods that a language model can be trained with."""
+    return tuple(name for name, method in METHODS.items() if why_not(method) is None)
+
+
+def require_trainable(name: str) -> None:
+    """Raise `ValueError` for a method that is unknown, or that no language model can be trained with."""
+    if name not in METHODS:
+        near = get_close_matches(name.lower(), trainable(), n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(trainable())}"
+        raise ValueError(f"method {name!r} is unknown: {hint}")
+    problem = why_not(METHODS[name])
+    if problem is not None:
+        raise ValueError(
+            f"method {name!r} cannot be trained on a language model: {problem}; take one of {', '.join(trainable())}"
+        )

@@ -1,0 +1,60 @@
+"""Models by name; what cannot be loaded is one line."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from common.models import load_trained, save_whole
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_a_folder_is_loaded_as_it_was_saved(model, tokenizer, tmp_path):
+    save_whole(model, tokenizer, tmp_path / "copy")
+    loaded, its_tokenizer = load_trained(str(tmp_path / "copy"))
+    assert its_tokenizer.get_vocab() == tokenizer.get_vocab()
+    for name, weight in model.state_dict().items():
+        assert torch.equal(weight, loaded.state_dict()[name])
+    assert [path.name for path in tmp_path.iterdir()] == ["copy"]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("./nowhere", "model './nowhere': there is no such folder"),
+        ("nothing.gguf", "model 'nothing.gguf': there is no such file"),
+        ("tests", "it lacks config.json"),
+        ("tiny-lake", "could not be loaded"),
+    ],
+)
+def test_what_is_not_there_is_said(name, message, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(ValueError, match=message):
+        load_trained(name)
+
+
+def test_pickled_weights_are_refused(saved_model):
+    model = AutoModelForCausalLM.from_pretrained(saved_model)
+    (saved_model / "model.safetensors").unlink()
+    torch.save(model.state_dict(), saved_model / "pytorch_model.bin")
+    with pytest.raises(ValueError, match="could not be loaded"):
+        load_trained(str(saved_model))
+
+
+def test_what_is_loaded_later_learns_that_the_hub_does_not_answer():
+    code = (
+        "import socket\n"
+        "def fail(*_): raise OSError('no network')\n"
+        "socket.getaddrinfo = fail\n"
+        "from common import models\n"
+        "assert models.offline()\n"
+        "import datasets\n"
+        "assert datasets.config.HF_HUB_OFFLINE\n"
+    )
+    environment = {"PATH": "/usr/bin:/bin", "HOME": str(Path.home())}  # without a proxy
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, check=True)

@@ -1,0 +1,171 @@
+"""A method that stands in `ift.METHODS` alone is trained by the command; one that cannot be is refused by name."""
+
+import json
+import sys
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+import ift
+from lm.train import __main__ as train
+from lm.train import data
+from lm.train.settings import Settings
+
+
+def cpo_loss(chosen, rejected, beta):
+    """−log σ(β(ℓ_c − ℓ_r)) − ℓ_c (CPO 2401.08417), summed log-probabilities."""
+    return -torch.nn.functional.logsigmoid(beta * (chosen - rejected)) - chosen
+
+
+def margin_loss(chosen, rejected, ref_chosen, ref_rejected, beta, slack):
+    return torch.relu(slack - beta * ((chosen - ref_chosen) - (rejected - ref_rejected)))
+
+
+def power_loss(log_probs, mask, power):
+    """−p^k, mean over the answer's tokens (2510.00526)."""
+    return ift.masked_mean(-(power * log_probs).exp(), mask)
+
+
+BETA = ift.Number("beta", "β of the methods that learn from pairs", 1.0, 0.3, above_low=True)
+CPO = ift.Method("cpo", "Contrastive preference optimisation", "", "pairs", cpo_loss, (BETA,))
+MARGIN = ift.Method(
+    "hinge", "A margin to a reference", "", "pairs", margin_loss,
+    (BETA, ift.Number("slack", "what is to be reached", 1.0, 0.7)), needs_reference=True, answer="mean",
+)  # fmt: skip
+POWER = ift.Method(
+    "power", "Powers of the probability", "", "targets", power_loss, (ift.Number("power", "k", 1.0, 0.5),)
+)
+
+
+@pytest.fixture
+def pairs(sums, tmp_path):
+    file = tmp_path / "pairs.jsonl"
+    rows = [{"prompt": r["prompt"], "chosen": r["completion"], "rejected": f"{i} = 7"} for i, r in enumerate(sums)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return file
+
+
+@pytest.fixture
+def call(monkeypatch, saved_model, pairs, tmp_path):
+    """Train with a method for one update of 8, one at a time; the folder."""
+
+    def called(method, *arguments, folder="out"):
+        monkeypatch.setitem(ift.METHODS, method.name, method)
+        words = ["--model", saved_model, "--dataset", f"{pairs}:8", "--output-dir", tmp_path / folder, "--method",
+                 method.name, "--max-length", 64, "--max-prompt-length", 32, "--batch-size", 8,
+                 "--per-device-train-batch-size", 4, "--learning-rate", 1e-2, "--logging-steps", 1, "--max-steps", 2,
+                 "--chat-template", "none", *arguments]  # fmt: skip
+        monkeypatch.setattr(sys, "argv", ["train", *map(str, words)])
+        train.main()
+        return tmp_path / folder
+
+    return called
+
+
+def answer_log_probs(folder, pairs, seed=0):
+    """Log-probabilities of each answer's tokens by the plain definition: (chosen, rejected) of each of the pairs."""
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    tokenizer.chat_template = None
+    rows, _ = data.encode(data.load((f"{pairs}:8",), True, seed), tokenizer, data.Cut(64, 32))
+    said = []
+    for row in rows:
+        for name in ("chosen_ids", "rejected_ids"):
+            ids = torch.tensor([row["prompt_ids"] + row[name]])
+            with torch.no_grad():
+                log_probs = model(input_ids=ids).logits[0, :-1].log_softmax(-1).gather(-1, ids[0, 1:, None])[:, 0]
+            said.append(log_probs[len(row["prompt_ids"]) - 1 :])
+    return list(zip(said[::2], said[1::2], strict=True))
+
+
+def first_loss(folder):
+    return json.loads((folder / "log.jsonl").read_text().splitlines()[0])["loss"]
+
+
+def moved(folder, saved_model):
+    trained, start = (load_file(path / "model.safetensors") for path in (folder / "model", saved_model))
+    return any(not torch.equal(trained[name], start[name]) for name in start)
+
+
+@pytest.mark.parametrize("arguments", [[], ["--beta", "0.9"]])
+def test_a_method_of_pairs_without_reference(arguments, call, saved_model, pairs):
+    folder = call(CPO, *arguments)
+    beta = float(arguments[1]) if arguments else 0.3
+    losses = [cpo_loss(c.sum(), r.sum(), beta) for c, r in answer_log_probs(saved_model, pairs)]
+    assert first_loss(folder) == pytest.approx(torch.stack(losses).mean().item(), rel=1e-5)
+    assert moved(folder, saved_model)
+    card = (folder / "model" / "README.md").read_text()
+    assert "fine-tuned with CPO" in card
+    assert "method: cpo" in card
+
+
+@pytest.mark.parametrize("arguments", [[], ["--trainer", "precompute_ref_log_probs=true"], ["--lora-r", "4"]])
+def test_a_method_of_pairs_with_a_reference(arguments, call, saved_model, pairs):
+    """At first policy and reference are one, so the loss is the slack; it is the reference's afterwards, too."""
+    folder = call(MARGIN, *arguments, "--lr-scheduler-type", "constant", "--warmup-steps", 0)
+    assert first_loss(folder) == pytest.approx(0.7, rel=1e-5)
+    rows = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    assert rows[1]["loss"] < 0.7
+    assert rows[1]["rewards/margins"] > 0
+
+
+def test_the_references_log_probabilities_are_summed_or_averaged_as_the_method_says(call, saved_model, pairs, tmp_path):
+    seen = []
+
+    def spying(chosen, rejected, ref_chosen, ref_rejected, beta):
+        seen.append(torch.stack([chosen, rejected, ref_chosen, ref_rejected]).detach())
+        return chosen - rejected
+
+    for answer in ("sum", "mean"):
+        method = ift.Method(f"spy{answer}", "", "", "pairs", spying, (BETA,), needs_reference=True, answer=answer)
+        call(method, "--max-steps", 1, folder=answer)
+        values = torch.cat(seen, 1)
+        seen.clear()
+        reduce = torch.sum if answer == "sum" else torch.mean
+        expected = [[reduce(part).item() for part in pair] for pair in answer_log_probs(saved_model, pairs)]
+        torch.testing.assert_close(values[0].sort()[0], torch.tensor(expected)[:, 0].sort()[0], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(values[:2], values[2:], rtol=1e-4, atol=1e-5)
+
+
+def test_a_method_of_targets(call, saved_model, pairs):
+    folder = call(POWER)
+    losses = []
+    for chosen, _ in answer_log_probs(saved_model, pairs):
+        losses.append(power_loss(chosen, torch.ones_like(chosen), 0.5))
+    assert first_loss(folder) == pytest.approx(torch.stack(losses).mean().item(), rel=1e-5)
+    assert moved(folder, saved_model)
+    assert "fine-tuned with POWER" in (folder / "model" / "README.md").read_text()
+
+
+def test_a_method_of_targets_takes_packed_rows_apart(call, saved_model, pairs):
+    """Sequences count alike wherever they stand; so the loss of packed rows is that of rows of their own."""
+    plain, packed = call(POWER), call(POWER, "--packing", "--batch-size", "4", folder="packed")
+    assert first_loss(packed) == pytest.approx(first_loss(plain), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        (
+            ift.METHODS["ppo"],
+            "method 'ppo' cannot be trained on a language model: it learns from rollouts; take one of",
+        ),
+        (ift.Method("lone", "", "", "pairs", cpo_loss, unpaired=True), "its loss takes single answers"),
+        (ift.Method("stir", "", "", "targets", power_loss, mixes_states=True), "it mixes states"),
+    ],
+    ids=lambda value: getattr(value, "name", ""),
+)
+def test_a_method_that_cannot_be_trained_is_refused_by_name(method, message, monkeypatch):
+    monkeypatch.setitem(ift.METHODS, method.name, method)
+    with pytest.raises(ValueError, match=f"method '{method.name}' cannot be trained on a language model: {message}"):
+        Settings(method=method.name)
+
+
+def test_numbers_are_as_given_or_the_methods_own(monkeypatch):
+    monkeypatch.setitem(ift.METHODS, "hinge", MARGIN)
+    assert Settings(method="hinge").numbers == {"beta": 0.3, "slack": 0.7}
+    assert Settings(method="hinge", beta=2.0).numbers == {"beta": 2.0, "slack": 0.7}
+    assert Settings(method="simpo").numbers == {"beta": 2.0, "margin": 0.5}
+    with pytest.raises(ValueError, match="beta must be a finite number above 0, got 0"):
+        Settings(method="hinge", beta=0.0)

@@ -63,13 +63,13 @@ def _step(variant: str, quick: bool) -> Callable[[], None]:
     from bench.lm import make_model, quiet
     from lm.lake import make_tokenizer
     from lm.train.methods import make_arguments, make_trainer
-    from lm.train.settings import Settings as LanguageSettings
+    from lm.train.settings import TrainSettings
 
     quiet()
     method, _, lagged = variant.partition(" ")
-    settings = LanguageSettings(method=method, prediction="lagged" if lagged else "greedy")
+    settings = TrainSettings(method=method, prediction="lagged" if lagged else "greedy")
     if method == "sft":
-        settings = LanguageSettings(method="ift", lam=0.0, gamma=0.0)
+        settings = TrainSettings(method="ift", lam=0.0, gamma=0.0)
     vocabulary, half = (8_000, 64) if quick else (32_000, 128)
     model = make_model(vocabulary, 2 * half)
     tokens = torch.randint(6, vocabulary, (2, 3, half), generator=torch.Generator().manual_seed(0)).tolist()

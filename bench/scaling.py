@@ -28,7 +28,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerF
 
 from lm.scaling import METHODS, MODELS
 from lm.train.estimate import estimate, without_weights
-from lm.train.settings import Settings
+from lm.train.settings import TrainSettings
 
 SIZES: dict[str, Callable[[], Any]] = {
     "135M": lambda: LlamaConfig(
@@ -65,7 +65,7 @@ class Options:
 def measure(method: str, model: Path, data: Path, options: Options) -> dict[str, float]:
     """One method's training: reckoned and measured."""
     name, changed = METHODS[method]
-    settings = Settings(
+    settings = TrainSettings(
         method=name, model=str(model), dataset=(str(data),), max_length=options.length, num_train_epochs=1e3,
         max_prompt_length=options.length // 2, batch_size=options.batch_size, chat_template="none",
         per_device_train_batch_size=options.at_a_time, max_steps=options.updates, optim="rmsprop",
@@ -73,7 +73,7 @@ def measure(method: str, model: Path, data: Path, options: Options) -> dict[str,
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         asked = {key: value for key, value in vars(replace(settings, output_dir=f"{folder}/out")).items()
-                 if value != getattr(Settings(), key)}  # fmt: skip
+                 if value != getattr(TrainSettings(), key)}  # fmt: skip
         words = [word for key, value in asked.items() for word in _argument(key, value)]
         subprocess.run([sys.executable, "-m", "lm.train", *words], check=True, stdout=subprocess.DEVNULL)
         rows = [json.loads(line) for line in (Path(folder) / "out" / "log.jsonl").read_text().splitlines()]

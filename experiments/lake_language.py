@@ -48,7 +48,7 @@ VARIANTS: dict[str, Options] = {  # of IFT at its chosen settings: what the audi
     "ift propagation=sum": {"form": "sum"},  # the name stands in saved results and in the audit's claims
 }
 LEARNING_RATES = (4e-5, 2.5e-3)  # from, to, log-spaced
-PROTOCOLS = {  # the score by which settings are chosen on development maps; less is better
+CHOSEN_BY = {  # the score by which settings are chosen on development maps; less is better
     "tuned (policies)": "state_policy_mse",
     "tuned (value)": "state_value_gap",
 }
@@ -84,7 +84,7 @@ QUICK = Scale((1,), (101, 102), learning_rates=1, base_updates=150, updates=24, 
 
 
 @dataclass(frozen=True)
-class Trial:
+class Candidate:
     """A method with the settings that differ from the rest."""
 
     method: str
@@ -122,7 +122,7 @@ def compare(out: Path, quick: bool, jobs: int) -> pd.DataFrame:
     for seed in (*scale.development_seeds, *scale.held_out_seeds):
         _base_folder(bases, seed, scale)  # in case someone removed it
     development = _trained(out / "development", common, candidates, "dev", scale, bases, jobs)
-    chosen = {protocol: _choose(development, candidates, score) for protocol, score in PROTOCOLS.items()}
+    chosen = {protocol: _choose(development, candidates, score) for protocol, score in CHOSEN_BY.items()}
     wanted = {protocol: _with_variants(trials) for protocol, trials in chosen.items()}
     distinct = {trial.name: trial for trials in wanted.values() for trial in trials.values()}
     scores = _trained(out / "held-out", common, distinct.values(), "test", scale, bases, jobs)
@@ -132,12 +132,12 @@ def compare(out: Path, quick: bool, jobs: int) -> pd.DataFrame:
         if name == "base"
         else scores[scores["settings"] == trial.name].assign(protocol=protocol, trial=name)
         for protocol, trials in wanted.items()
-        for name, trial in {"base": Trial("base", {}), **trials}.items()
+        for name, trial in {"base": Candidate("base", {}), **trials}.items()
     ]
     return pd.concat(frames, ignore_index=True).drop(columns="part")
 
 
-def settings_of(method: str, learning_rates: int) -> list[Trial]:
+def settings_of(method: str, learning_rates: int) -> list[Candidate]:
     """The settings that a method may choose from: twice as many as `learning_rates`, for every method.
 
     Those without a number of their own have twice as many step sizes, in the same range.
@@ -147,11 +147,11 @@ def settings_of(method: str, learning_rates: int) -> list[Trial]:
     own = _OWN[method]
     count = 2 * learning_rates // len(own)
     rates = np.geomspace(*LEARNING_RATES, count) if count > 1 else [math.sqrt(math.prod(LEARNING_RATES))]
-    return [Trial(method, {"learning_rate": float(f"{rate:.2g}"), **options}) for rate in rates for options in own]
+    return [Candidate(method, {"learning_rate": float(f"{rate:.2g}"), **options}) for rate in rates for options in own]
 
 
 def _trained(
-    folder: Path, common: Options, trials: Iterable[Trial], split: str, scale: Scale, bases: Path, jobs: int
+    folder: Path, common: Options, trials: Iterable[Candidate], split: str, scale: Scale, bases: Path, jobs: int
 ) -> pd.DataFrame:
     """Scores of all trials on all seeds of a split."""
     from common.parts import run_parts
@@ -166,7 +166,7 @@ def _trained(
     return run_parts(folder, {**common, "trials": [asdict(trial) for trial in trials]}, parts, jobs)
 
 
-def _choose(development: pd.DataFrame, trials: list[Trial], score: str) -> dict[str, Trial]:
+def _choose(development: pd.DataFrame, trials: list[Candidate], score: str) -> dict[str, Candidate]:
     """Each method's best settings, mean over seeds and maps; none with a training that was stopped."""
     means = (
         development.groupby("settings", sort=False)[score].agg(lambda rows: rows.mean(skipna=False)).fillna(math.inf)
@@ -177,10 +177,10 @@ def _choose(development: pd.DataFrame, trials: list[Trial], score: str) -> dict[
     }
 
 
-def _with_variants(chosen: dict[str, Trial]) -> dict[str, Trial]:
+def _with_variants(chosen: dict[str, Candidate]) -> dict[str, Candidate]:
     """The chosen trials by method, and IFT's with one thing changed."""
     ift = chosen["ift"].options
-    return {**chosen, **{name: Trial("ift", {**ift, **changed}) for name, changed in VARIANTS.items()}}
+    return {**chosen, **{name: Candidate("ift", {**ift, **changed}) for name, changed in VARIANTS.items()}}
 
 
 def _base_folder(bases: Path, seed: int, scale: Scale) -> Path:
@@ -209,17 +209,17 @@ def _score_base(bases: Path, seed: int, scale: Scale, split: str) -> pd.DataFram
     return _scores(_base_folder(bases, seed, scale), scale, split).assign(seed=seed)
 
 
-def _train_and_score(trial: Trial, bases: Path, seed: int, scale: Scale, split: str) -> pd.DataFrame:
+def _train_and_score(trial: Candidate, bases: Path, seed: int, scale: Scale, split: str) -> pd.DataFrame:
     command.quieten()
     from rich.console import Console
 
-    from lm.train.settings import Settings
+    from lm.train.settings import TrainSettings
     from lm.train.training import train
     from lm.trainers.examples import NonFiniteLossError
 
     base = _base_folder(bases, seed, scale)
     with tempfile.TemporaryDirectory() as folder:
-        settings = Settings(
+        settings = TrainSettings(
             method=trial.method,
             model=str(base),
             dataset=(str(base / "pairs.jsonl"),),

@@ -134,9 +134,9 @@ def _that_fit(file: Path, pairs: bool, base: str, max_length: int) -> Dataset:
     """The conversations of a file whose turns, with either answer of a pair, take `max_length` tokens at most."""
     from lm.train import data
     from lm.train.models import load_tokenizer
-    from lm.train.settings import Settings
+    from lm.train.settings import TrainSettings
 
-    tokenizer = load_tokenizer(Settings(model=base))
+    tokenizer = load_tokenizer(TrainSettings(model=base))
 
     def fits(row: dict[str, Any]) -> bool:
         answers = [row["chosen"], row["rejected"]] if pairs else [row["completion"]]
@@ -290,9 +290,9 @@ def _as_trained_from(base: str, folder: Path) -> str:
     """
     from common.models import load_trained, save_whole
     from lm.train.models import ZEPHYR, load_tokenizer
-    from lm.train.settings import Settings
+    from lm.train.settings import TrainSettings
 
-    template = load_tokenizer(Settings(model=base)).chat_template
+    template = load_tokenizer(TrainSettings(model=base)).chat_template
     if not base.endswith(".gguf") and template != ZEPHYR.read_text():
         return base
     if not folder.is_dir():

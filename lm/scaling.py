@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from common import command
 from common.folders import write_whole
 from lm.train.command_line import read_recipe
-from lm.train.settings import Settings
+from lm.train.settings import TrainSettings
 
 if TYPE_CHECKING:
     from lm.train.estimate import Estimate
@@ -71,7 +71,7 @@ def _config(kind: str, **shapes: int) -> Any:
     return getattr(transformers, kind)(**shapes)
 
 
-def settings_for(method: str, devices: int) -> Settings:
+def settings_for(method: str, devices: int) -> TrainSettings:
     """The paper's recipe of a method (a key of `METHODS`), its batch of 512 spread over the devices."""
     name, changed = METHODS[method]
     settings = read_recipe(RECIPES / f"mistral-7b-{name}.yaml").settings()

@@ -137,18 +137,9 @@ class NumberOptions:
 @takes_former_names(FORMER_NAMES)
 @dataclass(frozen=True)
 class Settings(NumberOptions, SharedSettings):
-    """All choices of an experiment on a lake; a bad one raises `ValueError` with its name and what is allowed.
+    """All choices of an experiment on a lake; a bad one raises `ValueError` with its name and what is allowed."""
 
-    `propagation` is the former name of `form`.
-    """
-
-    propagation: InitVar[str | None] = None
-
-    def __post_init__(self, propagation: str | None) -> None:
-        if propagation is not None:
-            warnings.warn("the setting 'propagation' is called 'form' now: the old name goes with the next version",
-                          stacklevel=3)  # fmt: skip
-            object.__setattr__(self, "form", propagation)
+    def __post_init__(self) -> None:
         self._check_types()
         for name in ("seeds", "width", "steps", "negatives_per_step", "rollouts", "epochs"):
             self._require(name, getattr(self, name) >= 1, "at least 1")

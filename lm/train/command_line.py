@@ -12,13 +12,13 @@ import yaml
 
 from common import command
 from common.renamed import with_new_names
-from lm.train.settings import Groups, Settings
+from lm.train.settings import Groups, TrainSettings
 from lm.trainers.names import NEW_NAMES
 
 _NEW_FLAGS = {f"--{name.replace('_', '-')}": f"--{new}" for name, new in NEW_NAMES.items()}
 
 
-def parse(arguments: Sequence[str] | None = None, description: str | None = None) -> Settings:
+def parse(arguments: Sequence[str] | None = None, description: str | None = None) -> TrainSettings:
     """Settings from recipes and the command line, which wins; raises `ValueError` for a bad one."""
     recipes = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     recipes.add_argument("--config", action="append", default=[])
@@ -33,7 +33,7 @@ def parse(arguments: Sequence[str] | None = None, description: str | None = None
     groups = command.parse(
         Groups, "python -m lm.train", description, arguments=rest, default=groups, renamed=_NEW_FLAGS
     )
-    settings: Settings = groups.settings()
+    settings: TrainSettings = groups.settings()
     trainer_options(settings)
     return settings
 
@@ -53,8 +53,8 @@ def read_recipe(path: str | Path, groups: Groups | None = None) -> Groups:
     if not isinstance(given, dict):
         raise ValueError(f"config {str(path)!r} must hold 'name: value' lines")
     given = with_new_names(given, NEW_NAMES, lambda line: print(f"note: config {str(path)!r}: {line}", file=sys.stderr))
-    known = {option.name: option for option in dataclasses.fields(Settings)}
-    hints = get_type_hints(Settings)
+    known = {option.name: option for option in dataclasses.fields(TrainSettings)}
+    hints = get_type_hints(TrainSettings)
     for name, value in given.items():
         if name not in known:
             raise ValueError(f"config {str(path)!r}: {name!r} is no option{_nearest(str(name), tuple(known))}")
@@ -85,7 +85,7 @@ def _nearest(name: str, known: tuple[str, ...]) -> str:
     return f": did you mean {near[0]!r}?" if near else f" (known: {', '.join(known)})"
 
 
-def trainer_options(settings: Settings) -> dict[str, Any]:
+def trainer_options(settings: TrainSettings) -> dict[str, Any]:
     """The `NAME=VALUE` pairs of `trainer`, values read as YAML.
 
     Raises:

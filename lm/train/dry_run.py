@@ -6,10 +6,10 @@ from lm.lake import KINDS
 from lm.train import data
 from lm.train.estimate import A100_FLOPS, UTILISATION, accumulation, estimate, without_weights
 from lm.train.models import load_config
-from lm.train.settings import Settings
+from lm.train.settings import TrainSettings
 
 
-def show_estimate(settings: Settings, console: Console) -> None:
+def show_estimate(settings: TrainSettings, console: Console) -> None:
     """Print size, tokens per update, memory and time; raises `ValueError` where they cannot be known."""
     accumulation(settings, settings.devices)
     config, where = load_config(settings)
@@ -41,7 +41,7 @@ def show_estimate(settings: Settings, console: Console) -> None:
     )
 
 
-def _count_rows(settings: Settings) -> int:
+def _count_rows(settings: TrainSettings) -> int:
     """Rows of all data sets; of the named ones without reading them."""
     total = 0
     for text in settings.dataset:

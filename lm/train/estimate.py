@@ -11,7 +11,7 @@ from transformers.pytorch_utils import Conv1D
 
 from ift import METHODS
 from ift.heads import CHUNK
-from lm.train.settings import Settings
+from lm.train.settings import TrainSettings
 
 # Bytes of optimiser state per trained parameter: two moments, one, none, or two of a byte each.
 _OPTIMIZER_BYTES = {"adamw": 8.0, "adam": 8.0, "rmsprop": 4.0, "adafactor": 0.1, "sgd": 0.0}
@@ -61,7 +61,7 @@ def without_weights(config: Any, trust_remote_code: bool) -> Any:
         return AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
 
 
-def estimate(settings: Settings, model: Any, rows: int, bytes_per_weight: int) -> Estimate:
+def estimate(settings: TrainSettings, model: Any, rows: int, bytes_per_weight: int) -> Estimate:
     """Estimate a run over `rows` examples, every sequence at its longest; `model` may be without weights."""
     config = model.config.get_text_config()
     parameters = sum(weight.numel() for weight in model.parameters())
@@ -95,7 +95,7 @@ def estimate(settings: Settings, model: Any, rows: int, bytes_per_weight: int) -
     )
 
 
-def accumulation(settings: Settings, devices: int) -> int:
+def accumulation(settings: TrainSettings, devices: int) -> int:
     """Micro-batches of an update on each device; raises `ValueError` where they do not come out even."""
     at_a_time = settings.per_device_train_batch_size * devices
     if settings.batch_size % at_a_time:
@@ -107,7 +107,7 @@ def accumulation(settings: Settings, devices: int) -> int:
     return settings.batch_size * (2 if METHODS[settings.method].unpaired else 1) // at_a_time
 
 
-def _passes(settings: Settings, epochs: float) -> float:
+def _passes(settings: TrainSettings, epochs: float) -> float:
     """Forward passes that a token's training costs; going backward costs two, or one where weights are frozen."""
     passes = 1.0 + (1 if settings.lora_r else 2)
     if METHODS[settings.method].mixes_states and settings.lam > 0:
@@ -115,7 +115,7 @@ def _passes(settings: Settings, epochs: float) -> float:
     return passes + (1 if METHODS[settings.method].needs_reference else 0)
 
 
-def _is_adapted(settings: Settings, name: str) -> bool:
+def _is_adapted(settings: TrainSettings, name: str) -> bool:
     """Whether LoRA adapts the linear layer of that name; as PEFT has it, by the last parts of its name."""
     if not settings.lora_r or settings.lora_target_modules == "all-linear":
         return bool(settings.lora_r)
@@ -123,7 +123,7 @@ def _is_adapted(settings: Settings, name: str) -> bool:
     return any(name == target or name.endswith(f".{target}") for target in targets)
 
 
-def _recomputed(settings: Settings, linear: Collection[Any], adapted: list[Any]) -> int:
+def _recomputed(settings: TrainSettings, linear: Collection[Any], adapted: list[Any]) -> int:
     """Weights of the linear layers that gradient checkpointing goes through again: all but the last of each block.
 
     PyTorch stops where nothing that the backward pass needs is left to make: before the projection down to the model's
@@ -136,7 +136,7 @@ def _recomputed(settings: Settings, linear: Collection[Any], adapted: list[Any])
     return sum(m.weight.numel() for m in linear) - sum(m.weight.numel() for m in ways_down)
 
 
-def _state_bytes(settings: Settings, parameters: int, inner: int, trained: int, bytes_per_weight: int) -> float:
+def _state_bytes(settings: TrainSettings, parameters: int, inner: int, trained: int, bytes_per_weight: int) -> float:
     """`inner` are the weights of linear layers but the head: those that may be of 4 bits (0.56 B with their scales)."""
     optimizer = next((size for name, size in _OPTIMIZER_BYTES.items() if settings.optim.startswith(name)), 8.0)
     optimizer = 2.0 if "8bit" in settings.optim else optimizer
@@ -147,7 +147,7 @@ def _state_bytes(settings: Settings, parameters: int, inner: int, trained: int, 
     return weights + reference + trained * (4 + optimizer) + (4 * trained if settings.lora_r else 0)
 
 
-def _activation_bytes(settings: Settings, config: Any, bytes_per_weight: int) -> float:
+def _activation_bytes(settings: TrainSettings, config: Any, bytes_per_weight: int) -> float:
     tokens = settings.per_device_train_batch_size * settings.max_length * (2 if settings.learns_from_pairs else 1)
     width, layers = config.hidden_size, config.num_hidden_layers
     inner = getattr(config, "intermediate_size", None) or 4 * width

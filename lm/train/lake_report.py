@@ -14,7 +14,7 @@ from lm.lake import tiny
 from lm.lake.maps import random_maps
 from lm.lake.scores import means, score_model
 from lm.train.data import Source
-from lm.train.settings import Settings
+from lm.train.settings import TrainSettings
 
 TEST_MAPS = 200
 _SHOWN = {  # column: its name in `means`, the optimum's value, scale, format
@@ -28,19 +28,19 @@ _SHOWN = {  # column: its name in `means`, the optimum's value, scale, format
 }
 
 
-def plays(settings: Settings) -> bool:
+def plays(settings: TrainSettings) -> bool:
     """Whether the lake's small model learns to play the lake."""
     return settings.model == tiny.NAME and any(Source.of(text).name == "lake" for text in settings.dataset)
 
 
-def played(model: Any, tokenizer: Any, settings: Settings) -> pd.DataFrame | None:
+def played(model: Any, tokenizer: Any, settings: TrainSettings) -> pd.DataFrame | None:
     """The scores on held-out maps, a row each, where there is a lake and one process."""
     if not plays(settings) or PartialState().num_processes > 1:
         return None
     return score_model(model, tokenizer, _maps(settings))
 
 
-def show(folder: Path, settings: Settings, before: pd.DataFrame, console: Console) -> None:
+def show(folder: Path, settings: TrainSettings, before: pd.DataFrame, console: Console) -> None:
     """Load what was written, score it as `before` was, and draw the first map on which it changed its mind."""
     after = played(*load_trained(str(folder)), settings)
     assert after is not None
@@ -56,5 +56,5 @@ def show(folder: Path, settings: Settings, before: pd.DataFrame, console: Consol
     console.print(f"before: {before['walk'][shown]}\nafter:  {after['walk'][shown]}\n")
 
 
-def _maps(settings: Settings) -> np.ndarray:
+def _maps(settings: TrainSettings) -> np.ndarray:
     return random_maps(TEST_MAPS, "test", np.random.default_rng([settings.seed, 1]))

@@ -7,7 +7,7 @@ from datasets import Dataset
 from trl import DPOConfig, KTOConfig, SFTConfig
 
 from ift import METHODS
-from lm.train.settings import IFTOptions, Settings
+from lm.train.settings import IFTOptions, TrainSettings
 from lm.train.trainable import TRL_LOSSES
 from lm.trainers.config import IFTConfig
 from lm.trainers.ift import IFTTrainer
@@ -15,7 +15,7 @@ from lm.trainers.preference import PairTrainer, PreferenceTrainer, UnpairedTrain
 from lm.trainers.supervised import SupervisedTrainer, TargetTrainer
 
 
-def make_arguments(settings: Settings, options: dict[str, Any]) -> Any:
+def make_arguments(settings: TrainSettings, options: dict[str, Any]) -> Any:
     """The TRL configuration of `settings.method`; made before models are loaded, so that engines can shard them.
 
     Raises:
@@ -48,7 +48,13 @@ def _configure(kind: type, options: dict[str, Any], fixed: dict[str, Any]) -> An
 
 
 def make_trainer(
-    settings: Settings, args: Any, model: Any, reference: Any, data: Dataset, eval_data: Dataset | None, **others: Any
+    settings: TrainSettings,
+    args: Any,
+    model: Any,
+    reference: Any,
+    data: Dataset,
+    eval_data: Dataset | None,
+    **others: Any,
 ) -> Any:
     """The trainer of `settings.method` over encoded data; `others` go to it as they are."""
     method = METHODS[settings.method]
@@ -66,7 +72,7 @@ def make_trainer(
     return (PreferenceTrainer if method.name in TRL_LOSSES else PairTrainer)(model, ref_model=reference, **others)
 
 
-def _loss_options(settings: Settings) -> dict[str, Any]:
+def _loss_options(settings: TrainSettings) -> dict[str, Any]:
     """The keyword arguments of the method's loss: its numbers, and how it propagates."""
     method = METHODS[settings.method]
     options: dict[str, Any] = {name: settings.numbers[name] for name in method.loss_numbers}

@@ -9,14 +9,14 @@ from transformers import AutoConfig, AutoTokenizer, MistralConfig
 
 from common import models
 from lm.lake import make_model, make_tokenizer, tiny
-from lm.train.settings import Settings
+from lm.train.settings import TrainSettings
 
 ZEPHYR = Path(__file__).parents[1] / "recipes" / "zephyr.jinja"
 # What transformers' MistralConfig describes by default, for estimates without network.
 _MISTRAL_7B = ("mistralai/Mistral-7B-v0.1", "HuggingFaceH4/mistral-7b-sft-beta")
 
 
-def load_tokenizer(settings: Settings) -> Any:
+def load_tokenizer(settings: TrainSettings) -> Any:
     """The model's tokenizer, with the chat template that the settings name."""
     name = tiny.located(settings.model)
     tokenizer = models.load(AutoTokenizer, name, trust_remote_code=settings.trust_remote_code)
@@ -31,7 +31,7 @@ def load_tokenizer(settings: Settings) -> Any:
     return tokenizer
 
 
-def load_model(settings: Settings, dtype: torch.dtype) -> Any:
+def load_model(settings: TrainSettings, dtype: torch.dtype) -> Any:
     """The causal language model with its weights; safetensors or GGUF only."""
     options: dict[str, Any] = {}
     if settings.load_in_4bit:
@@ -44,7 +44,7 @@ def load_model(settings: Settings, dtype: torch.dtype) -> Any:
     return models.load_weights(name, dtype, trust_remote_code=settings.trust_remote_code, **options)
 
 
-def load_config(settings: Settings) -> tuple[Any, str]:
+def load_config(settings: TrainSettings) -> tuple[Any, str]:
     """The architecture, and where it was read."""
     if settings.model == tiny.NAME:
         return make_model(make_tokenizer(), 0).config, "lm/lake"
@@ -54,7 +54,7 @@ def load_config(settings: Settings) -> tuple[Any, str]:
     return config, settings.model
 
 
-def adapters(settings: Settings) -> LoraConfig | None:
+def adapters(settings: TrainSettings) -> LoraConfig | None:
     """PEFT's configuration of the low-rank adapters, if there are any."""
     if not settings.lora_r:
         return None

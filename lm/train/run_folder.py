@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from common.folders import versions, write_json, write_whole
 from common.renamed import with_new_names
 from lm.train.data import Source
-from lm.train.settings import Settings
+from lm.train.settings import TrainSettings
 from lm.trainers.names import NEW_NAMES
 
 # What a run leaves in its folder; `overwrite` removes nothing else.
@@ -35,7 +35,7 @@ _PACKAGES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate")
 _FREE = {"resume", "overwrite", "dry_run", "devices", "output_dir", "logging_steps", "save_steps", "report_to"}
 
 
-def describe(settings: Settings) -> dict[str, Any]:
+def describe(settings: TrainSettings) -> dict[str, Any]:
     """Settings and versions as JSON-ready data, without local paths: files by name and SHA-256."""
     kept = {name: value for name, value in vars(settings).items() if name not in _FREE}
     for name in ("dataset", "eval_dataset"):
@@ -56,7 +56,7 @@ def anonymous(source: str) -> str:
     return source.replace(str(path), path.name) if path.is_dir() else source
 
 
-def folder_of(settings: Settings) -> Path:
+def folder_of(settings: TrainSettings) -> Path:
     """Where the run goes: as asked for, or a folder that no other settings share."""
     if settings.output_dir is not None:
         return Path(settings.output_dir)
@@ -64,7 +64,7 @@ def folder_of(settings: Settings) -> Path:
     return Path("results") / f"lm-{settings.method}-{Path(settings.model).name}-{digest}"
 
 
-def check(folder: Path, settings: Settings) -> dict[str, Any] | None:
+def check(folder: Path, settings: TrainSettings) -> dict[str, Any] | None:
     """The settings of the run that `folder` holds, if any.
 
     Raises:
@@ -89,7 +89,7 @@ def check(folder: Path, settings: Settings) -> dict[str, Any] | None:
     return held
 
 
-def prepare(folder: Path, settings: Settings) -> str | None:
+def prepare(folder: Path, settings: TrainSettings) -> str | None:
     """Make the folder ready; the checkpoint to go on from, if the run resumes and there is one. Raises as `check`."""
     held = check(folder, settings)
     if settings.resume and held is not None:

@@ -173,7 +173,7 @@ class LoraOptions:
 
 @takes_former_names(NEW_NAMES)
 @dataclass(frozen=True)
-class Settings(LoraOptions, PairOptions, IFTOptions, TrainingOptions, DataOptions, RunOptions):
+class TrainSettings(LoraOptions, PairOptions, IFTOptions, TrainingOptions, DataOptions, RunOptions):
     """All choices of a run; a bad one raises `ValueError` with its name and what is allowed."""
 
     def __post_init__(self) -> None:
@@ -240,6 +240,6 @@ class Groups:
     pairs: PairOptions = field(default_factory=PairOptions)
     lora: LoraOptions = field(default_factory=LoraOptions)
 
-    def settings(self) -> Settings:
+    def settings(self) -> TrainSettings:
         """All of them as one value; raises `ValueError` for a bad one."""
-        return Settings(**{name: value for group in vars(self).values() for name, value in vars(group).items()})
+        return TrainSettings(**{name: value for group in vars(self).values() for name, value in vars(group).items()})

@@ -21,10 +21,10 @@ from lm.train.methods import make_arguments, make_trainer
 from lm.train.model_card import write_card
 from lm.train.progress import Progressing
 from lm.train.run_folder import anonymous, check, describe, folder_of, keep_model, prepare
-from lm.train.settings import Settings
+from lm.train.settings import TrainSettings
 
 
-def train(settings: Settings, console: Console) -> None:
+def train(settings: TrainSettings, console: Console) -> None:
     """Train as the settings say, into their folder.
 
     Raises:
@@ -65,7 +65,7 @@ def train(settings: Settings, console: Console) -> None:
 
 
 def _make_trainer(
-    settings: Settings, args: Any, dtype: torch.dtype, tokenizer: Any, rows: tuple[Any, Any], console: Console
+    settings: TrainSettings, args: Any, dtype: torch.dtype, tokenizer: Any, rows: tuple[Any, Any], console: Console
 ) -> Any:
     """The method's trainer with its model, and with a reference where it needs one of its own."""
     model = models.load_model(settings, dtype)
@@ -88,7 +88,7 @@ def _make_trainer(
     return trainer
 
 
-def _precision(settings: Settings, console: Console) -> tuple[torch.dtype, bool]:
+def _precision(settings: TrainSettings, console: Console) -> tuple[torch.dtype, bool]:
     """Type of the loaded weights, and whether to compute in bfloat16."""
     able = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
     if settings.dtype == "bfloat16" and not able:
@@ -98,7 +98,7 @@ def _precision(settings: Settings, console: Console) -> tuple[torch.dtype, bool]
     return (torch.bfloat16 if half and settings.lora_r else torch.float32), half
 
 
-def _encoded(settings: Settings, tokenizer: Any, console: Console) -> tuple[Any, Any, dict[str, Any]]:
+def _encoded(settings: TrainSettings, tokenizer: Any, console: Console) -> tuple[Any, Any, dict[str, Any]]:
     """Training and held-out tokens, and what the model's card says of them."""
     counted: dict[str, Any] = {}
     cut = data.Cut(settings.max_length, settings.max_prompt_length)
@@ -116,7 +116,7 @@ def _encoded(settings: Settings, tokenizer: Any, console: Console) -> tuple[Any,
     return sets[0], sets[1], counted
 
 
-def _trl_options(settings: Settings, half: bool) -> dict[str, Any]:
+def _trl_options(settings: TrainSettings, half: bool) -> dict[str, Any]:
     """Our settings in the words of TRL's configurations."""
     on_cpu, several = not torch.cuda.is_available(), PartialState().num_processes > 1
     options = {
@@ -143,7 +143,7 @@ def _trl_options(settings: Settings, half: bool) -> dict[str, Any]:
     return options | {name: getattr(settings, name) for name in names_of_trl}
 
 
-def _warn_of_memory(settings: Settings, model: Any, rows: int, console: Console) -> None:
+def _warn_of_memory(settings: TrainSettings, model: Any, rows: int, console: Console) -> None:
     if settings.load_in_4bit or _flag("ACCELERATE_USE_DEEPSPEED"):
         return  # the weights do not show their size there
     estimated = estimate(settings, model, rows, bytes_per_weight=2 if settings.lora_r else 4)

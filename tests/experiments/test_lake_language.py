@@ -7,13 +7,13 @@ import pytest
 from common.models import load_trained
 from experiments import lake_language as module
 from experiments.lake_language import (
+    CHOSEN_BY,
     METHODS,
     OTHERS,
-    PROTOCOLS,
     TEST,
     VARIANTS,
+    Candidate,
     Scale,
-    Trial,
     compare,
     settings_of,
     table,
@@ -96,7 +96,7 @@ def test_it_goes_on_where_it_was(tmp_path, trainings, monkeypatch):
 def test_the_table_has_a_row_per_protocol_and_trial(tmp_path, trainings):
     scores = compare(tmp_path / "runs", True, 1)
     lines = table(scores).splitlines()
-    assert len(lines) == 2 + len(PROTOCOLS) * (1 + len(METHODS) + len(VARIANTS))
+    assert len(lines) == 2 + len(CHOSEN_BY) * (1 + len(METHODS) + len(VARIANTS))
     base = scores[(scores["trial"] == "base") & (scores["set"] == TEST) & (scores["protocol"] == "tuned (value)")]
     by_seed = 1000 * base.groupby("seed")["state_policy_mse"].mean()
     assert f"{by_seed.mean():.1f} ± {by_seed.sem():.1f}" in lines[2]
@@ -104,7 +104,7 @@ def test_the_table_has_a_row_per_protocol_and_trial(tmp_path, trainings):
 
 def test_a_training_is_the_commands_own_and_is_scored_on_unseen_maps(tmp_path):
     scale = Scale((1,), (2,), learning_rates=1, base_updates=2, updates=2, examples=8, maps=4, other_maps=3)
-    trial = Trial("dpo", {"learning_rate": 1e-3, "beta": 0.5})
+    trial = Candidate("dpo", {"learning_rate": 1e-3, "beta": 0.5})
     rows = module._train_and_score(trial, tmp_path, 1, scale, "test")
     assert set(rows["set"]) == {TEST, *OTHERS}
     again = module._train_and_score(trial, tmp_path, 1, scale, "dev")

@@ -15,7 +15,7 @@ pytest.importorskip("lm_eval", reason="the eval extra is not installed: pip inst
 from common.models import load_trained
 from experiments import study
 from lm.train.models import load_tokenizer
-from lm.train.settings import Settings
+from lm.train.settings import TrainSettings
 
 
 def call(monkeypatch, *arguments):
@@ -63,7 +63,7 @@ def test_a_base_without_template_is_asked_in_the_one_that_training_gives(saved_m
     given, bare = load_trained(base)
     model, tokenizer = load_trained(str(out))
     assert bare.chat_template is None
-    assert tokenizer.chat_template == load_tokenizer(Settings(model=base)).chat_template is not None
+    assert tokenizer.chat_template == load_tokenizer(TrainSettings(model=base)).chat_template is not None
     for name, weight in given.state_dict().items():
         assert torch.equal(weight, model.state_dict()[name])
     bare.chat_template = "{{ messages }}"

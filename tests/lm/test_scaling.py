@@ -16,7 +16,7 @@ from lm import scaling
 from lm.train.dry_run import show_estimate
 from lm.train.estimate import estimate, without_weights
 from lm.train.models import adapters
-from lm.train.settings import Settings
+from lm.train.settings import TrainSettings
 from lm.train.training import train
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -55,7 +55,7 @@ def test_flops_are_those_that_torch_counts(method, options, tokenizer, tmp_path)
     tokenizer.save_pretrained(tmp_path / "model")
     rows = "".join(f'{{"prompt": "a", "chosen": "{"b" * 62}", "rejected": "{"c" * 62}"}}\n' for _ in range(16))
     (tmp_path / "rows.jsonl").write_text(rows)
-    settings = Settings(
+    settings = TrainSettings(
         method=method, model=str(tmp_path / "model"), dataset=(str(tmp_path / "rows.jsonl"),), max_length=64,
         max_prompt_length=8, batch_size=8, chat_template="none", output_dir=str(tmp_path / "out"),
         **{"max_steps": 1} | options,
@@ -76,7 +76,7 @@ def test_adapters_are_reckoned_as_peft_makes_them():
     config = MistralConfig(vocab_size=99, hidden_size=64, intermediate_size=256, num_hidden_layers=2,
                            num_attention_heads=4, num_key_value_heads=2)  # fmt: skip
     for modules in ("all-linear", "q_proj, v_proj", "mlp.down_proj"):
-        settings = Settings(lora_r=4, lora_target_modules=modules)
+        settings = TrainSettings(lora_r=4, lora_target_modules=modules)
         model = get_peft_model(MistralForCausalLM(config), adapters(settings))
         found = estimate(settings, MistralForCausalLM(config), 8, bytes_per_weight=2)
         assert found.trained == model.get_nb_trainable_parameters()[0]
@@ -84,7 +84,7 @@ def test_adapters_are_reckoned_as_peft_makes_them():
 
 def test_only_inner_weights_have_4_bits():
     model = without_weights(MistralConfig(), trust_remote_code=False)
-    found = estimate(Settings(lora_r=16, load_in_4bit=True), model, 8, bytes_per_weight=2)
+    found = estimate(TrainSettings(lora_r=16, load_in_4bit=True), model, 8, bytes_per_weight=2)
     embedded = 2 * 32_000 * 4096
     adapters_bytes = found.trained * (4 + 4 + 8)
     assert found.state_bytes - adapters_bytes == pytest.approx(
@@ -95,7 +95,7 @@ def test_only_inner_weights_have_4_bits():
 def test_experts_are_not_reckoned(tmp_path):
     MixtralConfig(num_hidden_layers=1).save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="has experts"):
-        show_estimate(Settings(model=str(tmp_path)), Console(quiet=True))
+        show_estimate(TrainSettings(model=str(tmp_path)), Console(quiet=True))
 
 
 def test_more_devices_need_less_each_and_less_time():
@@ -140,6 +140,6 @@ def test_memory_grows_with_the_model_as_reckoned(method, tokenizer, tmp_path):
         subprocess.run([sys.executable, "-m", "lm.train", *words], check=True, capture_output=True)
         lines = (folder / "out" / "log.jsonl").read_text().splitlines()
         measured.append(max(json.loads(line).get("peak_gigabytes", 0) for line in lines))
-        found = estimate(Settings(**options | {"dataset": (options["dataset"],)}), model, 8, bytes_per_weight=4)
+        found = estimate(TrainSettings(**options | {"dataset": (options["dataset"],)}), model, 8, bytes_per_weight=4)
         reckoned.append((found.state_bytes + found.activation_bytes) / 1e9)
     assert measured[1] - measured[0] == pytest.approx(reckoned[1] - reckoned[0], rel=0.25)

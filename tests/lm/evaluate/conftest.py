@@ -13,7 +13,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from lm.train.models import ZEPHYR
-from lm.train.settings import Settings
+from lm.train.settings import TrainSettings
 from lm.train.training import train
 
 QUESTIONS = [f"Ann has {i} cats and {j} dogs. How many?" for i in range(4) for j in range(3)]
@@ -51,7 +51,7 @@ def parrot(gsm8k, tmp_path_factory):
                          num_attention_heads=4, max_position_embeddings=1024, pad_token_id=0, eos_token_id=1,
                          bos_token_id=None)  # fmt: skip
     LlamaForCausalLM(config).save_pretrained(folder / "base")
-    settings = Settings(
+    settings = TrainSettings(
         method="sft", model=str(folder / "base"), dataset=(str(gsm8k / "train.jsonl"),), max_steps=120, batch_size=12,
         per_device_train_batch_size=12, learning_rate=1e-2, output_dir=str(folder / "run"),
     )  # fmt: skip

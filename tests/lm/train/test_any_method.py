@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import ift
 from lm.train import __main__ as train
 from lm.train import data
-from lm.train.settings import Settings
+from lm.train.settings import TrainSettings
 
 
 def cpo_loss(chosen, rejected, beta):
@@ -159,13 +159,13 @@ def test_a_method_of_targets_takes_packed_rows_apart(call, saved_model, pairs):
 def test_a_method_that_cannot_be_trained_is_refused_by_name(method, message, monkeypatch):
     monkeypatch.setitem(ift.METHODS, method.name, method)
     with pytest.raises(ValueError, match=f"method '{method.name}' cannot be trained on a language model: {message}"):
-        Settings(method=method.name)
+        TrainSettings(method=method.name)
 
 
 def test_numbers_are_as_given_or_the_methods_own(monkeypatch):
     monkeypatch.setitem(ift.METHODS, "hinge", MARGIN)
-    assert Settings(method="hinge").numbers == {"beta": 0.3, "slack": 0.7}
-    assert Settings(method="hinge", beta=2.0).numbers == {"beta": 2.0, "slack": 0.7}
-    assert Settings(method="simpo").numbers == {"beta": 2.0, "margin": 0.5}
+    assert TrainSettings(method="hinge").numbers == {"beta": 0.3, "slack": 0.7}
+    assert TrainSettings(method="hinge", beta=2.0).numbers == {"beta": 2.0, "slack": 0.7}
+    assert TrainSettings(method="simpo").numbers == {"beta": 2.0, "margin": 0.5}
     with pytest.raises(ValueError, match="beta must be a finite number above 0, got 0"):
-        Settings(method="hinge", beta=0.0)
+        TrainSettings(method="hinge", beta=0.0)

@@ -7,7 +7,7 @@ import pytest
 from lm import IFTConfig
 from lm.train import run_folder
 from lm.train.command_line import parse
-from lm.train.settings import Settings
+from lm.train.settings import TrainSettings
 from lm.trainers.names import NEW_NAMES
 
 VALUES = {"propagation": "sum", "propagation_source": "mask", "propagation_norm": "L2", "propagation_side": "right"}
@@ -29,14 +29,17 @@ def test_every_way_in_takes_the_former_name(former, value, tmp_path, capsys):
     recipe.write_text(f"{former}: {value}\n")
     assert getattr(parse(["--config", str(recipe)]), new) == value
     assert f"note: config '{recipe}': '{former}' is called '{new}' now" in capsys.readouterr().err
-    for kind, options in ((Settings, {}), (IFTConfig, {"output_dir": str(tmp_path), "use_cpu": True, "bf16": False})):
+    for kind, options in (
+        (TrainSettings, {}),
+        (IFTConfig, {"output_dir": str(tmp_path), "use_cpu": True, "bf16": False}),
+    ):
         with pytest.warns(DeprecationWarning, match=f"'{former}' is called '{new}' now"):
             assert getattr(kind(**options, **{former: value}), new) == value
 
 
 def test_both_names_at_once_are_refused(tmp_path):
     with pytest.raises(ValueError, match="form is given twice: 'propagation' is its former name"):
-        Settings(propagation="sum", form="sum")
+        TrainSettings(propagation="sum", form="sum")
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text("form: sum\npropagation: product\n")
     with pytest.raises(ValueError, match="form is given twice"):
@@ -44,11 +47,11 @@ def test_both_names_at_once_are_refused(tmp_path):
 
 
 def test_a_run_of_the_last_version_is_gone_on_with(tmp_path):
-    settings = Settings(resume=True, form="sum")
+    settings = TrainSettings(resume=True, form="sum")
     described = run_folder.describe(settings)
     former = {new: name for name, new in NEW_NAMES.items()}
     described["settings"] = {former.get(name, name): value for name, value in described["settings"].items()}
     (tmp_path / "settings.json").write_text(json.dumps(described))
     assert run_folder.check(tmp_path, settings) is not None
     with pytest.raises(ValueError, match="form was 'sum', is 'product'"):
-        run_folder.check(tmp_path, Settings(resume=True))
+        run_folder.check(tmp_path, TrainSettings(resume=True))

@@ -49,12 +49,12 @@ def test_preference_losses_equal_the_released_codes(case):
     close(ift.orpo_loss(*means, case["beta"]).mean(), case["orpo"])
 
 
-# transformers computes three places of a Mistral in float32 whatever the model's type: the rotary tables (angle, cosine,
-# sine), the norms, and the softmax of attention. How they round depends on the CPU's instructions, so the recorded
-# numbers of the model's pass are those of one kind of CPU: with AVX2 they come out to 1e-14, with others to 1e-6. In
-# float64 throughout, the pass is the same on every CPU to 1e-14, and all that lies between it and the recorded numbers
-# is the rounding of those places. Their relative error is taken as one unit in the last place of float32, which is
-# what the vectorised elementary functions (SLEEF) promise.
+# transformers computes three places of a Mistral in float32, whatever the model's type is: the rotary tables (angle,
+# cosine, sine), the norms, and the softmax of attention. How they round depends on the CPU's instructions, so the
+# recorded numbers of the model's pass are those of one kind of CPU: with AVX2 they come out to 1e-14, with others to
+# 1e-6. In float64 throughout, the pass is the same on every CPU to 1e-14, and all that lies between it and the recorded
+# numbers is the rounding of those places. Their relative error is taken as one unit in the last place of float32, which
+# is what the vectorised elementary functions (SLEEF) promise.
 ALLOWED_ROUNDING = torch.finfo(torch.float32).eps
 
 

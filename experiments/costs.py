@@ -16,9 +16,9 @@ SETTING = (
 
 
 def measured_costs(out: Path, quick: bool) -> dict[str, dict[str, dict[str, float]]]:
-    """What `python -m bench.methods` measured: `{"lake": {method: {"seconds": …}}, "language": …}`, kept in `out/costs-runs`.
+    """What `python -m bench.methods` measured: `{"lake": {method: {"seconds": …}}, "language": …}`.
 
-    Both are empty where there is no bench, in an installed package.
+    It is kept in `out/costs-runs`. Both are empty where there is no bench, in an installed package.
 
     Raises:
         ValueError: the bench failed, or the kept file cannot be read.

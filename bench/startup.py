@@ -49,7 +49,7 @@ def cpu_seconds(arguments: tuple[str, ...], exit_code: int) -> float:
 
 def start_up(quick: bool) -> list[Row]:
     """Each command's `--help` and bad argument; the ratio is to the limit of one second."""
-    calls = {("-c", "pass"): 0}
+    calls: dict[tuple[str, ...], int] = {("-c", "pass"): 0}
     for command, bad_argument in BAD_ARGUMENTS.items():
         calls[("-m", command, "--help")] = 0
         calls[("-m", command, *bad_argument)] = 2

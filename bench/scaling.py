@@ -1,4 +1,4 @@
-"""What training really takes beside what `--dry-run` reckons: `python bench/scaling.py [--size 7B] [--json FILE]`.
+"""What training really takes beside what `--dry-run` reckons: `python -m bench.scaling [--size 7B] [--json FILE]`.
 
 A model of that size with random weights trains on sequences of random words by `python -m lm.train`, each method in a
 process of its own. Memory is the most that the process (on a GPU: the device) held; TFLOP/s are the reckoned FLOPs over
@@ -15,8 +15,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-sys.path[0] = str(Path(__file__).resolve().parents[1])  # else `import lm` would find this folder's file
-
 import numpy as np
 import torch
 import tyro
@@ -26,6 +24,7 @@ from tokenizers import Tokenizer, pre_tokenizers
 from tokenizers.models import WordLevel
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast
 
+from common.command import main
 from lm.scaling import METHODS, MODELS
 from lm.train.estimate import estimate, without_weights
 from lm.train.settings import TrainSettings
@@ -45,21 +44,21 @@ class Options:
     """What to train, and how much of it."""
 
     size: Literal["135M", "7B", "13B"] = "135M"
-    """Shapes of SmolLM2, Mistral or Llama 2; with all weights trained in float32, 7B wants 110 GB of GPU memory."""
+    """Take the shapes of SmolLM2, Mistral or Llama 2. With all weights in float32, 7B wants 116 GB of GPU memory."""
     methods: tuple[str, ...] = tuple(METHODS)
-    """Which methods."""
+    """The methods to train by."""
     lora_r: int = 0
-    """Rank of adapters; 0 trains all weights."""
+    """Give the adapters this rank; 0 trains all weights."""
     length: int = 1024
-    """Tokens of a sequence, half of them prompt."""
+    """Make sequences of this many tokens, half of them prompt."""
     at_a_time: int = 2
-    """Sequences (or pairs) that the device holds."""
+    """Let the device hold this many sequences (or pairs) at once."""
     batch_size: int = 4
-    """Sequences (or pairs) of an update."""
+    """Take this many sequences (or pairs) for an update."""
     updates: int = 6
-    """Updates; the first two are not timed."""
+    """Train for this many updates; the first two are not timed."""
     json: Path | None = None
-    """File for the numbers."""
+    """Write the numbers to this file."""
 
 
 def measure(method: str, model: Path, data: Path, options: Options) -> dict[str, float]:
@@ -79,14 +78,16 @@ def measure(method: str, model: Path, data: Path, options: Options) -> dict[str,
         rows = [json.loads(line) for line in (Path(folder) / "out" / "log.jsonl").read_text().splitlines()]
     timed = [row["seconds_per_update"] for row in rows if row.get("step", 0) > 2 and "seconds_per_update" in row]
     config = SIZES[options.size]()
-    found = estimate(settings, without_weights(config, False), len(rows), bytes_per_weight=2 if options.lora_r else 4)
+    reckoned = estimate(
+        settings, without_weights(config, False), len(rows), bytes_per_weight=2 if options.lora_r else 4
+    )
     seconds = float(np.median(timed))
     return {
-        "reckoned_gigabytes": found.replicated / 1e9,
+        "reckoned_gigabytes": reckoned.replicated / 1e9,
         "measured_gigabytes": max(row.get("peak_gigabytes", 0.0) for row in rows),
         "seconds_per_update": seconds,
-        "tokens_per_second": found.tokens_per_update / seconds,
-        "tflops": found.flops_per_token * found.tokens_per_update / seconds / 1e12,
+        "tokens_per_second": reckoned.tokens_per_update / seconds,
+        "tflops": reckoned.flops_per_token * reckoned.tokens_per_update / seconds / 1e12,
     }
 
 
@@ -120,29 +121,29 @@ def write_data(file: Path, options: Options) -> None:
     file.write_text("\n".join(rows) + "\n")
 
 
-def main() -> None:
+def bench_scaling() -> None:
     """The command."""
-    options = tyro.cli(Options, prog="python bench/scaling.py", description=__doc__)
+    options = tyro.cli(Options, prog="python -m bench.scaling", description=__doc__)
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
     with tempfile.TemporaryDirectory() as folder:
         model, data = Path(folder) / "model", Path(folder) / "data.jsonl"
         write_model(options.size, model)
         write_data(data, options)
-        found = {}
+        costs = {}
         for method in options.methods:
-            found[method] = measure(method, model, data, options)
-            print(method, found[method], flush=True)
+            costs[method] = measure(method, model, data, options)
+            print(method, costs[method], flush=True)
     kind = f"LoRA {options.lora_r}" if options.lora_r else "all weights"
     title = f"{options.size}, {kind}, {options.at_a_time} × {options.length} tokens at a time, {device}"
-    table = Table("method", *(name.replace("_", " ") for name in next(iter(found.values()))),
+    table = Table("method", *(name.replace("_", " ") for name in next(iter(costs.values()))),
                   title=title)  # fmt: skip
-    for method, numbers in found.items():
+    for method, numbers in costs.items():
         table.add_row(method, *(f"{value:,.3g}" if value < 1000 else f"{value:,.0f}" for value in numbers.values()))
     Console().print(table)
     if options.json is not None:
-        told = {"device": device, **{k: v for k, v in vars(options).items() if k != "json"}, "found": found}
-        options.json.write_text(json.dumps(told, indent=1) + "\n")
+        asked = {name: value for name, value in vars(options).items() if name != "json"}
+        options.json.write_text(json.dumps({"device": device, **asked, "found": costs}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
-    main()
+    main(bench_scaling)

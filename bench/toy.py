@@ -1,4 +1,4 @@
-"""Speed of the Frozen Lake toolkit beside its peers, in one run: `python bench/toy.py [--quick] [--json FILE]`.
+"""Speed of the Frozen Lake toolkit beside its peers, in one run: `python -m bench.toy [--quick] [--json FILE]`.
 
 A row is a ratio: how many times faster than the peer, or how much of a limit is left. Each pair is timed in turns, and
 the best time of each side counts, so that a machine whose speed drifts hurts both alike.
@@ -10,16 +10,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
-
-sys.path[0] = str(Path(__file__).resolve().parents[1])  # else `import toy` would find this file
 
 import numpy as np
 import scipy.sparse
 import torch
 import tyro
 
-from bench.report import Options, Row, run, seconds
+from bench.report import ROOT, Options, Row, run, seconds
+from common.command import main
 from common.memory import peak_gigabytes
 from toy import Lake, Settings, value_iteration
 from toy.experiment import block_runs
@@ -119,14 +117,14 @@ def planning(quick: bool) -> list[Row]:
         solver.run()
         running.append(time.perf_counter() - begin)
 
-    mine, whole = seconds(lambda: value_iteration(lake, 0.99, 1e-8), peer, rounds=1 if quick else 3)
+    our_time, whole = seconds(lambda: value_iteration(lake, 0.99, 1e-8), peer, rounds=1 if quick else 3)
     return [
-        Row("planning 64×64", f"{mine:.3f} s", f"pymdptoolbox {whole:.1f} s", whole / mine, 50),
+        Row("planning 64×64", f"{our_time:.3f} s", f"pymdptoolbox {whole:.1f} s", whole / our_time, 50),
         Row(
             "planning 64×64, iterations only",
-            f"{mine:.3f} s",
+            f"{our_time:.3f} s",
             f"its run() {min(running):.2f} s",
-            min(running) / mine,
+            min(running) / our_time,
             50,
         ),
     ]
@@ -158,12 +156,15 @@ def whole_command(quick: bool) -> Row:
     """`python -m toy.frozenlake --method all --seeds 100` as a process, from start to written files."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "toy.frozenlake", "--method", "all", "--seeds", "100", "--out", folder]
-        (took,) = seconds(lambda: subprocess.run(command, check=True, capture_output=True, cwd=sys.path[0]), rounds=1)
+        (took,) = seconds(lambda: subprocess.run(command, check=True, capture_output=True, cwd=ROOT), rounds=1)
     return Row("--method all --seeds 100", f"{took:.1f} s", "limit 60 s", 60 / took, 1)
 
 
+def bench_toy() -> None:
+    """The command."""
+    options = tyro.cli(Options, prog="python -m bench.toy", description=__doc__)
+    run((training, simulation, planning, big_planning, whole_command), options)
+
+
 if __name__ == "__main__":
-    run(
-        (training, simulation, planning, big_planning, whole_command),
-        tyro.cli(Options, prog="python bench/toy.py", description=__doc__),
-    )
+    main(bench_toy)

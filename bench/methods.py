@@ -19,6 +19,7 @@ import tyro
 from bench.report import Options, seconds
 from common.command import main
 from common.memory import peak_gigabytes
+from ift import METHODS
 from toy import Lake, Settings
 from toy.stages import Problem, fine_tune, start_policies
 
@@ -29,11 +30,13 @@ RUNS, UPDATES = 256, 20
 
 def lake_costs(quick: bool) -> dict[str, dict[str, float]]:
     """Seconds per update of 256 policies."""
-    problem = Problem.of(Lake.make("ring"), Settings(steps=UPDATES))
+    settings = Settings(steps=UPDATES)
+    problem = Problem.of(Lake.make("ring"), settings.shared())
     start, _ = start_policies(problem, range(RUNS))
 
     def train(method: str) -> Callable[[], object]:
-        return lambda: fine_tune(problem, method, start, range(RUNS))
+        numbers = settings.numbers_of(METHODS[method])
+        return lambda: fine_tune(problem, METHODS[method], numbers, start, range(RUNS))
 
     best = seconds(*(train(method) for method in LAKE_METHODS), rounds=2 if quick else 5)
     return {method: {"seconds": took / UPDATES} for method, took in zip(LAKE_METHODS, best, strict=True)}

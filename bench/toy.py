@@ -19,6 +19,7 @@ import tyro
 from bench.report import ROOT, Options, Row, run, seconds
 from common.command import main
 from common.memory import peak_gigabytes
+from ift import METHODS
 from toy import Lake, Settings, value_iteration
 from toy.experiment import block_runs
 from toy.rollout import Dynamics, simulate, simulate_moves
@@ -28,8 +29,8 @@ from toy.stages import Problem, fine_tune, start_policies
 def training(quick: bool) -> Row:
     """SFT runs per second: 1,024 at once against one after another in plain PyTorch; width 64, Adam, 200 updates."""
     settings = Settings(steps=200, dtype="float32")
-    problem = Problem.of(Lake.make("4x4"), settings)  # its optimal trajectory has 6 steps
-    runs = block_runs(problem.lake, settings)  # 1,024: one block
+    problem = Problem.of(Lake.make("4x4"), settings.shared())  # its optimal trajectory has 6 steps
+    runs = block_runs(problem.lake, settings.shared())  # 1,024: one block
     start, _ = start_policies(problem, range(runs))
     cells, actions = (torch.tensor(part) for part in zip(*problem.targets[0], strict=True))
 
@@ -43,7 +44,7 @@ def training(quick: bool) -> Row:
             adam.step()
 
     def together() -> None:
-        fine_tune(problem, "sft", start, range(runs))
+        fine_tune(problem, METHODS["sft"], {}, start, range(runs))
 
     ours, plain = seconds(together, plain_loop, rounds=2 if quick else 5)
     ours /= runs

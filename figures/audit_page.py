@@ -1,240 +1,236 @@
-"""`AUDIT.md` from the audit's numbers: every sentence that says what came out is put together from them."""
+"""`AUDIT.md` from the audit's numbers: five sentences and a picture, then every claim in every protocol."""
 
 from collections.abc import Iterable
 from typing import Any
 
-from figures.lake_language import edge
+from experiments import tuning
+from experiments.audit import COLUMNS, SUMMARIES, Audit, development_summary
+from experiments.claims import DISTANCES, Cell, Finding
+from figures.style import made_by
+from ift import METHODS
 
-_UNITS = {"policies": "%", "weights": "%", "cells": " cells"}
 _SIGNS = {"holds": "✓", "contradicted": "✗", "open": "·", "same": "="}
-_METHODS = {"sft": "SFT", "ift": "IFT", "orpo": "ORPO", "dpo": "DPO", "ppo": "PPO"}
+_TITLES = {
+    "parameter_mse": "Distance between parameters, which is the paper's",
+    "policy_mse": "Distance between policies",
+}
+_KINDS = ("not slippery", "slippery")
 
 
-def render(found: dict[str, Any]) -> str:
-    """The page, Markdown; `found` is what `audit.json` holds."""
-    sections = (_head(found), verdicts(found), _language(found), _by_protocol(found), _standing(found),
-                _setting(found), _OPEN)  # fmt: skip
+def render(found: Audit, data: dict[str, Any]) -> str:
+    """The page, Markdown; `data` is what `audit.json` holds."""
+    sections = (
+        "# What holds of the paper's claims on Frozen Lake\n",
+        "\n".join(f"{place}. {sentence}" for place, sentence in enumerate(sentences(found), 1)) + "\n",
+        "![How much closer than SFT each method ends, in four readings of the same experiment](audit.png)\n",
+        _head(found, data),
+        _table_of_claims(found),
+        _others(found),
+        _language(data),
+        _standing(found),
+        _setting(found, data),
+        _OPEN,
+    )
     return "\n".join(sections)
 
 
-def caption(found: dict[str, Any], figure: str) -> str:
-    """The caption of `audit-claims.png` ("claims") or `audit-lambda.png` ("lambda")."""
-    held_out = found["held_out"]
+def sentences(found: Audit) -> list[str]:
+    """The result in five sentences, for readers who know neither the protocols nor the tables."""
+    by_name = {each.claim.name: each for each in found.findings}
+
+    def cell(claim: str, protocol: str, metric: str = "parameter_mse", kind: str = "all") -> Cell:
+        wanted = by_name[claim].cell(protocol, metric, kind)
+        assert wanted is not None
+        return wanted
+
+    def share(claim: str, protocol: str, metric: str = "parameter_mse", kind: str = "all") -> str:
+        return f"{cell(claim, protocol, metric, kind).lakes_share:.0%}"
+
+    lakes = cell("ift closer than sft", "paper").lakes
+    lead, at_equal = (cell("ift closer than sft", name) for name in ("paper", "paper, equal distance"))
+    return [
+        f"Repeated as the paper describes it, on {lakes} lakes that nothing was chosen on, most of the experiment "
+        f"comes out: the network that learned with IFT ends closer to the optimal network than the one that learned "
+        f"with SFT on {share('ift closer than sft', 'paper')} of the lakes, closer than ORPO's on "
+        f"{share('ift closer than orpo', 'paper')}, and ORPO's closer than SFT's on "
+        f"{share('orpo closer than sft', 'paper')}.",
+        f"Whether DPO or IFT comes closest depends on the ice: DPO does on "
+        f"{share('dpo closer than ift', 'paper', kind='not slippery')} of the lakes where no move slips, and on "
+        f"{share('dpo closer than ift', 'paper', kind='slippery')} of those where moves may slip.",
+        f"The reason is mostly the length of the steps: with one step size for all methods, those whose loss has "
+        f"longer gradients walk farther, and once all have walked equally far IFT's lead over SFT is "
+        f"{100 * at_equal.effect:.2f} % of the way to go in place of {100 * lead.effect:.2f} %.",
+        f"With Adam, an optimiser that makes all steps about equally long, the result turns round: IFT is then closer "
+        f"than SFT on {share('ift closer than sft', 'paper-adam')} of the lakes and DPO on "
+        f"{share('dpo closer than sft', 'paper-adam')}.",
+        f"And it is a result about the numbers inside the networks: where one compares how the policies act, IFT is "
+        f"closer to the optimum than SFT on only {share('ift closer than sft', 'paper', 'policy_mse')} of the lakes, "
+        f"although where no move slips the four reach the goal in the paper's order on "
+        f"{share('order of success', 'paper', 'success', 'not slippery')} of them.",
+    ]
+
+
+def captions(found: Audit) -> dict[str, str]:
+    """The captions of the three pictures."""
+    first, count = found.scale.seeds
+    lakes = len(found.scale.held_out_lakes)
     setting = (
-        f"{len(held_out['lakes'])} held-out lakes, {held_out['seeds'][1]} seeds from {held_out['seeds'][0]}, protocols "
-        f"{', '.join(found['protocols'])}; settings and numbers in AUDIT.md. Made by `{found['command']}`."
+        f"{lakes} held-out lakes, {count} seeds from {first}; intervals are 95 % bootstrap intervals over lakes and "
+        f"seeds. Settings and numbers are in AUDIT.md. {made_by('audit', found.scale.quick)}"
     )
-    if figure == "claims":
-        return (
-            "Effect of every claim with its 95 % interval over lakes and seeds, above 0 where the claim's direction is "
-            f"right, as a share of the start policy's distance (cells visited: in cells). {setting}"
-        )
+    return {
+        "audit": "How much closer to the optimum than SFT each method ends, as a share of the start's distance: in the "
+        "paper's protocol; the same runs read where all have travelled equally far from the start; with Adam in place "
+        f"of plain gradient descent; and by the distance between policies. {setting}",
+        "audit-claims": "Effect of every claim about distances, by protocol, above 0 where the claim's direction is "
+        f"right; a claim of several comparisons shows its weakest. {setting}",
+        "audit-lambda": "Distance to the optimum of IFT against λ, minus SFT's on the same lakes, all else as in the "
+        "protocol; the dotted line is IFT with noise as long as the residual of λ = 0.2 in its place. "
+        f"{setting}",
+    }
+
+
+def _head(found: Audit, data: dict[str, Any]) -> str:
+    held_out, development = data["held_out"], data["development"]
+    second_way = sum(lake.second_way for lake in found.scale.held_out_lakes)
+    first, count = found.scale.seeds
     return (
-        "Distance to the optimum of IFT against λ, everything else as in the protocol, with 95 % intervals over lakes "
-        "and seeds (of the means; those of differences, in audit-claims.png, are paired and narrower). Lines: SFT; IFT "
-        "at the protocol's own λ (dotted vertical) with γ = 0, or with noise as long as the residual in its place. "
-        f"{setting}"
+        f"Written by `{data['command']}` from `audit.json`; every number above and below is made from it. "
+        f"{held_out['trainings']:,} trainings on {len(held_out['lakes'])} lakes ({second_way} with a second way to the "
+        f"goal, which the paper's protocol needs) with {count} seeds from {first}; {development['trainings']:,} more "
+        f"on development lakes, from which the tuned settings were chosen. The paper's protocol leaves step size, "
+        f"number of updates, width, β and the share of the sub-optimal way in the start open: they were fixed on "
+        f"development lakes (`docs/protocols.md`) before the lakes above were looked at.\n"
     )
 
 
-def verdicts(found: dict[str, Any]) -> str:
-    """The table of verdicts, also README's."""
-    rows = []
-    for claim in found["claims"]:
-        over_all = [cell for cell in claim["cells"] if cell["ice"] == "all"]
-        signs = "; ".join(
-            f"{space} {' '.join(_SIGNS[cell['state']] for cell in over_all if cell['space'] == space)}"
-            for space in dict.fromkeys(cell["space"] for cell in over_all)
-        )
-        shares = [cell["lakes_share"] for cell in over_all]
-        lakes = f"{100 * min(shares):.0f}–{100 * max(shares):.0f} %"
-        by_ice = " / ".join(_signs_on(claim, ice) for ice in ("not slippery", "slippery"))
-        figure = f"[{claim['figure']}]({claim['figure']})"
-        rows.append((claim["claim"], f"**{claim['verdict']}**", signs, by_ice, lakes, figure))
-    names = ", ".join(found["protocols"])
-    return "\n".join(
-        (
-            "## Verdicts",
-            "",
-            f"One sign per protocol ({names}): ✓ the claim holds (the 95 % interval lies above 0), ✗ it is "
-            "contradicted (below 0), · undecided, = no difference at all. *Policies* and *weights* are the two "
-            "distances to the optimum; *by ice* counts the cells on ice that is not slippery / slippery; *lakes* is "
-            "the share of lakes whose own mean agrees with the claim, from the lowest to the highest cell.",
-            "",
-            *_table(("claim", "verdict", "by protocol", "by ice", "lakes", "figure"), rows),
-            "",
-        )
-    )
-
-
-def _signs_on(claim: dict[str, Any], ice: str) -> str:
-    states = [cell["state"] for cell in claim["cells"] if cell["ice"] == ice]
-    holds, against = states.count("holds"), states.count("contradicted")
-    return f"✓{holds} ✗{against} ·{len(states) - holds - against}"
-
-
-def _language(found: dict[str, Any]) -> str:
-    """Each claim on language models beside the cell of the small networks that is most like it."""
-    language = found["language"]
-    head = "## Does it carry over to a language model?\n"
-    if language is None:
-        return f"{head}\nNot measured here: `python -m figures lake-language`, then this command again.\n"
-    small = {claim["name"]: claim["cells"] for claim in found["claims"]}
-    like = ("tuned (policies)", "policies", "not slippery")
-    rows = []
-    for claim in language["claims"]:
-        others = small.get(claim["name"], [])
-        mine = next((c for c in others if (c["protocol"], c["space"], c["ice"]) == like), None)
-        signs = {(cell["protocol"], cell["space"]): _SIGNS[cell["state"]] for cell in claim["cells"]}
-        alike = next((c for c in claim["cells"] if (c["protocol"], c["space"]) == like[:2]), None)
-        rows.append(
-            (
-                claim["claim"],
-                f"{_effect(mine)} {_SIGNS[mine['state']]}" if mine else "–",
-                f"{_effect(alike)} {_SIGNS[alike['state']]}" if alike else "–",
-                _carries_over(mine, alike),
-                "; ".join(f"{protocol}, {space} {sign}" for (protocol, space), sign in signs.items()),
-                f"**{claim['verdict']}**",
-            )
-        )
-    stays = edge(language)
-    header = ("claim", "small networks", "language model", "carries over", "language model, every cell", "verdict")
-    maps, seeds = ", ".join(f"{name} {count}" for name, count in language["maps"].items()), language["seeds"]
-    return "\n".join(
-        (
-            head,
-            f"The lake in words, from `{language['command']}` (`lake-language.json`): a Mistral of 0.8M parameters "
-            f"reads a map and answers with a walk. {len(seeds)} base models (seeds {seeds[0]} to {seeds[-1]}), each "
-            "trained by every method with the same number of updates; settings chosen on development maps and other "
-            f"base models, by policies or by value; then test maps, once ({maps}). Second and third column: "
-            "distance of policies, with settings chosen by it, without slippery ice; effects as shares of the start's, "
-            "or the base model's, distance. Small networks learn one lake each, the language model all lakes at once, "
-            "and is measured on ones it has not seen. *Value* is the gap to the optimal value of the policy that the "
-            "model's probabilities of the four moves make, cell by cell. IFT's variants are not tuned anew. Intervals "
-            f"come from maps and from only {len(seeds)} base models: they are likely too narrow. {stays}".rstrip(),
-            "",
-            *_table(header, rows),
-            "",
-        )
-    )
-
-
-def _carries_over(small: dict[str, Any] | None, language: dict[str, Any] | None) -> str:
-    if small is None or language is None:
-        return "–"
-    states = {small["state"], language["state"]}
-    if states <= {"holds", "contradicted"}:
-        return "yes" if len(states) == 1 else "no, it turns round"
-    return "undecided"
-
-
-def _head(found: dict[str, Any]) -> str:
-    development, held_out = found["development"], found["held_out"]
-    return (
-        f"# What holds of the paper's claims on Frozen Lake\n\n"
-        f"Written by `{found['command']}` from `audit.json`; every number and verdict below is made from it.\n\n"
-        f"Each method had {development['settings_per_method']} settings to choose from, on "
-        f"{len(development['lakes'])} development lakes with {development['seeds'][1]} seeds each "
-        f"({development['trainings']:,} trainings). The chosen ones, the published ones and shared ones were then run "
-        f"once on {len(held_out['lakes'])} other lakes with {held_out['seeds'][1]} other seeds each "
-        f"({held_out['trainings']:,} trainings). The tuned settings owe nothing to those. The toolkit's "
-        f"defaults (the shared protocol, and the start policy of all) are not so innocent: they come from an earlier "
-        f"search on `ring`, one of these lakes, for settings in which the paper's order comes out.\n"
-    )
-
-
-def _by_protocol(found: dict[str, Any]) -> str:
+def _table_of_claims(found: Audit) -> str:
+    """Claims in rows, protocols in columns, one sign each with the share of lakes; a table per distance."""
     lines = [
-        "## Every claim, protocol by protocol",
+        "## Every claim, in every protocol",
         "",
-        "Effect with 95 % interval (bootstrap over lakes and seeds), above 0 where the claim's direction is right. A "
-        "distance is a share of the start policy's own, in percent. A claim of several comparisons shows its weakest, "
-        "with the bounds that decide (lowest lower end; lowest upper end, at a level divided by their number). "
-        "Last two columns: share of lakes, and the state on ice that is not slippery / slippery.",
+        "✓ the claim holds over all lakes of the protocol (the whole 95 % interval lies on its side), ✗ it is "
+        "contradicted, · it is undecided; then the share of lakes on which it comes out in the mean over seeds, and in "
+        "brackets the sign on lakes that are not slippery / slippery. Protocols are described below.",
         "",
     ]
-    for claim in found["claims"]:
-        compared = ", ".join(f"{better} better than {worse}" for better, worse in claim["comparisons"])
-        rows = []
-        for cell in (cell for cell in claim["cells"] if cell["ice"] == "all"):
-            by_ice = [
-                _SIGNS[other["state"]]
-                for other in claim["cells"]
-                if other["ice"] != "all" and (other["protocol"], other["space"]) == (cell["protocol"], cell["space"])
-            ]
-            share = f"{100 * cell['lakes_share']:.0f} % of {cell['lakes']}"
-            row = (cell["protocol"], cell["space"], _effect(cell), _SIGNS[cell["state"]], share, " / ".join(by_ice))
-            rows.append(row)
-        header = ("protocol", "space", "effect [95 %]", "", "lakes", "ice")
-        lines += [f"### {claim['claim']}", "", f"{claim['verdict'].capitalize()}. Compared: {compared}.", ""]
-        lines += [*_table(header, rows), ""]
+    for metric in DISTANCES:
+        of_metric = [each for each in found.findings if metric in each.claim.metrics]
+        rows = [(each.claim.sentence, *(_sign(each, name, metric) for name in COLUMNS)) for each in of_metric]
+        lines += [f"### {_TITLES[metric]}", "", *_table(("claim", *COLUMNS), rows), ""]
     return "\n".join(lines)
 
 
-def _effect(cell: dict[str, Any]) -> str:
-    scale, unit = (1, _UNITS[cell["space"]]) if cell["space"] == "cells" else (100, _UNITS[cell["space"]])
-    effect, low, high = (scale * cell[key] for key in ("effect", "low", "high"))
-    return f"{effect:+.2f}{unit} [{low:+.2f}, {high:+.2f}]"
+def _sign(each: Finding, protocol: str, metric: str) -> str:
+    cell = each.cell(protocol, metric)
+    if cell is None:
+        return "–"
+    kinds = (each.cell(protocol, metric, kind) for kind in _KINDS)
+    by_kind = "/".join(_SIGNS[kind.state] if kind else "–" for kind in kinds)
+    return f"{_SIGNS[cell.state]} {cell.lakes_share:.0%} ({by_kind})"
 
 
-def _standing(found: dict[str, Any]) -> str:
+def _others(found: Audit) -> str:
+    """Claims about success, what a training scores and where the trained policy goes."""
+    lines = ["## Success, and what is meant by exploring", ""]
+    lines += [
+        "The paper says that DPO, ORPO and IFT explore more cells than SFT. That is true of the cells whose states a "
+        "training *scores*: its targets, its negatives, and the cells that IFT mixes in. It is another question "
+        "whether the policy that comes out *visits* more cells.",
+        "",
+    ]
+    rows = []
+    for each in found.findings:
+        if each.claim.metrics != DISTANCES:
+            (metric,) = each.claim.metrics
+            rows.append((each.claim.sentence, *(_sign(each, name, metric) for name in COLUMNS)))
+    return "\n".join([*lines, *_table(("claim", *COLUMNS), rows), ""])
+
+
+def _language(data: dict[str, Any]) -> str:
+    """What the lake in words says, where it was run."""
+    lines = ["## Does it carry over to a language model?", ""]
+    optimisers, tuned = data["lake-optimisers"], data["lake-language"]
+    if optimisers is not None:
+        lines += [f"{optimisers['answer']} ![The lake in words](lake-optimisers.png)", ""]
+    if tuned is not None:
+        lines += [
+            f"With settings chosen for each method on development maps (`{tuned['command']}`, `lake-language.json`), "
+            f"on a Mistral of 0.8M parameters that answers a map with a walk, {len(tuned['seeds'])} base models:",
+            "",
+            *_table(("claim", "verdict"), ((claim["claim"], claim["verdict"]) for claim in tuned["claims"])),
+            "",
+        ]
+    if optimisers is None and tuned is None:
+        lines += ["It was not measured here: `python -m figures lake-language lake-optimisers`, then this again.", ""]
+    return "\n".join(lines)
+
+
+def _standing(found: Audit) -> str:
+    columns = {
+        "parameter_mse": ("parameter MSE, % of start's", 100, "{:.1f}"),
+        "policy_mse": ("policy MSE, % of start's", 100, "{:.1f}"),
+        "policy_mse_nearest": ("to the nearest optimal policy ×10⁻³", 1000, "{:.1f}"),
+        "policy_mse_beside": ("beside the target ×10⁻³", 1000, "{:.1f}"),
+        "drift_target": ("drift on the target, nats", 1, "{:.3f}"),
+        "drift_beside": ("drift beside it, nats", 1, "{:.3f}"),
+        "travelled": ("travelled", 1, "{:.2f}"),
+        "success": ("success", 1, "{:.3f}"),
+        "cells_visited": ("cells visited", 1, "{:.2f}"),
+        "stopped": ("stopped", 1, "{:.0f}"),
+    }
     rows = [
         (
-            row["protocol"],
-            _METHODS.get(row["method"], row["method"]),
-            f"{100 * row['policy_mse']:.1f} %",
-            f"{100 * row['parameter_mse']:.1f} %",
-            f"{row['success']:.3f}",
-            f"{row['cells_visited']:.2f}",
-            f"{row['sampled_steps']:,.0f}",
-            f"{row['stopped']}",
+            str(row["protocol"]),
+            str(row["method"]).upper(),
+            *(_number(float(row[name]), scale, form) for name, (_, scale, form) in columns.items()),
         )
-        for row in found["standing"]
+        for row in found.standing.to_dict("records")
     ]
-    header = (
-        "protocol", "method", "MSE of policy", "MSE of weights", "success", "cells visited", "steps sampled", "stopped"
-    )  # fmt: skip
     return "\n".join(
         (
             "## Where each method ends",
             "",
-            "Means over the held-out lakes, closest policy first; MSEs as shares of the start policy's (100 %: no "
-            "nearer to the optimum than before). *Steps sampled* is how many steps of the lake a training had to take: "
-            "none for SFT and IFT, negatives for ORPO and DPO, episodes for PPO, which sees rewards and no target and "
-            "is here to show what sampling buys. *Stopped*: runs whose numbers were no longer finite.",
+            "Means over lakes of means over seeds, closest parameters first. *Beside the target*: policy MSE over the "
+            "cells that no target visits. *Drift*: KL of the policy to the start policy, what is forgotten, on the "
+            "target's cells and beside them. *Travelled*: how far the parameters went. *Stopped*: runs whose numbers "
+            "were no longer finite. PPO sees rewards and no target.",
             "",
-            *_table(header, rows),
+            *_table(("protocol", "method", *(title for title, _, _ in columns.values())), rows),
             "",
         )
     )
 
 
-def _setting(found: dict[str, Any]) -> str:
-    rows = [
-        (name, *(", ".join(f"{key} {value}" for key, value in own.items()) for own in protocol["settings"].values()))
-        for name, protocol in found["protocols"].items()
-    ]
-    methods = [_METHODS[name] for name in next(iter(found["protocols"].values()))["settings"]]
-    common = ", ".join(f"{name} {value}" for name, value in found["common"].items())
-    versions = ", ".join(f"{name} {number}" for name, number in found["versions"].items())
-    first, count = found["held_out"]["seeds"]
-    development_first, development_count = found["development"]["seeds"]
-    last = first + count - 1
+def _number(value: float, scale: float, form: str) -> str:
+    return "–" if value != value else form.format(scale * value)
+
+
+def _setting(found: Audit, data: dict[str, Any]) -> str:
+    methods = [name for name in METHODS if any(name in by_method for by_method in found.settings.values())]
+    rows = []
+    for name, by_method in found.settings.items():
+        own = data["protocols"][name]["settings"]
+        shown = [
+            ", ".join(f"{key} {value}" for key, value in own[m].items()) if m in by_method else "–" for m in methods
+        ]
+        rows.append((name, *shown))
+    first, count = found.scale.seeds
+    versions = ", ".join(f"{name} {number}" for name, number in data["versions"].items())
+    ranges = "; ".join(f"*{name}* {text}" for name, text in tuning.RANGES.items())
     return "\n".join(
         (
-            "## Lakes, seeds and settings",
+            "## Protocols, lakes, seeds and settings",
             "",
-            *(f"- *{name}*: {protocol['what']}." for name, protocol in found["protocols"].items()),
+            *(f"- *{name}*: {SUMMARIES[name]}" for name in COLUMNS),
             "",
-            *_table(("protocol", *methods), rows),
+            *_table(("protocol", *(name.upper() for name in methods)), rows),
             "",
-            "Chosen from: " + "; ".join(f"*{name}* {text}" for name, text in found["ranges"].items()) + ".",
+            f"Tuned settings were chosen from: {ranges}. Development lakes: {development_summary(found.scale)}. All "
+            f"trainings are in float32. Versions: {versions}.",
             "",
-            f"The same for all: {common}; float32. {versions}.",
-            "",
-            f"Development lakes: {', '.join(found['development']['lakes'])}; seeds {development_first} to "
-            f"{development_first + development_count - 1}. Held-out lakes: {', '.join(found['held_out']['lakes'])}; "
-            f"seeds {first} to {last}. `random-5-200` is `--map random:5:200` of `python -m toy.frozenlake`.",
+            f"Held-out lakes: {', '.join(data['held_out']['lakes'])}; seeds {first} to {first + count - 1}. "
+            "`random-5-700` is `--map random:5:700` of `python -m toy.frozenlake`; `slippery` adds `--slippery`.",
             "",
         )
     )
@@ -244,19 +240,17 @@ _OPEN = """## What the paper leaves open, and what was assumed
 
 The code of the paper's Frozen Lake was never released. Assumed here, and the same for every method:
 
-- *Maps*: the paper has one, with one optimal and one sub-optimal trajectory. Here many. Where several walks are equally
-  short, the optimal policy is uniform over the best moves, while a target shows one of them. A map that is there on
-  both ices is drawn as one by the bootstrap; the random maps are on one ice each.
-- *Network, start, optimiser, step size, updates*: a two-layer network; a start trained toward a mix of optimum and
-  uniform; the rest as listed above. The step size of the paper's language models says nothing here.
-- *The residual on a lake*: the cell where the policy's own move would have led, mixed into the target cell.
-- *One thing at a time*: λ, γ, form and noise are changed with everything else kept, the step size too. In the tuned
-  protocols that favours the values that were tuned together.
-- *Negatives* of DPO and ORPO: drawn from the policy as it is during the training. The paper says that they are sampled
-  from the policy, not when.
-- *Optimal parameters*: the same network, from the same start, trained on the optimal policy. Distances between weights
-  depend on that choice; distances between policies do not.
-- *On slippery ice* a target walk is the likeliest successful episode, slips included.
+- *Maps*: the paper has one, with one optimal and one sub-optimal trajectory; here there are many. Where several ways
+  are equally short the optimal policy is uniform over the best moves, while a target shows one of them: the distance to
+  the *nearest* optimal policy does not count that.
+- *Network, optimiser, step size, updates, start*: a two-layer network and what the protocols say.
+- *The residual on a lake*: the cell to which the policy's own move would have led, mixed into the target's cell.
+- *Negatives* of DPO and ORPO are drawn from the policy as it is during the training. The paper says that they are
+  sampled from the policy, not when.
+- *Optimal parameters*: the same network, from the same start, trained on the optimal policy. Distances between
+  parameters depend on that choice; distances between policies do not.
+- *On slippery ice* a target is the likeliest successful episode, slips included. Episodes end after 100 steps, as in
+  Gymnasium; the optimal policy knows no such limit.
 """
 
 

@@ -142,7 +142,8 @@ def _caption(lake: Lake, settings: Settings, shown: _Results, quick: bool) -> st
         )
 
     differences = "; ".join(
-        f"{row['first']} − {row['second']} {1000 * row['mean']:+.2f} [{1000 * row['low']:+.2f}, {1000 * row['high']:+.2f}]"
+        f"{row['first']} − {row['second']} {1000 * row['mean']:+.2f} [{1000 * row['low']:+.2f}, "
+        f"{1000 * row['high']:+.2f}]"
         for row in shown.summary["paired_differences"]
         if row["metric"] == "parameter_mse"
     )
@@ -155,12 +156,12 @@ def _caption(lake: Lake, settings: Settings, shown: _Results, quick: bool) -> st
     cells = ", ".join(f"{name} {shown.scored[f'{name}_cells'].mean():.2f}" for name in SHOWN)
     share = shown.summary["mixed_share"]["ift"]
     return (
-        f"The `paper` protocol on the lake {'/'.join(lake.rows)}, {settings.seeds} seeds from {settings.seed}: a network "
-        f"of width {settings.width} that was trained on both ways (the sub-optimal one has a share of "
-        f"{settings.start_suboptimal_share:g}), then {settings.steps} updates of {settings.optimizer} at {settings.lr:g} "
-        f"with each method ({numbers}; IFT in the form {settings.form}). The first update of a training scores {cells} "
-        f"cells in the mean; IFT's predicted cell is another than the target's at {share:.1%} of the steps behind the "
-        f"first, over the whole training. Mean with 95 % bootstrap interval over seeds, ×10⁻³. Parameter MSE: "
-        f"{listed('parameter_mse')}. Its differences paired by seed: {differences}. Policy MSE: {listed('policy_mse')}. "
-        f"Success: {success}. {made_by('frozen-lake', quick)}"
+        f"The `paper` protocol on the lake {'/'.join(lake.rows)}, {settings.seeds} seeds from {settings.seed}: a "
+        f"network of width {settings.width} that was trained on both ways (the sub-optimal one has a share of "
+        f"{settings.start_suboptimal_share:g}), then {settings.steps} updates of {settings.optimizer} at "
+        f"{settings.lr:g} with each method ({numbers}; IFT in the form {settings.form}). The first update of a "
+        f"training scores {cells} cells in the mean; IFT's predicted cell is another than the target's at {share:.1%} "
+        f"of the steps behind the first, over the whole training. Mean with 95 % bootstrap interval over seeds, "
+        f"×10⁻³. Parameter MSE: {listed('parameter_mse')}. Its differences paired by seed: {differences}. Policy MSE: "
+        f"{listed('policy_mse')}. Success: {success}. {made_by('frozen-lake', quick)}"
     )

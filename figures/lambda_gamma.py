@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from experiments.protocols import DISTANCES, lake_key, make_lake
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
@@ -13,7 +14,6 @@ from matplotlib.image import AxesImage
 from matplotlib.ticker import FormatStrFormatter, NullLocator
 
 from common.parts import Part, run_parts
-from experiments.protocols import DISTANCES, lake_key, make_lake
 from figures.style import PAGE, paper, save
 from toy import Settings, Trial, sweep
 

@@ -100,7 +100,7 @@ def _caption(lake: Lake, settings: Settings, tables: dict[str, np.ndarray], cost
         f"Lake {'/'.join(lake.rows)}, start policy {settings.start}, {settings.seeds} seeds from {settings.seed}, λ "
         f"{settings.lam} with the {settings.prediction} prediction, {settings.negatives_per_step} negatives from the "
         f"policy and {settings.rollouts} episodes of PPO per update. Arrows: the square root of a move's share of the "
-        f"scored steps. Share of them in cells off the target trajectory: {aside}. Time of an update and peak memory of a "
-        f"process (PPO: a batch of episodes serves {settings.epochs} updates), by `python bench/methods.py`: "
+        f"scored steps. Share of them in cells off the target trajectory: {aside}. Time of an update and peak memory "
+        f"of a process (PPO: a batch of episodes serves {settings.epochs} updates), by `python bench/methods.py`: "
         f"{measured or 'not measured'}. {SETTING} Made by `python -m figures paradigms`."
     )

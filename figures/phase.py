@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from experiments.protocols import DISTANCES
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
 from common.parts import Part, run_parts
 from experiments.claims import PAPERS_ORDER
-from experiments.protocols import DISTANCES
 from figures.style import PAGE, paper, save
 from toy import Lake, Settings, Trial, sweep
 

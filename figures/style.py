@@ -28,10 +28,10 @@ paper = matplotlib.rc_context(PAPER)  # decorates what draws
 
 @paper
 def save(figure: Figure, out: Path, name: str, caption: str | None = None, quick: bool = False) -> list[Path]:
-    """Write `NAME.png`, `NAME.svg` and the caption `NAME.md` into `out`; their paths. A quick figure says that it is."""
+    """Write `NAME.png`, `NAME.svg` and the caption `NAME.md` into `out`; their paths. A quick figure says so."""
     out.mkdir(parents=True, exist_ok=True)
     if quick:
-        figure.text(0.995, 0.995, _QUICK, ha="right", va="top", fontsize=6.5, color="#b3261e", fontweight="bold")
+        figure.text(0.003, 0.003, _QUICK, ha="left", va="bottom", fontsize=6.5, color="#b3261e", fontweight="bold")
     written = [out / f"{name}.png", out / f"{name}.svg"]
     write_whole(written[0], lambda path: figure.savefig(path, dpi=300, format="png"))
     write_whole(written[1], lambda path: figure.savefig(path, format="svg", metadata={"Date": None}))

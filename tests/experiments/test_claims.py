@@ -1,10 +1,10 @@
 import numpy as np
 import pandas as pd
 import pytest
+from experiments.protocols import DISTANCES, PROTOCOLS, PUBLISHED, held_out_trials
 
 from experiments import claims
 from experiments.claims import CLAIMS, Sample, findings, standing, verdict
-from experiments.protocols import DISTANCES, PROTOCOLS, PUBLISHED, held_out_trials
 
 
 def held_out(policy_mse, noise=0.02, lakes=6, seeds=10):

@@ -7,10 +7,10 @@ import time
 from pathlib import Path
 
 import pytest
+from experiments.protocols import METHODS, PROTOCOLS
 from PIL import Image
 
 from experiments.claims import CLAIMS
-from experiments.protocols import METHODS, PROTOCOLS
 from figures import audit as module
 from figures.audit_page import render, verdicts
 

@@ -78,7 +78,7 @@ def _train(lake: str, settings: Settings, optimizer: Any, lr: float) -> pd.DataF
 
 
 def _gradients(lake: str, settings: Settings) -> pd.DataFrame:
-    """Length of each method's gradient, at the start policies and where SFT's training ends, and as its form predicts."""
+    """Length of each method's gradient, at the start and where SFT's training ends, and as its form predicts."""
     problem = Problem.of(Lake.make(lake), settings.shared())
     seeds = range(settings.seed, settings.seed + settings.seeds)
     start, _ = start_policies(problem, seeds)

@@ -1,48 +1,46 @@
 """Draw the paper's figures from this project's own results, and audit its claims; missing results are made and kept.
 
 Examples:
-  python -m figures frozen-lake
+  python -m figures frozen-lake step-length
   python -m figures all --quick
   python -m figures audit
 """
 
-import sys
-from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
-from figures.audit import audit
-from figures.frozen_lake import frozen_lake
-from figures.lake_language import lake_language
-from figures.lambda_gamma import lambda_gamma
-from figures.paradigms import paradigms
-from figures.phase import phase
-from figures.study import study
-from figures.tables import tables
+from common.command import main as command_main
+from common.command import parse
 
-FIGURES: dict[str, Callable[[Path, bool, int], list[Path]]] = {
-    "paradigms": paradigms,
-    "frozen-lake": frozen_lake,
-    "lambda-gamma": lambda_gamma,
-    "phase": phase,
-    "tables": tables,
+# What each figure shows; module and function are named like it.
+FIGURES = {
+    "paradigms": "the paper's figures 1 and 2: which states each method scores, what it needs, what that costs",
+    "frozen-lake": "the paper's figure 3: policies, what each training scores, distances to the optimum",
+    "step-length": "how much of the paper's order is the length of the step",
+    "lambda-gamma": "the plane of IFT's two numbers",
+    "phase": "where in the space of protocols the paper's order holds",
+    "tables": "the language-model results as reported, beside the costs measured here",
 }
-COMMANDS = {**FIGURES, "lake-language": lake_language, "audit": audit, "study": study}
+OTHERS = {
+    "audit": "the paper's claims, judged on lakes and seeds that nothing was chosen on",
+    "lake-language": "the methods on language models that play the lake",
+    "study": "the methods on a pretrained model, from what `python -m experiments.study` left",
+}
+_HELP = (
+    f"One or more of: {'; '.join(f'{name}, {shows}' for name, shows in {**FIGURES, **OTHERS}.items())}. "
+    f"all stands for the first {len(FIGURES)}."
+)
 
 
 @dataclass(frozen=True)
 class Options:
-    """Which figure, and where it goes."""
+    """Which figures, and where they go."""
 
-    name: Annotated[str, tyro.conf.arg(metavar="NAME")]
-    """paradigms: which states each method scores, and what it needs. frozen-lake: policies and distances by method.
-    lambda-gamma: the plane of IFT's two numbers. phase: where the paper's order holds. tables: language models. all:
-    these five. lake-language: the methods on language models that play the lake. audit: the paper's claims, judged on
-    lakes and seeds that nothing was chosen on. study: the methods on a pretrained model, from what python -m lm.study
-    left."""
+    name: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="NAME [NAME ...]", help=_HELP)]
     out: Path = Path("results/figures")
     """Folder for NAME.png, NAME.svg, NAME.md (the caption) and, in NAME-runs, the results that they are drawn from."""
     quick: tyro.conf.FlagCreatePairsOff[bool] = False
@@ -51,25 +49,34 @@ class Options:
     """Processes; -1 takes every core."""
 
 
-def main() -> None:
-    options = tyro.cli(tyro.conf.PositionalRequiredArgs[Options], prog="python -m figures", description=__doc__)
-    if options.name not in (*COMMANDS, "all"):
-        print(f"error: figure {options.name!r} is unknown (known: {', '.join(COMMANDS)}, all)", file=sys.stderr)
-        sys.exit(2)
+def names_of(options: Options) -> list[str]:
+    """The figures that are asked for; raises `ValueError` for an unknown one or a bad number of processes."""
+    known = {**FIGURES, **OTHERS}
+    if not options.name:
+        raise ValueError(f"figure must name at least one of {', '.join(known)}, all")
+    for name in options.name:
+        if name not in (*known, "all"):
+            raise ValueError(f"figure {name!r} is unknown (known: {', '.join(known)}, all)")
     if options.jobs < 1 and options.jobs != -1:
-        print(f"error: jobs must be at least 1, or -1 for every core; got {options.jobs}", file=sys.stderr)
-        sys.exit(2)
+        raise ValueError(f"jobs must be at least 1, or -1 for every core; got {options.jobs}")
+    return list(dict.fromkeys(each for name in options.name for each in (FIGURES if name == "all" else [name])))
+
+
+def run(options: Options) -> None:
+    """Draw them, and print what was written."""
     out = options.out / "quick" if options.quick else options.out
-    try:
-        for name in FIGURES if options.name == "all" else [options.name]:
-            for path in COMMANDS[name](out, options.quick, options.jobs):
-                print(path)
-    except (ValueError, OSError, ImportError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("stopped: the same command goes on where it was", file=sys.stderr)
-        sys.exit(130)
+    for name in names_of(options):
+        function = name.replace("-", "_")
+        draw = getattr(import_module(f"figures.{function}"), function)
+        for path in draw(out, options.quick, options.jobs):
+            print(path)
+
+
+def main() -> None:
+    """Parse, draw, and end as all commands do."""
+    command_main(
+        lambda: run(parse(Options, "python -m figures", __doc__)), "stopped: the same command goes on where it was"
+    )
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from toy.picture import colour_of
 _TITLES = {"parameter_mse": "parameter MSE", "policy_mse": "policy MSE"}
 _OPTIMISERS = {"sgd": "plain gradient descent", "adam": "Adam"}
 _BASES = ("equal steps", "equal distance travelled", "equal loss on the target")
+_POLICIES = {"at the start": ("start", "o"), "where SFT ends": ("after sft", "x")}  # of the measured gradients
 _MARKERS = dict(zip(PAPERS_ORDER, "D^so", strict=True))
 
 
@@ -88,11 +89,13 @@ def _draw_ranking(axes: Axes, leads: pd.DataFrame, legend: bool) -> None:
     """The lead over SFT of each method at equal steps, equal distance travelled and equal loss."""
     for row, basis in enumerate(_BASES[::-1]):
         for shift, method in zip((0.22, 0.0, -0.22), PAPERS_ORDER[:-1], strict=True):
-            (lead,) = leads[(leads["basis"] == basis) & (leads["method"] == method)].itertuples()
+            lead = leads[(leads["basis"] == basis) & (leads["method"] == method)].iloc[0]
             colour = colour_of(method)
-            axes.plot([100 * lead.low, 100 * lead.high], [row + shift] * 2, color=colour, linewidth=1.2)
+            axes.plot([100 * lead["low"], 100 * lead["high"]], [row + shift] * 2, color=colour, linewidth=1.2)
             label = method if row == 0 else None
-            axes.plot(100 * lead.mean, row + shift, _MARKERS[method], color=colour, ms=4, label=label, linestyle="none")
+            axes.plot(
+                100 * lead["mean"], row + shift, _MARKERS[method], color=colour, ms=4, label=label, linestyle="none"
+            )
     axes.axvline(0, color=colour_of("sft"), linewidth=1)
     axes.set_yticks(range(len(_BASES)), [basis.replace(" on", "\non").replace(" travelled", "\ntravelled")
                                          for basis in _BASES[::-1]])  # fmt: skip
@@ -107,19 +110,15 @@ def _draw_ranking(axes: Axes, leads: pd.DataFrame, legend: bool) -> None:
 def _draw_gradients(axes: Axes, gradients: pd.DataFrame) -> None:
     """Length of the gradient beside SFT's, at the start and where SFT ends, and as predicted, of each lake."""
     ratios = gradient_ratios(gradients)
+    shifts = dict(zip(LAKES, (0.2, 0.0, -0.2), strict=True))
     for row, method in enumerate(PAPERS_ORDER[-2::-1]):
-        lakes = ratios.loc["start", method].index
-        for shift, lake in zip((0.2, 0.0, -0.2), lakes, strict=False):
-            for at, marker in (("start", "o"), ("after sft", "x")):
-                label = (
-                    f"measured {'at the start' if at == 'start' else 'where SFT ends'}" if row == shift == 0 else None
-                )
-                axes.plot(ratios.loc[at, method]["measured"][lake], row + shift, marker, color=colour_of(method), ms=4,
-                          label=label)  # fmt: skip
-            label = "predicted" if row == shift == 0 else None
-            axes.plot(
-                ratios.loc["start", method]["predicted"][lake], row + shift, "|", color="black", ms=8, label=label
-            )
+        of_method = ratios[ratios["method"] == method]
+        for at, marker in _POLICIES.values():
+            rows = of_method[of_method["at"] == at]
+            axes.plot(rows["measured"], row + rows["lake"].map(shifts), marker, color=colour_of(method), ms=4)
+        axes.plot(of_method["predicted"], row + of_method["lake"].map(shifts), "|", color="black", ms=8)
+    for label, (_, marker) in {**_POLICIES, "predicted": ("", "|")}.items():
+        axes.plot([], [], marker, color="black", ms=4, linestyle="none", label=label)
     axes.legend(frameon=False, fontsize=6, loc="lower right")
     axes.axvline(1, color=colour_of("sft"), linewidth=1)
     axes.set_yticks(range(len(PAPERS_ORDER) - 1), list(PAPERS_ORDER[-2::-1]))
@@ -129,12 +128,11 @@ def _draw_gradients(axes: Axes, gradients: pd.DataFrame) -> None:
 
 
 def gradient_ratios(gradients: pd.DataFrame) -> pd.DataFrame:
-    """`measured` and `predicted` length beside SFT's, by policy, method and lake, means over seeds."""
-    means = gradients.groupby(["at", "method", "lake"], sort=False)[["norm", "predicted"]].mean()
-    sft = means["norm"].xs("sft", level="method")
-    places = zip(means.index.get_level_values("at"), means.index.get_level_values("lake"), strict=True)
-    measured = means["norm"] / [sft[place] for place in places]
-    return means.assign(measured=measured)[["measured", "predicted"]]
+    """`measured` and `predicted` length beside SFT's, a row per policy (`at`), method and lake, means over seeds."""
+    means = gradients.groupby(["at", "method", "lake"], sort=False)[["norm", "predicted"]].mean().reset_index()
+    sft = means[means["method"] == "sft"][["at", "lake", "norm"]].rename(columns={"norm": "sft"})
+    beside = means.merge(sft, on=["at", "lake"])
+    return beside.assign(measured=beside["norm"] / beside["sft"])
 
 
 def _caption(found: StepLength, leads: pd.DataFrame, quick: bool) -> str:
@@ -145,16 +143,17 @@ def _caption(found: StepLength, leads: pd.DataFrame, quick: bool) -> str:
         for basis in _BASES:
             chosen = leads[(leads["optimizer"] == optimizer) & (leads["basis"] == basis)]
             for metric in DISTANCES:
-                rows = chosen[chosen["metric"] == metric].itertuples()
+                rows = chosen[chosen["metric"] == metric].to_dict("records")
                 listed = ", ".join(
-                    f"{row.method} {100 * row.mean:+.2f} [{100 * row.low:+.2f}, {100 * row.high:+.2f}]" for row in rows
+                    f"{row['method']} {100 * row['mean']:+.2f} [{100 * row['low']:+.2f}, {100 * row['high']:+.2f}]"
+                    for row in rows
                 )
                 numbers.append(f"{_TITLES[metric]}, {name}, {basis}: {listed}")
-    ratios = gradient_ratios(found.gradients)
+    ratios = gradient_ratios(found.gradients).groupby(["method", "at"])[["measured", "predicted"]].mean()
     lengths = ", ".join(
-        f"{method} {ratios.loc['start', method]['measured'].mean():.2f} at the start, "
-        f"{ratios.loc['after sft', method]['measured'].mean():.2f} where SFT ends "
-        f"(predicted {ratios.loc['start', method]['predicted'].mean():.2f})"
+        f"{method} {ratios['measured'][method, 'start']:.2f} at the start, "
+        f"{ratios['measured'][method, 'after sft']:.2f} where SFT ends "
+        f"(predicted {ratios['predicted'][method, 'start']:.2f})"
         for method in PAPERS_ORDER[:-1]
     )
     steps = "; ".join(f"{name} {', '.join(f'{lr:g}' for lr in STEP_SIZES[key])}" for key, name in _OPTIMISERS.items())

@@ -38,12 +38,12 @@ DEVELOPMENT_LAKES = tuple(AuditLake(f"random:{size}:{ice}", bool(ice)) for size 
 DEVELOPMENT_SEEDS = (0, 8)  # first, how many
 
 HELD_OUT_SEEDS = (61_000, 100)
-# Maps of each size, numbered from 700 (slippery: from 800): the first six with a second way, and the first without one
-# where the first hundred have such a map.
+# Maps of each size, numbered from 700 (slippery: from 800): the first six with a second way (of maps that are
+# mirror images one), and the first without one where the first hundred have such a map.
 _WITH_SECOND_WAY = {
     False: {4: (700, 701, 702, 703, 705, 706), **dict.fromkeys(range(5, 9), range(700, 706))},
     True: {
-        4: (801, 802, 803, 804, 805, 807),
+        4: (801, 802, 803, 804, 805, 808),
         5: (800, 801, 802, 803, 805, 806),
         6: (800, 801, 802, 803, 804, 806),
         7: (800, 801, 802, 803, 806, 807),

@@ -149,7 +149,7 @@ def _caption(found: StepLength, leads: pd.DataFrame, quick: bool) -> str:
                     for row in rows
                 )
                 numbers.append(f"{_TITLES[metric]}, {name}, {basis}: {listed}")
-    ratios = gradient_ratios(found.gradients).groupby(["method", "at"])[["measured", "predicted"]].mean()
+    ratios = gradient_ratios(found.gradients).groupby(["method", "at"])[["measured", "predicted"]].mean().sort_index()
     lengths = ", ".join(
         f"{method} {ratios['measured'][method, 'start']:.2f} at the start, "
         f"{ratios['measured'][method, 'after sft']:.2f} where SFT ends "

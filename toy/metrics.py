@@ -46,7 +46,8 @@ def score(
     log_optimum = np.log(plan.policy, where=taken, out=np.zeros_like(plan.policy))
     divergence = (plan.policy * (log_optimum - np.where(taken, log_probs, 0))).sum(-1)[:, live]
     with np.errstate(invalid="ignore"):  # 0 · −∞: an action that the start never takes counts nothing
-        drift = np.nan_to_num(np.exp(start_log_probs) * (start_log_probs - log_probs), nan=0.0).sum(-1)
+        terms = np.exp(start_log_probs) * (start_log_probs - log_probs)
+    drift = np.nan_to_num(terms, nan=0.0, posinf=np.inf).sum(-1)
     worth = evaluate(lake, policy, discount, lake.max_episode_steps)
     best = evaluate(lake, plan.policy, discount, lake.max_episode_steps)
     greedy = np.take_along_axis(np.broadcast_to(taken, policy.shape), policy.argmax(-1)[..., None], -1)[..., 0]

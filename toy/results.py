@@ -58,6 +58,7 @@ def default_folder(config: dict, map_name: str) -> Path:
     """`results/MAP-METHODS-DIGEST`: another experiment never lands in the same folder."""
     methods = config["methods"]
     shown = "-".join(methods) if len(methods) <= 4 else f"{len(methods)}-methods"
+    shown = re.sub(r"[^A-Za-z0-9.-]+", "-", shown)
     name = re.sub(r"[^A-Za-z0-9]+", "-", Path(map_name).stem if "." in map_name else map_name).strip("-")[:24]
     digest = sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:6]
     return Path("results") / f"{name}-{shown}-{digest}"

@@ -93,7 +93,10 @@ class Problem:
     def check(self, settings: SharedSettings) -> None:
         """Raise `ValueError` if settings ask for a sub-optimal trajectory where the lake has none."""
         if None in self.suboptimal and (settings.start == "both" or settings.negatives == "suboptimal"):
-            raise ValueError("suboptimal must be given: this map has no second way to a goal that could be found")
+            raise ValueError(
+                "suboptimal must be given: this map has no second way to a goal that could be found. Without one, take "
+                "--start noisy or --protocol adam, and --negatives current"
+            )
 
     @property
     def target_trajectories(self) -> Trajectories:

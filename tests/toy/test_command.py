@@ -1,6 +1,8 @@
 """`python -m toy.frozenlake` as a user runs it."""
 
 import json
+import re
+import subprocess
 import sys
 
 import numpy as np
@@ -10,6 +12,7 @@ from PIL import Image
 
 from toy.frozenlake import main
 from toy.metrics import METRICS
+from toy.protocols import PROTOCOLS
 
 QUICK = ["--seeds", "3", "--steps", "10", "--width", "16"]
 
@@ -46,7 +49,8 @@ def test_it_prints_a_table_and_writes_its_files(monkeypatch, capsys, tmp_path):
     assert {"method", "seed", *METRICS} <= set(runs.columns)
     config = json.loads((out / "config.json").read_text())
     assert config["methods"] == ["sft", "ift"]
-    assert config["settings"]["lam"] == 0.2
+    assert config["protocol"] == "paper"
+    assert config["numbers"] == {"sft": {}, "ift": {"lam": 0.2, "gamma": 0.95}}
     assert config["lake"]["rows"] == ["SFFFF", "FHHHF", "FFFGF"]
     summary = json.loads((out / "summary.json").read_text())
     assert summary["methods"]["ift"]["policy_mse"]["mean"] == pytest.approx(
@@ -79,7 +83,7 @@ def test_without_out_each_experiment_has_a_folder_of_its_own(monkeypatch, tmp_pa
     monkeypatch.chdir(tmp_path)
     run(monkeypatch)
     run(monkeypatch, "--gamma", "0.5")
-    run(monkeypatch, "--map", "SFF/FHF/FFG")
+    run(monkeypatch, "--map", "SFF/FHF/FFG", "--protocol", "adam")
     assert len(list((tmp_path / "results").iterdir())) == 3
 
 
@@ -135,7 +139,7 @@ def interrupt(*_, **__):
     raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("where", ["toy.experiment.fine_tune", "toy.results.draw_result"])
+@pytest.mark.parametrize("where", ["toy.curves.fine_tune", "toy.results.draw_result"])
 def test_ctrl_c_while_training_or_saving_leaves_nothing(monkeypatch, capsys, tmp_path, where):
     monkeypatch.setattr(where, interrupt)
     with pytest.raises(SystemExit) as stop:
@@ -164,10 +168,52 @@ def test_overwriting_leaves_no_file_of_the_experiment_before_but_those_of_others
 
 
 def test_it_says_when_lam_has_nothing_to_mix(monkeypatch, capsys, tmp_path):
-    run(monkeypatch, "--method", "ift", "--start-steps", "100", "--width", "64", "--out", tmp_path / "greedy")
-    assert "λ had nothing to mix" in capsys.readouterr().out
-    run(monkeypatch, "--method", "ift", "--prediction", "expected", "--out", tmp_path / "expected")
-    assert "λ had nothing to mix" not in capsys.readouterr().out
+    idle = ("--protocol", "adam", "--start-steps", "100", "--width", "64")
+    run(monkeypatch, "--method", "ift", *idle, "--out", tmp_path / "greedy")
+    printed = capsys.readouterr().out
+    assert "ift (λ idle)" in printed
+    assert "λ is idle in ift: at every step" in " ".join(printed.split())
+    run(monkeypatch, "--method", "ift", *idle, "--prediction", "expected", "--out", tmp_path / "expected")
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "idle" not in printed
+    assert re.search(r"In ift the predicted cell is another than the target's at \d+% of the steps", printed)
+
+
+def test_ift_alone_is_shown_beside_itself_without_its_parts_and_the_protocol_is_said(monkeypatch, capsys, tmp_path):
+    run(monkeypatch, "--out", tmp_path / "out")
+    printed = capsys.readouterr().out
+    assert "Protocol paper:" in printed
+    for row in (" ift ", " ift λ=0 ", " sft "):
+        assert row in printed
+    assert list(pd.read_parquet(tmp_path / "out" / "runs.parquet")["method"].unique()) == ["ift", "ift:lam=0", "sft"]
+
+
+def test_protocols_are_listed_with_their_sources(monkeypatch, capsys):
+    with pytest.raises(SystemExit) as stop:
+        run(monkeypatch, "--protocol", "list")
+    assert stop.value.code == 0
+    lines = capsys.readouterr().out.strip().splitlines()
+    assert [line.split(":")[0] for line in lines] == list(PROTOCOLS)
+    assert all(" Source: " in line for line in lines)
+
+
+def test_an_option_changes_the_protocol_and_the_old_name_of_an_option_works(monkeypatch, capsys, tmp_path):
+    run(monkeypatch, "--method", "dpo", "--beta", "2", "--propagation", "product", "--out", tmp_path / "out")
+    assert "note: --propagation is called --form now" in capsys.readouterr().err
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert config["numbers"]["dpo"]["beta"] == 2
+    assert (config["settings"]["form"], config["settings"]["optimizer"]) == ("product", "sgd")
+
+
+def test_nothing_heavy_is_imported_before_the_options_are_known():
+    heavy = "[name for name in ('torch', 'pandas', 'scipy', 'matplotlib', 'gymnasium') if name in sys.modules]"
+    for arguments in (["--help"], ["--lam", "2"], ["--method", "iftt"], ["--protocol", "nonsense"], ["--lma", "1"]):
+        program = (
+            f"import sys\nsys.argv = ['frozenlake', *{arguments!r}]\nfrom toy.frozenlake import main\n"
+            f"try: main()\nexcept SystemExit as stop: print('code', stop.code, {heavy})"
+        )
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+        assert done.stdout.splitlines()[-1] == f"code {0 if arguments == ['--help'] else 2} []", arguments
 
 
 def test_help_names_defaults_and_ranges(monkeypatch, capsys):
@@ -175,5 +221,5 @@ def test_help_names_defaults_and_ranges(monkeypatch, capsys):
         run(monkeypatch, "--help")
     assert stop.value.code == 0
     printed = " ".join(capsys.readouterr().out.split())
-    for word in ("--lam FLOAT", "(default: 0.2)", "--map STR", "--seeds INT", "in [0, 1]"):
+    for word in ("--lam FLOAT", "if not given it is ift 0.2", "--map STR", "--seeds INT", "in [0, 1]"):
         assert word in printed

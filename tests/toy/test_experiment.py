@@ -137,7 +137,7 @@ def test_what_cannot_be_done_is_refused():
     ("name", "value"),
     [
         ("lam", 1.5), ("gamma", -0.1), ("beta", 0.0), ("seeds", 0), ("steps", 0), ("width", 0), ("lr", 0.0),
-        ("lr", float("nan")), ("optimizer", "adamw"), ("start", "warm"), ("propagation", "both"), ("discount", 1.0),
+        ("lr", float("nan")), ("optimizer", "adamw"), ("start", "warm"), ("form", "both"), ("discount", 1.0),
         ("device", "cuda:7"), ("device", "gpu"), ("seed", -1), ("horizon", 0), ("label_smoothing", 0.6), ("clip", 0.0),
         ("seeds", 2.5), ("lam", "x"), ("seed", 2**62), ("dtype", "float16"), ("start_optimal_share", 2.0),
     ],

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from toy import Lake, evaluate, planning, value_iteration
 from toy.planning import visit_probability
+from toy.rollout import gymnasium_env
 
 
 def value_iteration_by_definition(lake, discount, sweeps):
@@ -107,14 +108,16 @@ def test_exact_evaluation_equals_iteration(lake, seed):
 
 @settings(max_examples=10)
 @given(lakes)
-def test_sparse_and_dense_evaluation_agree(lake):
+@pytest.mark.parametrize("steps", [None, 7])
+def test_sparse_and_dense_evaluation_agree(steps, lake):
     policy = np.random.default_rng(0).dirichlet(np.ones(4), size=(2, len(lake.next_cell)))
-    dense, sparse = planning._evaluate_dense(lake, policy, 0.95), planning._evaluate_sparse(lake, policy, 0.95)
+    solvers = (planning._evaluate_dense, planning._evaluate_sparse)
+    dense, sparse = (solve(lake, policy, 0.95, steps) for solve in solvers)
     for one, other in zip(dense, sparse, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-9)
 
 
-def test_a_policy_that_trajectories_in_circles_never_succeeds():
+def test_a_policy_that_walks_in_circles_never_succeeds():
     lake = Lake.make("SFG")
     always_left = np.tile([1.0, 0, 0, 0], (3, 1))
     worth = evaluate(lake, always_left)
@@ -154,3 +157,43 @@ def test_policies_of_a_lake_too_big_for_dense_tables_can_be_evaluated():
     lake = Lake.make(generate_random_map(size=40, seed=0), slippery=True)
     plan = value_iteration(lake)
     assert evaluate(lake, plan.policy).returns == pytest.approx(plan.values[0], abs=1e-9)
+
+
+def test_with_a_limit_of_steps_it_is_a_sum_over_paths():
+    """On a lake with one way, every path of at most three moves is written out."""
+    lake = Lake.make("SFG")
+    policy = np.full((3, 4), 0.25)
+    stay, on = 0.75, 0.25  # up, down and left stay in the first cell; left of the second leads back
+    assert evaluate(lake, policy, 0.9, 1).success == 0
+    assert evaluate(lake, policy, 0.9, 2).success == pytest.approx(on * on)
+    three = on * on + stay * on * on + on * 0.5 * on
+    assert evaluate(lake, policy, 0.9, 3).success == pytest.approx(three)
+    assert evaluate(lake, policy, 0.9, 3).returns == pytest.approx(0.9 * on * on + 0.9**2 * (three - on * on))
+    assert evaluate(lake, policy, 0.9, 2000).success == pytest.approx(evaluate(lake, policy, 0.9).success)
+
+
+@pytest.mark.parametrize("limit", [None, 30])
+def test_success_within_the_limit_is_that_of_gymnasiums_own_episodes(limit):
+    lake = Lake.make("4x4", slippery=True, max_episode_steps=limit)
+    policy = np.random.default_rng(3).dirichlet([0.5, 2.0, 2.0, 0.3], size=16)
+    expected = evaluate(lake, policy, 0.99, lake.max_episode_steps).success
+    env, generator, reached = gymnasium_env(lake), np.random.default_rng(0), 0
+    episodes = 1500
+    for episode in range(episodes):
+        cell, _ = env.reset(seed=episode)
+        over = False
+        while not over:
+            cell, reward, ended, cut, _ = env.step(int(generator.choice(4, p=policy[cell])))
+            over = ended or cut
+        reached += reward > 0
+    assert env.spec.max_episode_steps == (100 if limit is None else 30)
+    assert reached / episodes == pytest.approx(expected, abs=4 * (expected * (1 - expected) / episodes) ** 0.5)
+
+
+def test_gymnasiums_limit_costs_the_optimum_of_the_slippery_8x8_lake_a_quarter_of_its_success():
+    lake = Lake.make("8x8", slippery=True)
+    plan = value_iteration(lake, 0.99)
+    assert lake.max_episode_steps == 100
+    assert evaluate(lake, plan.policy, 0.99).success == pytest.approx(0.89, abs=0.005)
+    assert evaluate(lake, plan.policy, 0.99, lake.max_episode_steps).success == pytest.approx(0.63, abs=0.005)
+    assert Lake.make("8x8", max_episode_steps=0).max_episode_steps is None

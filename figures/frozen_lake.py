@@ -14,7 +14,7 @@ from common.folders import package_version, reading, refuse_other, write_whole
 from figures.style import PAGE, made_by, paper, save
 from ift import METHODS
 from toy import Lake, Settings, align, protocol, results, scored_states
-from toy.picture import colour_of, draw_cells, draw_errors, draw_lake, draw_moves, draw_trajectory
+from toy.picture import colour_of, draw_cells, draw_lake, draw_moves, draw_trajectory
 
 SHOWN = ("sft", "orpo", "ift", "dpo")  # from the farthest to the closest, as the paper has them
 FIRST_SEED = 120_000  # seeds that nothing was chosen on
@@ -95,13 +95,10 @@ def _draw(lake: Lake, shown: _Results, seeds: int) -> Figure:
         axes.set_title(f"{name.upper()} scores {cells:.1f} cells", fontsize=7.5, color=colour_of(name))
     grid = numbers.subplots(2, 2, height_ratios=(1, 1.3))
     for (errors, curve), (metric, label) in zip(grid.T, DISTANCES.items(), strict=True):
-        draw_errors(errors, shown.summary["methods"], metric, label)
-        errors.tick_params(labelsize=7)
-        errors.set_xlim(left=None)
-        errors.margins(x=0.15)
+        _draw_leads(errors, shown.summary, metric, label)
         _draw_curves(curve, shown.curves, metric, label)
     grid[1, 0].legend(frameon=False, ncols=2)
-    grid[0, 0].set_title(f"distance to the optimum, mean of {seeds} seeds, 95 % interval", fontsize=7.5, loc="left")
+    grid[0, 0].set_title(f"mean of {seeds} seeds, differences paired by seed, 95 % interval", fontsize=7, loc="left")
     return figure
 
 
@@ -119,6 +116,22 @@ def _draw_key(axes: Axes) -> None:
         "visits the cell\n\nscored: blue: share of the steps;\nblack: moves made likelier,\npurple: less likely"
     )
     axes.text(0.0, 1.0, text, va="top", fontsize=6.8, linespacing=1.25, transform=axes.transAxes)
+
+
+def _draw_leads(axes: Axes, summary: dict[str, Any], metric: str, label: str) -> None:
+    """How much closer to the optimum than SFT each method ends, paired by seed."""
+    rows = [row for row in summary["paired_differences"] if row["metric"] == metric and "sft" in row.values()]
+    for row in rows:
+        sign, method = (1, row["second"]) if row["first"] == "sft" else (-1, row["first"])
+        place, colour = SHOWN.index(method), colour_of(method)
+        axes.plot([1000 * sign * row["low"], 1000 * sign * row["high"]], [place, place], color=colour, linewidth=2)
+        axes.plot(1000 * sign * row["mean"], place, "o", color=colour, markersize=5)
+    axes.axvline(0, color=colour_of("sft"), linewidth=1)
+    axes.set_yticks(range(1, len(SHOWN)), SHOWN[1:])
+    axes.set_ylim(0.4, len(SHOWN) - 0.4)
+    axes.margins(x=0.15)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:+g}" if value else "SFT")
+    axes.set_xlabel(f"closer than SFT by {label}")
 
 
 def _draw_curves(axes: Axes, curves: pd.DataFrame, metric: str, label: str) -> None:

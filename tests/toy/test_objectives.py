@@ -16,6 +16,7 @@ from toy.objectives import (
     draw,
     draw_negatives,
     draw_rollouts,
+    mixed_share,
     mixed_states,
     objective,
     predicted_states,
@@ -166,6 +167,28 @@ def test_the_greedy_residual_does_nothing_where_the_policy_already_prefers_the_t
     assert (predicted[:, 0, 1:].argmax(-1) == later).all()
     expected = predicted_states(start, replace(task, settings=replace(task.settings, prediction="expected")))
     assert (expected[:, 0, 1:].gather(-1, later.expand(RUNS, -1).unsqueeze(-1)) < 1).all()
+
+
+def test_on_slippery_ice_there_is_always_something_to_mix():
+    """Even where the policy prefers the target's moves, as the ice may carry it elsewhere."""
+    start_settings = Settings(seeds=RUNS, start_optimal_share=1.0)
+    shares = {}
+    for slippery in (False, True):
+        lake = Lake.make("ring", slippery=slippery)
+        task, _ = task_and_policy(start_settings, lake)
+        start, _ = start_policies(Problem.of(lake, start_settings.shared()), range(RUNS))
+        shares[slippery] = mixed_share(start, task)
+    assert (shares[False] == 0).all()
+    assert (shares[True] > 0.3).all()
+
+
+def test_the_mixed_share_of_a_sampled_prediction_is_its_expectation():
+    task, policy = task_and_policy(Settings(seeds=RUNS, prediction="sampled"))
+    cells = task.targets.cells.expand(RUNS, *task.targets.cells.shape).unsqueeze(-1)
+    drawn = sum(predicted_states(policy, task).gather(-1, cells)[..., 0] for _ in range(2000)) / 2000
+    later = task.targets.mask[:, 1:].double()
+    by_hand = ((1 - drawn[..., 1:]) * later).sum((1, 2)) / later.sum()
+    torch.testing.assert_close(mixed_share(policy, task), by_hand, atol=0.03, rtol=0)
 
 
 def test_with_adam_any_residual_moves_the_predicted_cells_by_a_whole_step():

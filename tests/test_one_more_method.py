@@ -67,19 +67,19 @@ def test_python_sweeps_it_and_says_what_it_scores_and_needs():
 
 
 def test_a_number_that_it_does_not_have_is_refused_by_name():
-    with pytest.raises(ValueError, match="cpo has no number 'lam' .it has: beta."):
+    with pytest.raises(ValueError, match="cpo has no number 'lam'"):
         align(Lake.make("ring"), "cpo:lam=0.1", QUICK)
-    with pytest.raises(ValueError, match="numbers: cpo.beta must be a finite number above 0, got -1"):
+    with pytest.raises(ValueError, match="cpo.beta must be a finite number above 0, got -1".replace(".", r"\.")):
         Settings(numbers=("cpo.beta=-1",))
 
 
 def test_help_texts_and_tables_name_it():
     """In a process of its own, as helps are made when their modules are imported."""
     program = """
-import ift
-from tests.test_one_more_method import CPO
-ift.METHODS["cpo"] = CPO
 import sys
+import ift
+beta = ift.Number("beta", "β of the methods that learn from pairs", lake=0.5, text=0.1, above_low=True)
+ift.METHODS["cpo"] = ift.Method("cpo", "CPO", "CPO's loss", "pairs", lambda chosen, rejected, beta: chosen, (beta,))
 sys.argv = ["x", "--help"]
 from toy.frozenlake import main
 main()

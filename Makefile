@@ -59,7 +59,7 @@ audit: .venv/installed-base
 
 # The picture and the table of README.md
 readme: .venv/installed-base
-	$(BIN)/python -m toy.frozenlake --method sft ift dpo orpo ppo --seeds 100 --seed 10000 --out results/readme --overwrite
+	$(BIN)/python -m toy.frozenlake --method sft ift ift:lam=0 dpo orpo --seeds 100 --seed 10000 --out results/readme --overwrite
 	cp results/readme/picture.png docs/frozenlake.png
 
 clean:

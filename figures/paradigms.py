@@ -101,6 +101,6 @@ def _caption(lake: Lake, settings: Settings, tables: dict[str, np.ndarray], cost
         f"{settings.lam} with the {settings.prediction} prediction, {settings.negatives_per_step} negatives from the "
         f"policy and {settings.rollouts} episodes of PPO per update. Arrows: the square root of a move's share of the "
         f"scored steps. Share of them in cells off the target trajectory: {aside}. Time of an update and peak memory "
-        f"of a process (PPO: a batch of episodes serves {settings.epochs} updates), by `python bench/methods.py`: "
+        f"of a process (PPO: a batch of episodes serves {settings.epochs} updates), by `python -m bench.methods`: "
         f"{measured or 'not measured'}. {SETTING} Made by `python -m figures paradigms`."
     )

@@ -69,7 +69,7 @@ def _page(
     lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
     lines += ["| " + " | ".join(row) + " |" for row in rows]
     measured = (
-        f"`python bench/methods.py` of this project. {SETTING.rstrip('.')}"
+        f"`python -m bench.methods` of this project. {SETTING.rstrip('.')}"
         if costs
         else "nothing measured: it needs the `lm` extra and a checkout of the repository"
     )

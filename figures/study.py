@@ -24,7 +24,7 @@ that the training held. The loss favours what learned the test answers' style; o
 
 {table}
 
-Made by `python -m lm.study` and `python -m figures study`{quick}."""
+Made by `python -m experiments.study` and `python -m figures study`{quick}."""
 
 
 def study(out: Path, quick: bool, jobs: int) -> list[Path]:
@@ -37,7 +37,9 @@ def study(out: Path, quick: bool, jobs: int) -> list[Path]:
 
     folder = out / "study-runs"
     if not (folder / "runs.parquet").is_file():
-        raise ValueError(f"{str(folder)!r} holds no finished study: python -m lm.study --data FOLDER-OF-GSM8K makes it")
+        raise ValueError(
+            f"{str(folder)!r} holds no finished study: python -m experiments.study --data FOLDER-OF-GSM8K makes it"
+        )
     with reading(folder / "runs.parquet"):
         runs = pd.read_parquet(folder / "runs.parquet")
     numbers = table(runs)

@@ -24,14 +24,14 @@ def test_the_table_is_what_make_readme_prints(tmp_path):
     printed = subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     rows = {line.strip() for line in printed.splitlines()}
     table = README.split("Distance to the optimum, mean of")[1].split("```")[0]
-    shown = [line.strip() for line in table.splitlines() if re.match(r" (start|sft|ift|dpo|orpo|ppo) ", line)]
+    shown = [line.strip() for line in table.splitlines() if re.match(r" (start|sft|ift|ift λ=0|dpo|orpo) ", line)]
     assert len(shown) == 16
     for line in shown:
         assert line in rows
 
 
 def test_the_shares_of_the_lakes_gap_are_those_of_the_audit():
-    language = json.loads((ROOT / "docs" / "audit" / "audit.json").read_text())["language"]
+    language = json.loads((ROOT / "docs" / "audit" / "lake-language.json").read_text())
     closed = {
         row["trial"].upper(): round(100 * (1 - row["mean"]))
         for row in language["standing"]
@@ -52,3 +52,26 @@ def test_the_studys_table_is_the_figures():
     table = [line for line in (ROOT / "docs" / "study" / "study.md").read_text().splitlines() if line.startswith("|")]
     assert len(table) == 9
     assert "\n".join(table) in README
+
+
+def test_the_table_shows_the_papers_order_with_paired_differences_that_exclude_0():
+    """On seeds that nothing was chosen on (`make readme`)."""
+    table = README.split("First minus second, paired by seed")[1].split("```")[0]
+    rows = {}
+    for line in table.splitlines():
+        match = re.match(r" (ift λ=0|\w+) +(ift λ=0|\w+) +(-?[\d.]+) ±([\d.]+)", line)
+        if match:
+            rows[match[1], match[2]] = (float(match[3]), float(match[4]))
+    for closer, farther in (("dpo", "ift"), ("ift", "orpo"), ("orpo", "sft")):
+        mean, half = rows[closer, farther] if (closer, farther) in rows else rows[farther, closer]
+        lead = -mean if (closer, farther) in rows else mean
+        assert lead > half, (closer, farther)
+
+
+def test_no_page_names_a_file_that_is_not_there():
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md"), ROOT / "bench" / "README.md"]
+    for page in pages:
+        for named in re.findall(
+            r"`((?:common|ift|toy|lm|experiments|figures|bench|tests|docs)/[\w/.-]+)`", page.read_text()
+        ):
+            assert (ROOT / named).exists(), f"{page.name} names {named}"

@@ -7,59 +7,88 @@ import time
 from pathlib import Path
 
 import pytest
-from experiments.protocols import METHODS, PROTOCOLS
 from PIL import Image
 
+from experiments import audit as experiment
 from experiments.claims import CLAIMS
+from experiments.lakes import DEVELOPMENT_LAKES, HELD_OUT_LAKES
 from figures import audit as module
-from figures.audit_page import render, verdicts
+from figures.audit_page import sentences
 
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
 def small(monkeypatch):
-    scale = {
-        "development_lakes": (("random:4:0", False),),
-        "held_out_lakes": (("ring", False), ("4x4", True)),
-        "seeds": (31_000, 2),
-    }
-    monkeypatch.setattr(module, "_scale", lambda quick: scale)
+    development = tuple(lake for lake in DEVELOPMENT_LAKES if lake.key == "random-5-0")
+    held_out = tuple(lake for lake in HELD_OUT_LAKES if lake.key in ("random-4-700", "random-4-801-slippery"))
+    monkeypatch.setattr(experiment, "QUICK", experiment.Scale(development, held_out, (61_000, 2), quick=True))
 
 
 def test_the_audit_writes_what_it_says_and_goes_on_from_what_it_has(small, monkeypatch, tmp_path):
     written = module.audit(tmp_path, quick=True, jobs=1)
-    figures = {f"{name}.{kind}" for name in ("audit-claims", "audit-lambda") for kind in ("png", "svg", "md")}
+    names = ("audit", "audit-claims", "audit-lambda")
+    figures = {f"{name}.{kind}" for name in names for kind in ("png", "svg", "md")}
     assert {path.name for path in written} == {"audit.json", "AUDIT.md", *figures}
-    found = json.loads((tmp_path / "audit.json").read_text())
-    assert [claim["name"] for claim in found["claims"]] == [claim.name for claim in CLAIMS]
-    assert found["development"]["trainings"] == len(METHODS) * found["development"]["settings_per_method"] * 8
-    assert {row["protocol"] for row in found["standing"]} == {"all", *PROTOCOLS}
-    sampled = {row["method"]: row["sampled_steps"] for row in found["standing"] if row["protocol"] == "shared"}
+    data = json.loads((tmp_path / "audit.json").read_text())
+    assert [each["claim"]["name"] for each in data["findings"]] == [claim.name for claim in CLAIMS]
+    assert data["held_out"]["trainings"] == 2 * 2 * (12 + 12 + 10 + 4 + 4 + 4)
+    assert {row["protocol"] for row in data["standing"]} == set(experiment.COLUMNS)
+    sampled = {row["method"]: row["sampled_steps"] for row in data["standing"] if row["protocol"] == "adam"}
     assert sampled["sft"] == sampled["ift"] == 0 < min(sampled["ppo"], sampled["dpo"], sampled["orpo"])
     page = (tmp_path / "AUDIT.md").read_text()
-    assert page == render(found)
-    for claim in found["claims"]:
-        assert page.count(claim["verdict"]) >= 1
-    assert Image.open(tmp_path / "audit-claims.png").size[0] > 2000
+    for claim in CLAIMS:
+        assert f"| {claim.sentence} |" in page
+    assert "python -m figures audit --quick" in (tmp_path / "audit.md").read_text()
+    assert Image.open(tmp_path / "audit.png").size[0] > 2000
 
     before = {path.name: path.read_bytes() for path in written}
-    monkeypatch.setattr(module, "sweep", None)  # nothing is trained again
+    monkeypatch.setattr(experiment, "sweep", None)  # nothing is trained again
+    monkeypatch.setattr(experiment, "sweep_with_curves", None)
     assert {path.name: path.read_bytes() for path in module.audit(tmp_path, quick=True, jobs=1)} == before
-    monkeypatch.setattr("figures.protocols.LAMS", (0.0, 0.2))
+    monkeypatch.setattr(experiment, "LAMS", (0.0, 0.2))
     with pytest.raises(ValueError, match="holds results of another trials"):
         module.audit(tmp_path, quick=True, jobs=1)
 
 
-def test_the_kept_audit_is_what_its_numbers_say():
-    found = json.loads((ROOT / "docs/audit/audit.json").read_text())
-    assert (ROOT / "docs/audit/AUDIT.md").read_text() == render(found)
-    assert found["command"] == "python -m figures audit"
-    table = [line for line in verdicts(found).splitlines() if line.startswith("| ")]
-    readme = (ROOT / "README.md").read_text()
-    for line in table[1:]:
-        claim, verdict = (cell.strip() for cell in line.strip("|").split("|")[:2])
-        assert f"| {claim} | {verdict} |" in readme, f"README lacks or contradicts: {claim}"
+def test_the_five_sentences_avoid_the_audits_own_words_and_open_the_page(small, tmp_path):
+    said = sentences(experiment.audit(tmp_path, quick=True, jobs=1))
+    assert len(said) == 5
+    for sentence in said:
+        assert not {"cell", "cells", "space", "protocol", "protocols"} & set(sentence.lower().replace(",", "").split())
+
+
+def cells(data, name, protocol, metric="parameter_mse", kind="all"):
+    (each,) = [each for each in data["findings"] if each["claim"]["name"] == name]
+    (cell,) = [c for c in each["cells"] if (c["protocol"], c["metric"], c["kind"]) == (protocol, metric, kind)]
+    return cell
+
+
+def test_the_kept_page_is_what_its_numbers_say():
+    """Every share and number of README's and the page's five sentences, from audit.json."""
+    data = json.loads((ROOT / "docs/audit/audit.json").read_text())
+    assert data["command"] == "python -m figures audit"
+    page = " ".join((ROOT / "docs/audit/AUDIT.md").read_text().split("![")[0].split())
+    readme = " ".join((ROOT / "README.md").read_text().split())
+    sentences_of_page = page[page.index("1. ") :].strip()
+    assert sentences_of_page in readme
+
+    def share(name, *where):
+        return f"{cells(data, name, *where)['lakes_share']:.0%}"
+
+    lead, at_equal = (cells(data, "ift closer than sft", name) for name in ("paper", "paper, equal distance"))
+    for said in (
+        f"SFT on {share('ift closer than sft', 'paper')} of the lakes, closer than ORPO's on "
+        f"{share('ift closer than orpo', 'paper')}, and ORPO's closer than SFT's on "
+        f"{share('orpo closer than sft', 'paper')}.",
+        f"DPO does on {share('dpo closer than ift', 'paper', 'parameter_mse', 'not slippery')} of the lakes",
+        f"{100 * at_equal['effect']:.2f} % of the way to go in place of {100 * lead['effect']:.2f} %",
+        f"than SFT on {share('ift closer than sft', 'paper-adam')} of the lakes and DPO on "
+        f"{share('dpo closer than sft', 'paper-adam')}.",
+        f"on only {share('ift closer than sft', 'paper', 'policy_mse')} of the lakes",
+        f"order on {share('order of success', 'paper', 'success', 'not slippery')} of them",
+    ):
+        assert said in sentences_of_page
 
 
 @pytest.mark.slow

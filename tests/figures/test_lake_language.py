@@ -6,8 +6,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-pytest.importorskip("trl", reason="the lm extra is not installed: pip install -e '.[lm]'")
-
 from experiments import lake_language as compare
 from figures import audit_page, lake_language
 

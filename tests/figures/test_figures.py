@@ -34,8 +34,9 @@ def test_the_figure_is_drawn_and_its_results_are_kept(run, monkeypatch, tmp_path
     assert Image.open(out / "frozen-lake.png").size[0] > 2000
     assert (out / "frozen-lake.svg").read_text().startswith("<?xml")
     caption = (out / "frozen-lake.md").read_text()
-    assert "16 seeds from 20000" in caption
-    assert "λ 0.2 (greedy, without effect" in caption
+    assert "16 seeds from 120000" in caption
+    assert "The `paper` protocol" in caption
+    assert "`python -m figures frozen-lake --quick`" in caption
 
     def fail(*_):
         raise AssertionError("the results were there")
@@ -73,7 +74,7 @@ def test_every_figure_has_picture_and_caption(name, run, no_bench, tmp_path):
     assert pixels.shape[1] > 2000
     assert pixels.std() > 5
     assert (out / f"{name}.svg").read_text().startswith("<?xml")
-    assert f"`python -m figures {name}`" in (out / f"{name}.md").read_text()
+    assert f"`python -m figures {name} --quick`" in (out / f"{name}.md").read_text()
 
 
 def test_tables_mark_every_number_and_fill_nothing_in(run, no_bench, tmp_path):

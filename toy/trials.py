@@ -2,14 +2,14 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, get_type_hints
 
 from ift import METHODS, Method, method_names
 from toy.settings import IFTOptions, NumberOptions, PairOptions, PPOOptions, Settings, TrainingOptions
 
 # What a variant may change: not what fixes the start policy or the seeds, which all methods share.
 _CHANGEABLE = {
-    field.name: field.type
+    field.name: get_type_hints(group)[field.name]
     for group in (NumberOptions, TrainingOptions, IFTOptions, PairOptions, PPOOptions)
     for field in fields(group)
     if field.name != "numbers"
@@ -67,8 +67,8 @@ def _variant(text: str, settings: Settings) -> Trial:
 
 def _typed(text: str, key: str, value: str) -> Any:
     """The value as the setting's type: a whole number, a number, or a word."""
-    kind = str(_CHANGEABLE[key])
+    kind = _CHANGEABLE[key]
     try:
-        return int(value) if "int" in kind else float(value) if "float" in kind else value
+        return int(value) if kind in (int, int | None) else float(value) if kind in (float, float | None) else value
     except ValueError as error:
         raise ValueError(f"method {text!r}: {key} must be a number, got {value!r}") from error

@@ -55,7 +55,7 @@ def _method(request: Request, name: str) -> dict[str, Any]:
         "colour": colour_of(name),
         "mixes": trial.value.mixes_states,
         "numbers": trial.settings.numbers_of(trial.value),
-        "optimizer": trial.settings.optimizer,
+        "form": trial.settings.form,
     }
 
 

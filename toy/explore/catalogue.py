@@ -85,8 +85,7 @@ def catalogue() -> dict[str, Any]:
         ],
         "settings": [_setting(name) for name in request.SETTINGS],
         "presets": [
-            {"name": p.name, "title": p.title, "sentence": p.sentence, "request": p.request}
-            for p in presets().values()
+            {"name": p.name, "title": p.title, "sentence": p.sentence, "request": p.request} for p in presets().values()
         ],
         "shades": list(request.SHADES),
         "sides": list(request.SIDES),

@@ -8,14 +8,16 @@ from torch import Tensor
 
 from toy.explore.request import Request
 from toy.explore.training import Run
+from toy.lake import Lake
 from toy.objectives import Task, predicted_states
 from toy.picture import colour_of
 from toy.planning import visit_probability
 from toy.policy import Policy, cell_log_probs, parameter_mse
 from toy.scored_cells import scored_by
 from toy.stages import make_task
+from toy.trajectories import Trajectory
 
-_BAND = (10, 90)  # percentiles of the seeds that the band of a curve spans
+_BAND = 1.96  # standard errors to either side of a mean: a 95 % interval
 _FAINT = 0.01  # shares below this are not sent
 
 
@@ -38,13 +40,20 @@ def describe(run: Run) -> dict[str, Any]:
         "rows": list(lake.rows),
         "methods": [_method(request, name) for name in request.methods],
         "targets": problem.targets,
-        "others": [trajectory for trajectory in problem.suboptimal if trajectory is not None],
+        "targetWays": [_cells(lake, trajectory) for trajectory in problem.targets],
+        "otherWays": [_cells(lake, trajectory) for trajectory in problem.suboptimal if trajectory is not None],
         "optimum": _rounded(problem.plan.policy),
         "neverVisited": [int(cell) for cell in np.flatnonzero(live) if int(cell) not in on_target],
         "command": request.command,
         "changed": run.changed,
         "seeds": len(run.seeds),
     }
+
+
+def _cells(lake: Lake, trajectory: Trajectory) -> list[int]:
+    """The cells of a trajectory, with the goal that its last move reaches, by slipping if need be."""
+    last = lake.next_cell[trajectory[-1]]
+    return [*(cell for cell, _ in trajectory), int(last[lake.goal[last]][0])]
 
 
 def _method(request: Request, name: str) -> dict[str, Any]:
@@ -125,8 +134,8 @@ def _travelled(policy: Policy, start: Policy) -> np.ndarray:
 
 
 def _mean_and_band(values: np.ndarray) -> list[float]:
-    low, high = np.percentile(values, _BAND)
-    return [float(f"{value:.6g}") for value in (values.mean(), low, high)]
+    mean, half = values.mean(), _BAND * values.std(ddof=1) / len(values) ** 0.5 if len(values) > 1 else 0.0
+    return [float(f"{value:.6g}") for value in (mean, mean - half, mean + half)]
 
 
 def _rounded(values: np.ndarray) -> list:

@@ -146,7 +146,9 @@ def _methods(value: object) -> tuple[str, ...]:
         _, _, changes = name.partition(":")
         keys = [change.partition("=")[0] for change in changes.split(",") if change]
         if set(keys) & {"steps", "rollouts", "epochs", "negatives_per_step", "horizon"}:
-            raise ValueError(f"methods: {name!r} changes what the page keeps equal for all (number and size of updates)")
+            raise ValueError(
+                f"methods: {name!r} changes what the page keeps equal for all (number and size of updates)"
+            )
     return names
 
 

@@ -5,6 +5,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from rich.console import Console
@@ -44,6 +45,8 @@ class Session:
     def close(self) -> None:
         """Stop the training; returns at once."""
         self._closed.set()
+        with suppress(queue.Full):  # wakes a thread that waits for a message
+            self._inbox.put_nowait({"type": "pause"})
 
     @property
     def ended(self) -> bool:
@@ -59,6 +62,8 @@ class Session:
             except queue.Empty:
                 message = None
             try:
+                if self._closed.is_set():
+                    break
                 if message is not None:
                     self._handle(message)
                 elif self._playing:

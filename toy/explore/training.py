@@ -86,7 +86,7 @@ class Run:
         self.problems = _problems(request)
         self.start, _ = start_policies(self.problem, self.seeds)
         self.optimum = optimal_policies(self.problem, self.start, self.seeds)
-        self.steppers = self._steppers({name: self.start for name in self.problems})
+        self.steppers = self._steppers(dict.fromkeys(self.problems, self.start))
 
     @property
     def problem(self) -> Problem:

@@ -24,15 +24,15 @@ export class Board {
       this.shades.push(live[cell] ? svg("rect", { ...box, class: "shade", "fill-opacity": 0 }) : null);
       if (never.has(cell)) layers.marks.push(svg("path", { class: "never", d: `M${x + 100} ${y + 100}v-22l-22 22z` }));
       if (letter === "G") layers.letters.push(this.text(cell, "G", "goal"));
-      if (letter === "S") layers.letters.push(svg("text", { x: x + 7, y: y + 24, class: "start" }, "S"));
+      if (letter === "S") layers.letters.push(svg("text", { x: x + 10, y: y + 29, class: "start" }, "S"));
       const arrows = live[cell] ? [svg("path", { class: "arrow" }), svg("path", { class: "arrow off" })] : null;
       this.arrows.push(arrows);
       if (letter !== "H") {
         layers.hits.push(svg("rect", { ...box, class: "hit", onpointerenter: () => onCell(cell), onclick: () => onCell(cell) }));
       }
     });
-    for (const way of run.others) layers.ways.push(svg("path", { class: "way other", d: this.way(way, -9) }));
-    for (const way of run.targets) layers.ways.push(svg("path", { class: "way target", d: this.way(way, 9) }));
+    for (const way of run.otherWays) layers.ways.push(svg("path", { class: "way other", d: this.way(way, -9) }));
+    for (const way of run.targetWays) layers.ways.push(svg("path", { class: "way target", d: this.way(way, 9) }));
     this.mixed = svg("g", { class: "mixed" });
     this.mark = svg("rect", { class: "chosen", width: 94, height: 94, rx: 6, visibility: "hidden" });
     const height = run.rows.length * 100;
@@ -58,11 +58,8 @@ export class Board {
     return svg("text", { x, y: y + 17, class: kind, "text-anchor": "middle" }, letter);
   }
 
-  way(trajectory, aside) {
-    const [cell, action] = trajectory.at(-1);
-    const points = trajectory.map(([each]) => this.centre(each));
-    const end = this.centre(cell).map((middle, axis) => middle + 100 * STEPS[action][axis]);
-    return "M" + [...points, end].map(([x, y]) => `${x + aside} ${y + aside}`).join("L");
+  way(cells, aside) {
+    return "M" + cells.map((cell) => this.centre(cell).map((middle) => middle + aside).join(" ")).join("L");
   }
 
   /** Draw a method's frame; `lam` is how strongly its states are mixed. */

@@ -30,7 +30,7 @@ export function methodChooser(catalogue, state, change) {
   };
   const colourOf = (name) => catalogue.methods.find((each) => each.name === name.split(":")[0])?.colour;
   const variants = state.methods.filter((name) => name.includes(":"));
-  const input = html("input", { type: "text", id: "variant", placeholder: "ift:lam=0", size: 14, maxlength: 80, "aria-describedby": "variant-help" });
+  const input = html("input", { type: "text", id: "variant", placeholder: "ift:lam=0", size: 9, maxlength: 80, "aria-describedby": "variant-help" });
   const add = (event) => {
     event.preventDefault();
     if (input.value.trim()) set([...state.methods, input.value.trim()]);
@@ -86,7 +86,7 @@ export function numberSliders(catalogue, state, method, change) {
     const top = finite ? number.high : Math.max(2 * number.default, 1);
     const slider = html("input", { type: "range", min: number.low ?? -top, max: top, step: top / 100, value: now, "aria-label": label, "data-number": key, oninput: (event) => set(event.target.value) });
     const box = html("input", { type: "number", min: number.low, max: number.high, step: "any", value: short(now, 6), "aria-label": `${label} as a number`, onchange: (event) => set(event.target.value) });
-    return html("label", { class: "slider", title: `${number.help}; it must be ${number.allowed}` }, numberName(number.name), slider, box);
+    return html("label", { class: "slider", title: `${number.help}; it must be ${number.allowed}` }, html("span", { class: "name" }, numberName(number.name)), slider, box);
   });
 }
 

@@ -1,4 +1,4 @@
-// Live curves: a line for each method, its mean over seeds, with a band that the middle 80 % of the seeds lie in.
+// Live curves: a line for each method, its mean over seeds, with the 95 % interval of that mean as a band.
 
 import { dashOf, html, svg } from "./dom.js";
 
@@ -87,7 +87,7 @@ class Chart {
     ends.forEach((end, i) => { if (i && end.y < ends[i - 1].y + 13) end.y = ends[i - 1].y + 13; });
     const over = Math.max(0, (ends.at(-1)?.y ?? 0) - (HEIGHT - BOTTOM));
     for (let i = ends.length - 1, limit = HEIGHT - BOTTOM; over && i >= 0; i--, limit -= 13) ends[i].y = Math.min(ends[i].y, limit);
-    const x = WIDTH - RIGHT + 8;
+    const x = Math.max(...ends.map(({ end }) => xs(end.x))) + 8;
     this.labels.replaceChildren(...ends.flatMap(({ method, end, y }) => [
       svg("path", { fill: "none", stroke: method.colour, d: `M${xs(end.x)} ${ys(end.mean)}L${x} ${y}` }),
       svg("circle", { cx: xs(end.x), cy: ys(end.mean), r: 3, fill: method.colour }),

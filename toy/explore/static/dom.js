@@ -32,8 +32,13 @@ export function short(value, digits = 3) {
   return value === null || value === undefined ? "–" : String(Number(Number(value).toPrecision(digits)));
 }
 
-/** How a line of this method is drawn: variants of one method share its colour and differ by their dashes. */
+/** How a line of this method is drawn: lines of equal or similar colours differ by their dashes. */
 export function dashOf(methods, index) {
-  const before = methods.slice(0, index).filter((other) => other.colour === methods[index].colour).length;
+  const before = methods.slice(0, index).filter((other) => alike(other.colour, methods[index].colour)).length;
   return ["none", "7 4", "2 4", "10 3 2 3", "1 3", "12 5"][before];
+}
+
+function alike(first, second) {
+  const parts = [1, 3, 5].map((at) => parseInt(first.slice(at, at + 2), 16) - parseInt(second.slice(at, at + 2), 16));
+  return Math.hypot(...parts) < 120;
 }

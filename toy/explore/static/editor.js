@@ -17,9 +17,10 @@ export class Editor {
     this.grid = html("div", { class: "grid", role: "group", "aria-label": "Cells of the lake" });
     this.tools = TOOLS.map(([letter, name]) => html("button", { type: "button", "data-tool": letter, onclick: () => this.choose(letter) }, name));
     this.slippery = html("input", { type: "checkbox", id: "slippery", onchange: () => this.tell() });
+    const hint = html("p", { class: "note" }, "Click or drag; a second click takes a cell back.");
     this.wrong = html("p", { class: "wrong", id: "wrong", role: "status" });
     place.replaceChildren(
-      html("div", { class: "tools", role: "group", "aria-label": "What a click draws" }, ...this.tools), this.grid, this.wrong,
+      html("div", { class: "tools", role: "group", "aria-label": "What a click draws" }, ...this.tools), this.grid, hint, this.wrong,
       html("div", { class: "row" }, html("label", {}, this.height, " rows "), html("label", {}, this.width, " columns ")),
       html("label", { title: "A move may slip a quarter turn to either side, each with probability 1/3" }, this.slippery, " slippery ice"),
     );
@@ -31,7 +32,7 @@ export class Editor {
   }
 
   show(map, slippery) {
-    this.rows = map.split("/").map((row) => [...row]);
+    this.rows = map.split("/").slice(0, 8).map((row) => [...row].slice(0, 8)); // a link may ask for anything
     this.slippery.checked = slippery;
     [this.height.value, this.width.value] = [this.rows.length, this.rows[0].length];
     this.grid.style.gridTemplateColumns = `repeat(${this.rows[0].length}, 1fr)`;

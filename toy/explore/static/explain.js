@@ -22,7 +22,7 @@ function atTheStart(run, frame, methods) {
     `All methods start from the same ${run.seeds} policies, which reach the goal with probability ${now.curves.success[0].toFixed(2)}.`,
     wrong ? `At ${wrong} of the target's ${steps.length} steps this policy prefers another move than the target's: this is what there is to learn.`
       : `At each of the target's ${steps.length} steps this policy already prefers the target's move: what is left to learn is certainty.`,
-    ...(ties ? [`At ${ties} of these steps another move is just as good, and the target shows only one.`] : []),
+    ...(ties ? [`At ${ties} of the target's steps another move is just as good, and the target shows only one.`] : []),
   ];
 }
 
@@ -48,7 +48,7 @@ function travelled(frame, methods) {
 function mixing(run, frame, methods) {
   return methods.filter((method) => method.mixes && method.numbers.lam > 0 && !method.name.includes(":")).map((method) => {
     const lines = frame.methods[method.name].mixed ?? [];
-    if (!lines.length) return `λ of ${method.name} has nothing to mix: its predicted cells are the target's own at every step.`;
+    if (!lines.length) return `λ of ${method.name} has nothing to mix now: its predicted cells are the target's own at every step.`;
     const cells = [...new Set(lines.map(([, to]) => to))];
     const beside = cells.filter((cell) => run.neverVisited.includes(cell)).length;
     const where = beside ? `${beside} of them beside the target's way` : "all of them on the target's way";
@@ -70,7 +70,8 @@ function difference(run, frame, methods) {
   const [first, second] = named("sft") && named("ift") ? [named("sft"), named("ift")] : methods;
   if (!second) return [];
   const [a, b] = [first, second].map((method) => frame.methods[method.name]);
-  const gaps = a.policy.map((chances, cell) => chances.reduce((sum, chance, move) => sum + Math.abs(chance - b.policy[cell][move]), 0) / 2);
+  const letters = run.rows.join("");
+  const gaps = a.policy.map((chances, cell) => ("GH".includes(letters[cell]) ? 0 : 1) * chances.reduce((sum, chance, move) => sum + Math.abs(chance - b.policy[cell][move]), 0) / 2);
   const cell = gaps.indexOf(Math.max(...gaps));
   if (gaps[cell] < 0.005) return [`${first.name} and ${second.name} have the same policy in every cell, to within 0.005.`];
   const columns = run.rows[0].length;

@@ -22,6 +22,8 @@ let frame = null;
 let frames = [];
 let status = "paused";
 let waiting = null;
+let fromLink = false; // whether the server has yet to accept what a link asks for
+let pinned = ""; // a message that outlives the next run
 
 const panels = new Panels(place("panels"), place("inspector"), (method) => numberSliders(catalogue, state, method, change));
 const curves = new Curves(place("curves"));
@@ -39,6 +41,7 @@ function change(part) {
   Object.assign(state, part);
   history.replaceState(null, "", `#${toFragment(state)}`);
   if (!("numbers" in part && Object.keys(part).length === 1)) showControls(); // a slider that is held must stay
+  showPresets();
   clearTimeout(waiting);
   waiting = setTimeout(() => line.send({ type: "set", request: requestOf(state) }), PATIENCE);
 }
@@ -54,13 +57,16 @@ function showControls() {
   const focused = document.activeElement?.id;
   place("methods").replaceChildren(...methodChooser(catalogue, state, change));
   place("settings").replaceChildren(...settingFields(catalogue, state, change));
-  const preset = catalogue.presets.find((each) => toFragment(stateOf(each.request)) === toFragment({ ...state, axis: "updates", speed: 20 }));
-  place("presets").replaceChildren(...catalogue.presets.map((each) => html("button", { type: "button", "data-preset": each.name, "aria-pressed": String(each === preset), onclick: () => choosePreset(each) }, each.title)));
-  place("sentence").textContent = preset?.sentence ?? "Your own lake: press play, and read below what one sees.";
   place("axis").replaceChildren(axisSwitch(state.axis, (axis) => { state.axis = axis; showAxis(); }));
   place("legend").replaceChildren(...legend(state.shade));
   showTransport();
   if (focused) place(focused)?.focus();
+}
+
+function showPresets() {
+  const preset = catalogue.presets.find((each) => toFragment(stateOf(each.request)) === toFragment({ ...state, axis: "updates", speed: 20 }));
+  place("presets").replaceChildren(...catalogue.presets.map((each) => html("button", { type: "button", "data-preset": each.name, "aria-pressed": String(each === preset), onclick: () => choosePreset(each) }, each.title)));
+  place("sentence").textContent = preset?.sentence ?? "Your own lake: press play, and read below what one sees.";
 }
 
 function showAxis() {
@@ -105,12 +111,12 @@ const hear = {
       frames = [];
       curves.clear();
     }
-    say("");
+    say(pinned);
+    [pinned, fromLink] = ["", false];
     editor.say("");
-    const held = document.activeElement?.dataset?.number;
-    if (!held) panels.show(run);
-    else panels.panels.forEach((panel, i) => Object.assign(panel.method, run.methods[i]));
-    place("curves-note").textContent = `mean over ${run.seeds} seeds; the band holds the middle 80 % of them`;
+    if (same && document.activeElement?.dataset?.number && panels.fits(run)) panels.take(run);
+    else panels.show(run);
+    place("curves-note").textContent = `mean over ${run.seeds} seeds; the band is the 95 % interval of the mean`;
   },
   frame(message) {
     frame = message;
@@ -125,21 +131,21 @@ const hear = {
     showTransport();
   },
   refused(message) {
-    const aboutLake = /^(map|suboptimal)\b/.test(message.message);
-    if (aboutLake) editor.say(lakeTrouble(message.message));
+    if (fromLink) fallBack(message.message);
+    else if (/^(map|suboptimal)\b/.test(message.message)) editor.say(lakeTrouble(message.message));
     else say(message.message);
-    if (!run) fallBack(message.message);
   },
   saved(message) {
     keep.say(`Written to ${message.folder}, the folder of the command above.`);
   },
 };
 
-/** The first state that a link asked for was refused: show the first preset, and keep the reason on the page. */
+/** What a link asks for was refused: show the first preset, and keep the reason on the page. */
 function fallBack(reason) {
+  fromLink = false;
+  pinned = `The link asks for what cannot be shown: ${reason}. This is the first preset.`;
+  say(pinned);
   choosePreset(catalogue.presets[0]);
-  say(`The link asks for something that is not there: ${reason}. The first preset is shown.`);
-  hear.run = ((next) => (message) => { const shown = place("message").textContent; next(message); say(shown); hear.run = next; })(hear.run);
 }
 
 function lakeTrouble(text) {
@@ -167,8 +173,10 @@ const line = new Connection(
   (open, again) => {
     if (open) {
       line.send({ type: "speed", updates: state.speed });
-      line.send({ type: "set", request: requestOf(state) });
-      if (again) say("The server is back: the training begins anew.");
+      if (again) say(pinned = "The server is back: the training begins anew.");
+      const wanted = requestOf(state);
+      if (run) line.send({ type: "set", request: run.request }); // the last that was accepted, then what is drawn now
+      if (!run || JSON.stringify(run.request) !== JSON.stringify(wanted)) line.send({ type: "set", request: wanted });
     } else {
       status = "preparing";
       say("The server does not answer: start python -m toy.explore again. This page goes on trying.");
@@ -189,19 +197,18 @@ addEventListener("keydown", (event) => {
 });
 addEventListener("hashchange", () => begin());
 
+/** Take the state from the URL; the server judges it. */
 function begin() {
   try {
     state = fromFragment(location.hash.slice(1), catalogue);
   } catch (error) {
     state = stateOf(catalogue.presets[0].request);
-    say(`The link asks for something that is not there: ${error.message}. The first preset is shown.`);
+    return fallBack(error.message);
   }
-  try {
-    editor.show(state.map, state.slippery);
-  } catch {
-    editor.show(catalogue.presets[0].request.map, false);
-  }
+  fromLink = true;
+  editor.show(state.map, state.slippery);
   showControls();
-  if (run) line.send({ type: "set", request: requestOf(state) });
+  showPresets();
+  return line.send({ type: "set", request: requestOf(state) });
 }
 begin();

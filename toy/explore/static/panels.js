@@ -31,6 +31,17 @@ export class Panels {
     this.choose(this.cell);
   }
 
+  /** Whether a run has the lake and the methods of the one that is drawn, so that its numbers can stand in the same panels. */
+  fits(run) {
+    return JSON.stringify([run.rows, run.request.methods, run.optimum]) === JSON.stringify([this.run.rows, this.run.request.methods, this.run.optimum]);
+  }
+
+  /** Go on with a run that fits, without drawing anew. */
+  take(run) {
+    this.run = run;
+    this.panels.forEach((panel, i) => { panel.method = run.methods[i]; });
+  }
+
   update(frame, shade) {
     this.frame = frame;
     for (const { method, board, readout } of this.panels) {

@@ -53,9 +53,7 @@ def run(command: Command) -> None:
         try:
             listening.bind(("127.0.0.1", command.port))
         except OSError as error:
-            raise ValueError(
-                f"port {command.port} is taken or not allowed: give another --port, or --port 0"
-            ) from error
+            raise ValueError(f"port {command.port} is taken or not allowed: give another --port") from error
         listening.listen()
         _serve(listening, f"#preset={chosen.name}" if chosen else "", command.browser)
 

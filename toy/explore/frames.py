@@ -133,9 +133,12 @@ def _travelled(policy: Policy, start: Policy) -> np.ndarray:
     return torch.stack(squares).sum(0).sqrt().double().cpu().numpy()
 
 
-def _mean_and_band(values: np.ndarray) -> list[float]:
-    mean, half = values.mean(), _BAND * values.std(ddof=1) / len(values) ** 0.5 if len(values) > 1 else 0.0
-    return [float(f"{value:.6g}") for value in (mean, mean - half, mean + half)]
+def _mean_and_band(values: np.ndarray) -> list[float] | None:
+    """Mean and 95 % interval, all of them 0 wide for a single seed; None where they are too large for numbers."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean, half = values.mean(), _BAND * values.std(ddof=1) / len(values) ** 0.5 if len(values) > 1 else 0.0
+        shown = [float(f"{value:.8g}") for value in (mean, mean - half, mean + half)]
+    return shown if np.isfinite(shown).all() else None
 
 
 def _rounded(values: np.ndarray) -> list:

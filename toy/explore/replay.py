@@ -24,11 +24,11 @@ def template() -> str:
 
 def record(preset: Preset, path: Path) -> None:
     """Train as a preset says, as many updates as its settings have, and write the replay."""
+    if not path.absolute().parent.is_dir():
+        raise ValueError(f"replay {str(path)!r} cannot be written: its folder is not there")
     from toy.explore.frames import describe, measure
     from toy.explore.training import Run
 
-    if not path.absolute().parent.is_dir():
-        raise ValueError(f"replay {str(path)!r} cannot be written: its folder is not there")
     run = Run(Request.of(preset.request))
     frames = [measure(run)]
     for _ in range(run.request.all_settings.steps):

@@ -105,6 +105,10 @@ class Request:
         """The same as a line to copy; the page adds `--steps` with the updates that it has made."""
         return "python -m toy.frozenlake " + shlex.join(self.arguments)
 
+    def same_lake(self, other: "Request") -> bool:
+        """Whether both ask for the same lake."""
+        return (self.rows, self.slippery) == (other.rows, other.slippery)
+
     def needs_new_start(self, before: "Request") -> bool:
         """Whether a run of the request `before` cannot go on with this one, as its start policies would differ."""
         mine, theirs = (r.all_settings for r in (self, before))
@@ -146,9 +150,7 @@ def _methods(value: object) -> tuple[str, ...]:
         _, _, changes = name.partition(":")
         keys = [change.partition("=")[0] for change in changes.split(",") if change]
         if set(keys) & {"steps", "rollouts", "epochs", "negatives_per_step", "horizon"}:
-            raise ValueError(
-                f"methods: {name!r} changes what the page keeps equal for all (number and size of updates)"
-            )
+            raise ValueError(f"methods: {name!r} changes the number or size of updates, which is the same for all")
     return names
 
 

@@ -35,7 +35,9 @@ _KINDS = ("set", "play", "pause", "step", "reset", "speed", "save")
 _TRY_AGAIN_LATER = 1013  # close code of WebSockets
 
 _HEADERS = {
-    "content-security-policy": "default-src 'self'; img-src 'self' data: blob:; frame-ancestors 'none'; base-uri 'none'",
+    "content-security-policy": (
+        "default-src 'self'; img-src 'self' data: blob:; frame-ancestors 'none'; base-uri 'none'"
+    ),
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
     "cache-control": "no-cache",

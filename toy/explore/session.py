@@ -108,9 +108,7 @@ class Session:
 
         if self._run is None or request.needs_new_start(self._run.request):
             return self._begin(request)
-        if not self._run.update and request.rows + (request.slippery,) != (
-            self._run.request.rows + (self._run.request.slippery,)
-        ):
+        if not self._run.update and not request.same_lake(self._run.request):
             return self._begin(request)  # nothing has been trained: the start policies are those of the new lake
         self._run.change(request)
         self._stop_at = max(self._stop_at, request.all_settings.steps) if self._playing else request.all_settings.steps

@@ -1,4 +1,4 @@
-"""A run that the page watches: every method trains through `toy.stages.fine_tune`, one update at a time, side by side."""
+"""A run that the page watches: every method trains through `toy.stages.fine_tune`, an update at a time."""
 
 import threading
 from collections.abc import Mapping
@@ -118,7 +118,7 @@ class Run:
         Raises:
             ValueError: a lake that cannot be trained on; the run is then as it was.
         """
-        lake_changed = (request.rows, request.slippery) != (self.request.rows, self.request.slippery)
+        lake_changed = not request.same_lake(self.request)
         if lake_changed:
             problems = _problems(request)
             optimum = optimal_policies(next(iter(problems.values())), self.start, self.seeds)

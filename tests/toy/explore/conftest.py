@@ -62,12 +62,11 @@ def server():
 
 @pytest.fixture
 def open_page(server):
+    address = f"127.0.0.1:{server}"
+
     @contextmanager
-    def open_one(**options):
-        address = f"127.0.0.1:{server}"
-        with connect(
-            f"ws://{address}/socket", origin=options.pop("origin", f"http://{address}"), max_queue=None, **options
-        ) as connection:
+    def open_one(origin=f"http://{address}"):
+        with connect(f"ws://{address}/socket", origin=origin, max_queue=None) as connection:
             yield Page(connection)
 
     return open_one

@@ -7,7 +7,7 @@ const CLEAR = 1.02; // a ratio that is worth a sentence
 
 /** Sentences about a run at a frame. */
 export function explain(run, frame) {
-  const methods = run.methods.filter((method) => frame.methods[method.name]?.policy);
+  const methods = run.methods.filter((method) => frame.methods[method.name]?.policy && Object.values(frame.methods[method.name].curves).every(Boolean));
   if (!methods.length) return ["Every run has broken: take a smaller step size."];
   if (!frame.update) return atTheStart(run, frame, methods);
   return [...order(frame, methods), ...travelled(frame, methods), ...mixing(run, frame, methods), ...success(frame, methods), ...difference(run, frame, methods)];

@@ -1,5 +1,6 @@
 """What the page is sent: a description of a run once, and a frame of numbers after each update. JSON-ready data."""
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from toy.stages import make_task
 from toy.trajectories import Trajectory
 
 _BAND = 1.96  # standard errors to either side of a mean: a 95 % interval
+_WORKERS = ThreadPoolExecutor(2, "measure")  # linear algebra lets other threads run meanwhile
 _FAINT = 0.01  # shares below this are not sent
 
 
@@ -68,15 +70,14 @@ def _method(request: Request, name: str) -> dict[str, Any]:
     }
 
 
-@torch.no_grad()
 def measure(run: Run) -> dict[str, Any]:
     """The policies and their distances as they are, a mean over seeds each; runs that broke are left out of it."""
-    return {
-        "update": run.update,
-        "methods": {name: _measure(run, name, stepper.policy) for name, stepper in run.steppers.items()},
-    }
+    policies = run.policies
+    measured = _WORKERS.map(lambda name: _measure(run, name, policies[name]), policies)
+    return {"update": run.update, "methods": dict(zip(policies, measured, strict=True))}
 
 
+@torch.no_grad()
 def _measure(run: Run, name: str, policy: Policy) -> dict[str, Any]:
     problem = run.problems[name]
     lake = problem.lake
@@ -107,6 +108,8 @@ def _measure(run: Run, name: str, policy: Policy) -> dict[str, Any]:
 def _states(run: Run, name: str, policy: Policy) -> dict[str, Any]:
     """Which states the training looks at: `mixed` lines of IFT's residual, and `scored` shares if they are shown."""
     problem, trial = run.problems[name], run.request.trials[name]
+    if not trial.value.mixes_states and run.request.shade != "scored":
+        return {}
     task = make_task(problem, trial.value, run.steppers[name].numbers, policy, run.seeds)
     states: dict[str, Any] = {}
     if trial.value.mixes_states:

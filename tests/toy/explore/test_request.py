@@ -5,7 +5,7 @@ import shlex
 from contextlib import suppress
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ift import METHODS
@@ -101,6 +101,7 @@ def test_any_value_is_taken_or_refused_with_a_reason(key, value):
         Request.of({**GOOD, key: value})
 
 
+@settings(max_examples=40)
 @given(
     st.sampled_from(["paper", "adam"]),
     st.fixed_dictionaries(
@@ -115,8 +116,8 @@ def test_any_value_is_taken_or_refused_with_a_reason(key, value):
     st.fixed_dictionaries({}, optional={"ift.lam": st.floats(0, 1), "dpo.beta": st.floats(0.01, 9)}),
     st.booleans(),
 )  # fmt: skip
-def test_the_command_says_what_the_request_says(protocol, settings, numbers, slippery):
-    data = {**GOOD, "protocol": protocol, "settings": settings, "numbers": numbers, "slippery": slippery}
+def test_the_command_says_what_the_request_says(protocol, changed, numbers, slippery):
+    data = {**GOOD, "protocol": protocol, "settings": changed, "numbers": numbers, "slippery": slippery}
     request = Request.of({**data, "methods": ["sft", "ift:lam=0.5", "dpo"]})
     words = shlex.split(request.command)
     assert words[:3] == ["python", "-m", "toy.frozenlake"]

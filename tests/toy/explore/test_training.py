@@ -72,7 +72,7 @@ def test_states_are_mixed_where_the_policy_prefers_another_way():
     frame, shown = measure(run), describe(run)
     run.close()
     columns = 5
-    [[target, predicted, share]] = [line for line in frame["methods"]["ift"]["mixed"] if line[2] > 0.5]
+    [[target, predicted, _]] = [line for line in frame["methods"]["ift"]["mixed"] if line[2] > 0.5]
     assert target == columns  # the target goes down first, the start policy prefers to go right
     assert predicted == 1
     assert "mixed" not in frame["methods"]["sft"]

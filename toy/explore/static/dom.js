@@ -2,6 +2,8 @@
 
 const SVG = "http://www.w3.org/2000/svg";
 
+export const ARROWS = ["←", "↓", "→", "↑"]; // of the moves, in their order
+
 /** An HTML element; attributes that start with "on" are listeners, texts become text nodes. */
 export function html(name, attributes = {}, ...children) {
   return fill(document.createElement(name), attributes, children);

@@ -1,8 +1,7 @@
 // What the frame shows, in sentences: made from its numbers, so that they hold for any lake that somebody draws.
 
-import { short } from "./dom.js";
+import { ARROWS, short } from "./dom.js";
 
-const ARROWS = ["←", "↓", "→", "↑"];
 const CLEAR = 1.02; // a ratio that is worth a sentence
 
 /** Sentences about a run at a frame. */

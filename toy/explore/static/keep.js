@@ -16,7 +16,7 @@ export function keepButtons(page) {
       button("save", "Save results", async () => { note.textContent = "The command runs; this takes some seconds."; page.send({ type: "save" }); }),
       button("picture-svg", "Picture (SVG)", async () => download("lake.svg", new Blob([await picture()], { type: "image/svg+xml" }))),
       button("picture-png", "Picture (PNG)", async () => download("lake.png", await asPng(await picture()))),
-      button("replay", "Replay (HTML)", async () => download("lake.html", await replay(page.recording())))),
+      button("replay", "Replay (HTML)", async () => download("lake.html", new Blob([await replay(page.recording())], { type: "text/html" })))),
     note);
   const show = (run, update) => {
     const updates = update || (run.request.settings.steps ?? page.steps());

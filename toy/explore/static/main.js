@@ -23,7 +23,7 @@ let frames = [];
 let status = "paused";
 let waiting = null;
 let fromLink = false; // whether the server has yet to accept what a link asks for
-let pinned = ""; // a message that outlives the next run
+let pinned = ""; // a message that stays until the next change or play
 
 const panels = new Panels(place("panels"), place("inspector"), (method) => numberSliders(catalogue, state, method, change));
 const curves = new Curves(place("curves"));
@@ -38,6 +38,7 @@ function setting(name) {
 
 /** Take over a change of the state, show it, and tell the server once no other follows at once. */
 function change(part) {
+  pinned = "";
   Object.assign(state, part);
   history.replaceState(null, "", `#${toFragment(state)}`);
   if (!("numbers" in part && Object.keys(part).length === 1)) showControls(); // a slider that is held must stay
@@ -112,7 +113,7 @@ const hear = {
       curves.clear();
     }
     say(pinned);
-    [pinned, fromLink] = ["", false];
+    fromLink = false;
     editor.say("");
     if (same && document.activeElement?.dataset?.number && panels.fits(run)) panels.take(run);
     else panels.show(run);
@@ -128,6 +129,7 @@ const hear = {
   },
   state(message) {
     status = message.state;
+    if (status === "playing") say(pinned = "");
     showTransport();
   },
   refused(message) {
@@ -143,9 +145,8 @@ const hear = {
 /** What a link asks for was refused: show the first preset, and keep the reason on the page. */
 function fallBack(reason) {
   fromLink = false;
-  pinned = `The link asks for what cannot be shown: ${reason}. This is the first preset.`;
-  say(pinned);
   choosePreset(catalogue.presets[0]);
+  say(pinned = `The link asks for what cannot be shown: ${reason}. This is the first preset.`);
 }
 
 function lakeTrouble(text) {

@@ -1,10 +1,9 @@
 // The policies side by side: a lake for each method, the numbers under it, and the numbers of one cell in all of them.
 
 import { Board } from "./board.js";
-import { dashOf, html, short, svg } from "./dom.js";
+import { ARROWS, dashOf, html, short, svg } from "./dom.js";
 
 const ACTIONS = ["left", "down", "right", "up"];
-const ARROWS = ["←", "↓", "→", "↑"];
 
 export class Panels {
   /** `controls(method)` makes what stands under a panel, such as the sliders of its numbers. */

@@ -45,6 +45,7 @@ bench: .venv/installed-bench .venv/installed-lm
 	$(BIN)/python bench/toy.py
 	$(BIN)/python bench/lm.py
 	$(BIN)/python bench/methods.py
+	$(BIN)/python -m bench.explore
 
 # The figures of docs/figures
 figures: .venv/installed-lm

@@ -17,6 +17,7 @@ from typing import Any
 
 import tyro
 from websockets.sync.client import ClientConnection, connect
+from websockets.typing import Origin
 
 from bench.report import Options, Row, run
 
@@ -37,7 +38,7 @@ def _page() -> Iterator[tuple[ClientConnection, int]]:
         try:
             time.sleep(8)  # it imports PyTorch meanwhile, as it does while a browser opens
             address = f"127.0.0.1:{port}"
-            with connect(f"ws://{address}/socket", origin=f"http://{address}", max_queue=None) as page:  # type: ignore[arg-type]
+            with connect(f"ws://{address}/socket", origin=Origin(f"http://{address}"), max_queue=None) as page:
                 yield page, process.pid
         finally:
             process.terminate()

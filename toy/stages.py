@@ -171,7 +171,7 @@ def fine_tune(
     """Train the start policies by a method; each seed has a stream of random numbers of its own, the same for all.
 
     `numbers` are the method's, each one for all runs or `[runs]`; they are looked up at each update, so that a caller
-    may change them in `on_step`, which is called before it. `lr` gives each update's step size in place of the settings'.
+    may change them in `on_step`, which is called before it. `lr`, if given, is asked for each update's step size.
     """
     settings, task = problem.settings, make_task(problem, method, numbers, start, seeds)
     updates_per_draw = settings.epochs if method.learns_from == "rollouts" else 1

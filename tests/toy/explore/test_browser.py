@@ -86,10 +86,14 @@ class User:
         return int(words[1]) if words[:1] == ["update"] else -1
 
     def number(self, method, name):
-        panel = next(p for p in self.all(".panel") if p.find_element("css selector", "h3").text.strip() == method)
-        values = dict(zip(*(
-            [e.text for e in panel.find_elements("css selector", f".readout {kind}")] for kind in ("dt", "dd")
-        ), strict=True))  # fmt: skip
+        """A number under a method's lake; read in one go, as the page draws them anew."""
+        values = self.driver.execute_script(
+            """const texts = (place, kind) => [...place.querySelectorAll(kind)].map((each) => each.textContent.trim());
+            const panel = [...document.querySelectorAll(".panel")].find((each) => texts(each, "h3")[0] === arguments[0]);
+            const names = texts(panel, "dt");
+            return Object.fromEntries(texts(panel, "dd").map((text, i) => [names[i], text]));""",
+            method,
+        )
         return float(values[name])
 
     def train(self, seconds=40):

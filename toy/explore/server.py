@@ -154,7 +154,11 @@ async def _receive_all(websocket: WebSocket, session: Session, outbox: Outbox) -
             if len(times) == _MOST_MESSAGES and now - times[0] < 1:
                 raise ValueError(f"message: more than {_MOST_MESSAGES} came within a second, send them more slowly")
             times.append(now)
-            session.tell(read_message(received.get("text")))
+            message = read_message(received.get("text"))
+        except ValueError as error:
+            message = {"type": "refuse", "message": str(error)}  # by the session, so that answers keep their order
+        try:
+            session.tell(message)
         except ValueError as error:
             outbox.put({"type": "refused", "message": str(error)})
 

@@ -20,8 +20,8 @@ FASTEST = 1000  # updates a second that a page may ask for
 class Session:
     """The run of one page. `send` is called from the session's thread with what the page should be told.
 
-    Messages are dictionaries with a `type`: `set` (a checked `Request`), `play`, `pause`, `step`, `reset`, `speed` and
-    `save`; the page is sent `run`, `frame`, `state`, `refused` and `saved`.
+    Messages are dictionaries with a `type`: `set` (a checked `Request`), `play`, `pause`, `step`, `reset`, `speed`, `save`
+    and `refuse` (a line to answer with); the page is sent `run`, `frame`, `state`, `refused` and `saved`.
     """
 
     def __init__(self, send: Callable[[Message], None]):
@@ -82,6 +82,8 @@ class Session:
         kind = message["type"]
         if kind == "set":
             self._set(message["request"])
+        elif kind == "refuse":
+            raise ValueError(message["message"])
         elif kind == "speed":
             self._interval = 1 / message["updates"]
         elif self._run is None:
@@ -97,6 +99,7 @@ class Session:
             self._play(False)
             self._advance()
         elif kind == "reset":
+            self._playing = False
             self._begin(self._run.request)
         elif kind == "save":
             self._play(False)

@@ -91,6 +91,14 @@ def test_a_bad_message_is_answered_by_name_and_the_run_goes_on(open_page):
             each.frame(1)
 
 
+def test_answers_come_in_the_order_of_the_messages(open_page):
+    with open_page() as page:
+        page.ask()
+        page.ask(map="SHF/HHF/FFG")
+        kinds = [page.hear("run", "refused")["type"] for _ in range(2)]
+        assert kinds == ["run", "refused"]
+
+
 def test_a_message_before_any_lake_is_answered(open_page):
     with open_page() as page:
         page.send("play")

@@ -21,6 +21,7 @@ function atTheStart(run, frame, methods) {
     `All methods start from the same ${run.seeds} policies, which reach the goal with probability ${now.curves.success[0].toFixed(2)}.`,
     wrong ? `At ${wrong} of the target's ${steps.length} steps this policy prefers another move than the target's: this is what there is to learn.`
       : `At each of the target's ${steps.length} steps this policy already prefers the target's move: what is left to learn is certainty.`,
+    ...(run.request.slippery ? ["On slippery ice the optimum often steers into the edge or away from its way: it lets a slip do the work where the aimed move could end in a hole."] : []),
     ...(ties ? [`At ${ties} of the target's steps another move is just as good, and the target shows only one.`] : []),
   ];
 }
@@ -85,6 +86,7 @@ function reason(run, method, now, cell) {
   const step = run.targets[0].findIndex(([each]) => each === cell);
   if ((now.mixed ?? []).some(([, to]) => to === cell) && method.numbers.lam > 0) return `${method.name} mixes this cell into its states, so its update moves the policy here directly.`;
   if (step < 0) return "The target never comes here: what happens in this cell is a side effect of what is learnt elsewhere.";
+  if (step === 0 && method.mixes && method.form === "sum") return "This is the first step of the target, which IFT's sum counts as SFT does; it counts the later ones more.";
   if (method.mixes && method.form === "sum" && method.numbers.gamma > 0) {
     const weight = Array.from({ length: step + 1 }, (_, i) => method.numbers.gamma ** i).reduce((sum, value) => sum + value);
     return `This is step ${step + 1} of the target, and IFT's sum counts its loss ${short(weight, 2)} times where SFT counts it once.`;

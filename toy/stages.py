@@ -175,10 +175,12 @@ def fine_tune(
     start: Policy,
     seeds: Sequence[int],
     on_step: Callable[[int, Policy], None] = lambda step, policy: None,
+    lr: Callable[[], float] | None = None,
 ) -> FineTuned:
     """Train the start policies by a method; each seed has a stream of random numbers of its own, the same for all.
 
-    `numbers` are the method's, each one for all runs or `[runs]`. `on_step` is called before each update.
+    `numbers` are the method's, each one for all runs or `[runs]`; they are looked up at each update, so that a caller
+    may change them in `on_step`, which is called before it. `lr`, if given, is asked for each update's step size.
     """
     settings, task = problem.settings, make_task(problem, method, numbers, start, seeds)
     updates_per_draw = settings.epochs if method.learns_from == "rollouts" else 1
@@ -194,7 +196,7 @@ def fine_tune(
                 sampled_steps.add_(drawn.trajectories.mask.sum((1, 2)))
         return objective(policy, task, drawn)
 
-    policy, stopped_at = train(start, loss, settings.steps, optimizer=settings.optimizer, lr=settings.lr)
+    policy, stopped_at = train(start, loss, settings.steps, optimizer=settings.optimizer, lr=lr or settings.lr)
     return FineTuned(policy, stopped_at, sampled_steps)
 
 

@@ -1,0 +1,317 @@
+"""The page in a real browser, used as a student would. Needs chromium, its driver and selenium: `make test-browser`."""
+
+import json
+import os
+import shlex
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from urllib.parse import urlparse
+
+import pandas as pd
+import pytest
+
+pytestmark = pytest.mark.browser
+ROOT = Path(__file__).parents[3]
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+WIDE, PHONE = (1400, 1300), (390, 844)
+
+
+def start_server(folder, port):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "toy.explore", "--port", str(port), "--no-browser"]
+    process = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True)
+    assert "The lake is at" in process.stdout.readline()
+    return process
+
+
+@pytest.fixture
+def server(tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    processes = [start_server(tmp_path, port)]
+    yield port, processes
+    for process in processes:
+        process.terminate()
+        process.communicate(timeout=20)
+
+
+class User:
+    """Somebody at the page."""
+
+    def __init__(self, driver, port):
+        self.driver, self.address = driver, f"http://127.0.0.1:{port}/"
+
+    def open(self, fragment=""):
+        self.driver.get("about:blank")
+        self.driver.get(self.address + fragment)
+        self.wait(lambda: self.one("#play").is_enabled(), 30)
+
+    def all(self, selector):
+        return self.driver.find_elements("css selector", selector)
+
+    def one(self, selector):
+        return self.driver.find_element("css selector", selector)
+
+    def text(self, selector):
+        return self.driver.execute_script("return document.querySelector(arguments[0]).textContent", selector)
+
+    def click(self, selector):
+        self.driver.execute_script("document.querySelector(arguments[0]).scrollIntoView({block: 'center'})", selector)
+        self.one(selector).click()
+
+    def choose(self, selector, value):
+        self.click(f'{selector} option[value="{value}"]')
+
+    def wait(self, holds, seconds=15):
+        from selenium.common.exceptions import WebDriverException
+
+        end = time.monotonic() + seconds
+        while True:
+            try:  # parts of the page are not there yet, or drawn anew
+                if holds():
+                    return
+            except WebDriverException:
+                pass
+            assert time.monotonic() < end, [self.text(part) for part in ("#message", "#wrong", "#count", "#keep")]
+            time.sleep(0.05)
+
+    @property
+    def update(self):
+        words = self.text("#count").split()
+        return int(words[1]) if words[:1] == ["update"] else -1
+
+    def number(self, method, name):
+        """A number under a method's lake; read in one go, as the page draws them anew."""
+        values = self.driver.execute_script(
+            """const texts = (place, kind) => [...place.querySelectorAll(kind)].map((each) => each.textContent.trim());
+            const panels = [...document.querySelectorAll(".panel")];
+            const panel = panels.find((each) => texts(each, "h3")[0] === arguments[0]);
+            const names = texts(panel, "dt");
+            return Object.fromEntries(texts(panel, "dd").map((text, i) => [names[i], text]));""",
+            method,
+        )
+        return float(values[name])
+
+    def train(self, seconds=40):
+        """Play to the end."""
+        self.choose("#speed", 1000)
+        before = self.update
+        self.click("#play")
+        self.wait(lambda: self.update > before)
+        self.wait(lambda: "Play" in self.text("#play"), seconds)
+
+    def complaints(self):
+        """What the console complains about, and every request that left this machine."""
+        entries = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
+        sent = [e["params"]["request"]["url"] for e in entries if e["method"] == "Network.requestWillBeSent"]
+        foreign = [url for url in sent if urlparse(url).hostname not in ("127.0.0.1", None)]
+        return foreign + [entry["message"] for entry in self.driver.get_log("browser")]
+
+
+@pytest.fixture
+def user(server, tmp_path):
+    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed: pip install selenium")
+    if not CHROMIUM or not DRIVER:
+        pytest.skip("chromium or chromedriver is not installed: apt-get install chromium chromium-driver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", f"--window-size={WIDE[0]},{WIDE[1]}"):
+        options.add_argument(argument)
+    prefs = {
+        "download.default_directory": str(tmp_path),
+        "profile.default_content_setting_values.automatic_downloads": 1,
+    }
+    options.add_experimental_option("prefs", prefs)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    someone = User(driver, server[0])
+    yield someone
+    driver.quit()
+
+
+def curve(user, metric, method):
+    selector = f'.chart[data-metric="{metric}"] path[data-method="{method}"]'
+    return user.driver.execute_script("return document.querySelector(arguments[0]).getAttribute('d')", selector)
+
+
+def test_a_student_draws_a_lake_and_sees_methods_differ(user):
+    user.open()
+    cells = user.all(".grid button")
+    user.choose("#speed", 10)
+    user.click("#play")
+    user.wait(lambda: user.update >= 5)
+    early = curve(user, "success", "ift")
+    user.wait(lambda: user.update >= 10)
+    assert curve(user, "success", "ift") != early  # curves move
+    cells[6].click()  # a hole becomes ice while it trains
+    user.wait(lambda: "map=SFFFF/FFHHF/FFFGF" in user.driver.current_url)
+    user.wait(lambda: len(user.all(".panel:first-child .hole")) == 2)
+    assert user.update >= 10  # it goes on from the policies as they were
+    user.wait(lambda: "changed on its way" in user.text("#keep"))
+    user.click("#reset")
+    user.wait(lambda: user.update == 0)
+    before = {method: user.number(method, "success") for method in ("sft", "ift")}
+    user.train()
+    for method, success in before.items():
+        assert user.number(method, "success") > success
+    assert user.number("ift", "travelled") > user.number("sft", "travelled")
+    why = user.text("#why")
+    assert "sft and ift differ most in row" in why
+    assert "times as far from the start" in why
+    assert user.complaints() == []
+
+
+def test_an_impossible_lake_says_what_is_wrong_and_the_last_one_goes_on(user):
+    user.open("#preset=ties")
+    user.choose("#speed", 5)
+    user.click("#play")
+    user.wait(lambda: user.update >= 1)
+    for cell in (1, 3):
+        user.click(f'.grid [data-cell="{cell}"]')
+    user.wait(lambda: "no goal can be reached" in user.text("#wrong"))
+    now = user.update
+    user.wait(lambda: user.update > now)
+    user.click('.grid [data-cell="1"]')
+    user.wait(lambda: user.text("#wrong") == "")
+    assert user.complaints() == []
+
+
+def test_the_url_brings_everything_back_and_nonsense_is_named(user):
+    user.open("#preset=ties")
+    user.choose("#protocol", "adam")
+    user.click('[data-method="orpo"]')
+    user.click("#slippery")
+    user.choose("#shade", "visits")
+    user.click('#axis input[value="travelled"]')
+    user.one("#setting-lr").clear()
+    user.one("#setting-lr").send_keys("0.01\t")
+    user.wait(lambda: "lr=0.01" in user.driver.current_url and "orpo" in user.driver.current_url)
+    fragment = "#" + user.driver.current_url.partition("#")[2]
+    command = user.text("#command")
+    user.wait(lambda: "--lr 0.01" in user.text("#command"))
+    command = user.text("#command")
+    user.open(fragment)
+    user.wait(lambda: user.text("#command") == command)
+    assert [panel.text.strip() for panel in user.all(".panel h3")] == ["sft", "ift", "dpo", "orpo"]
+    assert user.one("#slippery").is_selected()
+    assert user.one("#shade").get_property("value") == "visits"
+    assert user.one('#axis input[value="travelled"]').is_selected()
+    for nonsense, message in [
+        ("#map=SXX&method=sft", "map must have"),
+        ("#preset=nope", "preset 'nope' is unknown"),
+        ("#foo=1", "'foo' is unknown"),
+        ("#map=" + "F" * 1000, "map must be a text"),
+        ("#seeds=1e9", "seeds must be"),
+        ("#method=sft&method=<b>x</b>", "unknown"),
+    ]:
+        user.open(nonsense)
+        user.wait(lambda message=message: message in user.text("#message"))
+        assert len(user.all(".panel")) == 4  # the first preset
+    assert user.complaints() == []
+
+
+def test_the_copied_command_gives_the_numbers_on_the_page_and_save_writes_its_folder(user, tmp_path):
+    user.open("#preset=order&")
+    user.one("#setting-steps").clear()
+    user.one("#setting-steps").send_keys("15\t")
+    user.one("#setting-seeds").clear()
+    user.one("#setting-seeds").send_keys("4\t")
+    user.wait(lambda: "--seeds 4" in user.text("#command"))
+    user.train()
+    assert user.update == 15
+    shown = {
+        m: [user.number(m, n) for n in ("parameters", "policies", "success")] for m in ("sft", "orpo", "ift", "dpo")
+    }
+    user.driver.set_permissions("clipboard-read", "granted")
+    user.click("#copy-command")
+    user.wait(lambda: "is copied" in user.text("#keep"))
+    copied = user.driver.execute_async_script("navigator.clipboard.readText().then(arguments[0])")
+    words = shlex.split(copied)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, *words[1:], "--out", "by-hand"]
+    subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True)
+    runs = pd.read_parquet(tmp_path / "by-hand" / "runs.parquet")
+    means = runs.groupby("method")[["parameter_mse", "policy_mse", "success"]].mean()
+    for method, (parameters, policies, success) in shown.items():
+        assert parameters == pytest.approx(1000 * means.loc[method, "parameter_mse"], rel=1e-3)
+        assert policies == pytest.approx(1000 * means.loc[method, "policy_mse"], rel=1e-3)
+        assert success == pytest.approx(means.loc[method, "success"], abs=6e-4)
+    user.click("#save")
+    user.wait(lambda: "Written to results/" in user.text("#keep"), 60)
+    folder = tmp_path / user.text("#keep").partition("Written to ")[2].split(",")[0]
+    assert (folder / "runs.parquet").read_bytes() == (tmp_path / "by-hand" / "runs.parquet").read_bytes()
+    assert user.complaints() == []
+
+
+def test_pictures_and_a_replay_are_written_and_the_replay_plays_without_a_server(user, server, tmp_path):
+    user.open("#preset=ties")
+    user.train()
+    for button, name in (("#picture-svg", "lake.svg"), ("#picture-png", "lake.png"), ("#replay", "lake.html")):
+        user.click(button)
+        user.wait(lambda name=name: (tmp_path / name).is_file())
+    assert "<svg" in (tmp_path / "lake.svg").read_text()[:100]
+    assert (tmp_path / "lake.png").read_bytes()[:4] == b"\x89PNG"
+    assert user.complaints() == []
+    server[1][0].terminate()
+    user.driver.get((tmp_path / "lake.html").as_uri())
+    assert "update 0" in user.text("#transport")
+    user.click("#transport button")
+    user.wait(lambda: "update 100" in user.text("#transport"), 30)
+    assert user.number("sft", "success") > 0.99
+    refused = "ERR_CONNECTION_REFUSED"  # of the page that was left when its server ended
+    assert [line for line in user.complaints() if refused not in line] == []
+
+
+def test_a_server_that_is_gone_is_said_and_its_return_is_noticed(user, server, tmp_path):
+    port, processes = server
+    user.open("#preset=ties")
+    user.train()
+    processes[0].kill()
+    user.wait(lambda: "The server does not answer" in user.text("#message"))
+    assert not user.one("#play").is_enabled()
+    processes.append(start_server(tmp_path, port))
+    user.wait(lambda: "The server is back" in user.text("#message"), 30)
+    user.wait(lambda: user.one("#play").is_enabled(), 30)
+    user.train()
+    assert user.update == 100
+    assert [line for line in user.complaints() if "ERR_CONNECTION_REFUSED" not in line] == []
+
+
+def test_it_works_with_the_keyboard_alone(user):
+    from selenium.webdriver import Keys
+    from selenium.webdriver.common.action_chains import ActionChains
+
+    user.open("#preset=ties")
+    press = lambda keys: ActionChains(user.driver).send_keys(keys).perform()  # noqa: E731
+    press("n")
+    user.wait(lambda: user.update == 1)
+    press(" ")
+    user.wait(lambda: user.update > 3)
+    press(" ")
+    user.wait(lambda: "Play" in user.text("#play"))
+    press("r")
+    user.wait(lambda: user.update == 0)
+    for _ in range(40):
+        press(Keys.TAB)
+        if user.driver.switch_to.active_element.get_attribute("data-cell") is not None:
+            break
+    for key in (Keys.ARROW_DOWN, Keys.ARROW_RIGHT, "f"):
+        press(key)
+    user.wait(lambda: "map=SFF/FFF/FFG" in user.driver.current_url)
+    assert user.complaints() == []
+
+
+def test_it_fits_on_a_phone(user):
+    width, height = PHONE
+    metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": True}
+    user.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    for preset in ("order", "lambda"):
+        user.open(f"#preset={preset}")
+        assert user.driver.execute_script("return document.documentElement.scrollWidth") <= width
+        wide = "return [...document.querySelectorAll('.panel *, .card > *')].filter(e => e.getBoundingClientRect().right > innerWidth + 1).map(e => e.outerHTML)"  # noqa: E501
+        assert [each for each in user.driver.execute_script(wide) if "<t" not in each] == []

@@ -1,0 +1,45 @@
+"""A replay: one HTML file that plays a training without a server, made of the page's own drawings."""
+
+import json
+import re
+from functools import cache
+from pathlib import Path
+
+from common.folders import write_whole
+from toy.explore.catalogue import Preset
+from toy.explore.request import Request
+
+_STATIC = Path(__file__).with_name("static")
+_SCRIPTS = ("dom.js", "board.js", "panels.js", "curves.js", "explain.js", "player.js")  # each after those it imports
+_STYLES = ("style.css", "drawing.css")
+
+
+@cache
+def template() -> str:
+    """The file without a recording: what plays it stands in it, so that it needs nothing else."""
+    style = "\n".join((_STATIC / name).read_text() for name in _STYLES)
+    script = "\n".join(_without_imports((_STATIC / name).read_text()) for name in _SCRIPTS)
+    return (_STATIC / "replay.html").read_text().replace("/* STYLE */", style).replace("/* SCRIPT */", script)
+
+
+def record(preset: Preset, path: Path) -> None:
+    """Train as a preset says, as many updates as its settings have, and write the replay."""
+    if not path.absolute().parent.is_dir():
+        raise ValueError(f"replay {str(path)!r} cannot be written: its folder is not there")
+    from toy.explore.frames import describe, measure
+    from toy.explore.training import Run
+
+    run = Run(Request.of(preset.request))
+    frames = [measure(run)]
+    for _ in range(run.request.all_settings.steps):
+        run.advance()
+        frames.append(measure(run))
+    recording = json.dumps({"run": describe(run), "frames": frames, "shade": preset.shade}, separators=(",", ":"))
+    run.close()
+    text = template().replace('"RECORDING"', recording.replace("<", "\\u003c"))
+    write_whole(path, lambda part: part.write_text(text))
+
+
+def _without_imports(script: str) -> str:
+    """A module as a part of one script: its names are those of the whole."""
+    return re.sub(r"^export ", "", re.sub(r"^import .*\n", "", script, flags=re.MULTILINE), flags=re.MULTILINE)

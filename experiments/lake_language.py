@@ -41,11 +41,11 @@ _OWN: dict[str, tuple[Options, ...]] = {  # two values of a method's own number,
     "simpo": ({"beta": 1.0}, {"beta": 2.5}),
 }
 METHODS = tuple(_OWN)
-VARIANTS: dict[str, Options] = {  # of IFT at its chosen settings: what the audit's claims compare
-    "ift lam=0.2": {"lam": 0.2},
-    "ift lam=0": {"lam": 0.0},
-    "ift gamma=0": {"gamma": 0.0},
-    "ift propagation=sum": {"form": "sum"},  # the name stands in saved results and in the audit's claims
+VARIANTS: dict[str, Options] = {  # of IFT at its chosen settings, named as on the lake
+    "ift:lam=0.2": {"lam": 0.2},
+    "ift:lam=0": {"lam": 0.0},
+    "ift:gamma=0": {"gamma": 0.0},
+    "ift:form=sum": {"form": "sum"},
 }
 LEARNING_RATES = (4e-5, 2.5e-3)  # from, to, log-spaced
 CHOSEN_BY = {  # the score by which settings are chosen on development maps; less is better

@@ -1,6 +1,7 @@
 """The methods on language models that play the lake: distances to the optimum, play, and the paper's claims again."""
 
-import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,34 +10,48 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from common.folders import write_whole
-from experiments.claims import CLAIMS, Claim, Sample, Tables, judge, resample, verdict
-from figures.style import PAGE, paper, save
+from common.folders import write_json
+from experiments.claims import CLAIMS, Cell, Claim, Finding, Sample, Tables, judge, resample
+from figures.style import PAGE, made_by, paper, save
 
-FILE = "lake-language.json"
-# Space of a claim: the score, and the set of maps (see lm/lake/compare.py).
-SPACES = {
-    "policies": ("policy_mse", "test maps"),
-    "value": ("value_gap", "test maps"),
-    "wrong first move": ("recovered", "wrong first move"),
+
+@dataclass(frozen=True)
+class _Metric:
+    column: str  # of the scores
+    maps: str  # the set of maps it is measured on
+    title: str  # in verdicts
+
+
+METRICS = {
+    "policy_mse": _Metric("state_policy_mse", "test maps", "distance of the policy"),
+    "value_gap": _Metric("state_value_gap", "test maps", "gap to the optimal value"),
+    "recovered": _Metric("success", "wrong first move", "goals after a wrong first move"),
 }
-_SCORES = {"policy_mse": "state_policy_mse", "value_gap": "state_value_gap", "recovered": "success"}
-_NOT_HERE = ("lambda 0.2", "not noise", "ift visits", "dpo visits", "orpo visits")
+# What a language model can be asked of the paper's claims; its λ was chosen, and need not be 0.2.
+_ASKED = ("order", "dpo closer than ift", "dpo closer than orpo", "dpo closer than sft", "ift closer than orpo",
+          "ift closer than sft", "orpo closer than sft", "residual", "propagation", "released form")  # fmt: skip
+_SENTENCES = {"residual": "The temporal residual helps: λ as chosen is better than λ = 0"}
 _RECOVERS = (
-    Claim("recovers", "IFT recovers from a wrong first move more often than SFT", (("ift", "sft"),), "recovered"),
+    Claim("recovers", "IFT recovers from a wrong first move more often than SFT", (("ift", "sft"),), ("recovered",)),
     Claim(
         "residual recovers",
-        "The temporal residual helps it recover: λ as set recovers more often than λ = 0",
-        (("ift", "ift lam=0"),),
-        "recovered",
+        "The temporal residual helps it recover: λ as chosen recovers more often than λ = 0",
+        (("ift", "ift:lam=0"),),
+        ("recovered",),
     ),
 )
-LANGUAGE_CLAIMS = (*(claim for claim in CLAIMS if claim.name not in _NOT_HERE), *_RECOVERS)
+LANGUAGE_CLAIMS = (
+    *(
+        replace(claim, sentence=_SENTENCES.get(claim.name, claim.sentence), metrics=("policy_mse", "value_gap"))
+        for claim in CLAIMS
+        if claim.name in _ASKED
+    ),
+    *_RECOVERS,
+)
 _INTERVAL = (0.025, 0.975)
 _COLOURS = {"tuned (policies)": "#332288", "tuned (value)": "#117733"}
 _MARKERS = dict(zip(_COLOURS, "os", strict=True))
 _SHOWN_ELSEWHERE = {"base": "#000000", "sft": "#0072b2", "ift": "#d55e00", "dpo": "#009e73", "orpo": "#cc79a7"}
-
 
 _CAPTION = """Language models of 0.8M parameters that play the lake, trained by each method from the same base models
 ({count}, seeds {first} to {last}), as many updates each. They learn from optimal walks beside what the
@@ -46,8 +61,34 @@ settings were chosen for on development maps. The policy is made of the model's 
 four moves, renormalised, read in each cell after one shortest walk. Below the methods: IFT with one
 thing changed, not tuned anew. Right: settings chosen for value, on maps that are bigger, have more
 holes, have placements of start and goal that no training map has (on 4×4 only 3 of 33, up to symmetry),
-or where the first move was made for the model, wrongly. Maps: {maps}. {settings}. {edge} Made by
-`{command}`."""
+or where the first move was made for the model, wrongly. Maps: {maps}. {settings}. {edge} {made_by}"""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Mean of a metric over maps and seeds with its 95 % interval; a distance is a share of the base models' mean."""
+
+    protocol: str
+    trial: str
+    metric: str
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Where each trial ends, what it was trained with (by protocol and trial), and every claim with its cells.
+
+    `maps` counts the maps of each set; `learning_rates` are the ends of the range to choose from.
+    """
+
+    seeds: tuple[int, ...]
+    learning_rates: tuple[float, float]
+    maps: dict[str, int]
+    settings: dict[str, dict[str, str]]
+    standing: tuple[Standing, ...]
+    findings: tuple[Finding, ...]
 
 
 def lake_language(out: Path, quick: bool, jobs: int) -> list[Path]:
@@ -55,83 +96,91 @@ def lake_language(out: Path, quick: bool, jobs: int) -> list[Path]:
     from experiments.lake_language import compare  # only here: the other figures need no language-model libraries
 
     scores = compare(out / "lake-language-runs", quick, jobs)
-    found = findings(scores) | {"command": f"python -m figures lake-language{' --quick' if quick else ''}"}
-    written = [out / FILE]
-    text = json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    write_whole(written[0], lambda path: path.write_text(text))
-    return written + save(_draw(scores, found), out, "lake-language", _caption(found))
+    found = findings(scores)
+    file = out / "lake-language.json"
+    write_json(file, as_data(found, quick))
+    return [file, *save(_draw(scores, found), out, "lake-language", _caption(found, quick), quick)]
 
 
-def findings(scores: pd.DataFrame) -> dict[str, Any]:
-    """Where each trial ends, what it was trained with, and every claim with a verdict; JSON-ready."""
+def as_data(found: Findings, quick: bool) -> dict[str, Any]:
+    """What the file holds: the findings, and `claims` in words, for pages."""
+    claims = [{"claim": each.claim.sentence, "verdict": verdict(each)} for each in found.findings]
+    return {"command": made_by("lake-language", quick).split("`")[1], **asdict(found), "claims": claims}
+
+
+def verdict(finding: Finding) -> str:
+    """In which protocols a claim holds, metric by metric."""
+    return ". ".join(f"{METRICS[metric].title}: {finding.verdict(metric)}" for metric in finding.claim.metrics)
+
+
+def findings(scores: pd.DataFrame) -> Findings:
+    """What the scores of `experiments.lake_language.compare` say."""
     from experiments.lake_language import LEARNING_RATES
 
-    protocols = [str(name) for name in scores["protocol"].unique()]
-    by_protocol = {name: _tables(scores[scores["protocol"] == name]) for name in protocols}
-    claims = []
-    for claim in LANGUAGE_CLAIMS:
-        spaces = ["wrong first move"] if claim.metric else ["policies", "value"]
-        cells = [
-            {"protocol": name, "space": space, "ice": "all", **judge(tables, claim, SPACES[space][0], samples[space])}
-            for name, (tables, samples) in by_protocol.items()
-            for space in spaces
-        ]
-        claims.append({"name": claim.name, "claim": claim.sentence, "cells": cells, "verdict": verdict(cells)})
+    by_protocol = {str(name): _tables(rows) for name, rows in scores.groupby("protocol", sort=False)}
     settings = scores[["protocol", "trial", "settings"]].drop_duplicates()
-    return {
-        "seeds": sorted(map(int, scores["seed"].unique())),
-        "learning_rates": list(LEARNING_RATES),
-        "maps": {str(name): int(rows["map"].nunique()) for name, rows in scores.groupby("set", sort=False)},
-        "settings": {
-            name: dict(zip(rows["trial"], rows["settings"], strict=True))
+    return Findings(
+        seeds=tuple(sorted(map(int, scores["seed"].unique()))),
+        learning_rates=LEARNING_RATES,
+        maps={str(name): int(rows["map"].nunique()) for name, rows in scores.groupby("set", sort=False)},
+        settings={
+            str(name): dict(zip(rows["trial"], rows["settings"], strict=True))
             for name, rows in settings.groupby("protocol", sort=False)
         },
-        "standing": _standing(scores),
-        "claims": claims,
-    }
+        standing=tuple(_standing(scores, by_protocol)),
+        findings=tuple(
+            Finding(
+                claim,
+                tuple(
+                    Cell(protocol, metric, "all", *judge(tables, claim.comparisons, metric, samples[metric]))
+                    for protocol, (tables, samples) in by_protocol.items()
+                    for metric in claim.metrics
+                ),
+            )
+            for claim in LANGUAGE_CLAIMS
+        ),
+    )
 
 
 def _tables(scores: pd.DataFrame) -> tuple[Tables, dict[str, Sample]]:
-    """`[maps, seeds]` of every trial and score, distances as shares of the base models' mean, and the draws of each."""
+    """`[maps, seeds]` of every trial and metric, distances as shares of the base models' mean, and each metric's draws.
+
+    Maps take the place of the lakes that claims are judged on.
+    """
     tables: Tables = {}
     samples = {}
-    for space, (metric, name) in SPACES.items():
-        rows = scores[scores["set"] == name]
-        maps = sorted(rows["map"].unique())
-        scale = 1.0 if metric == "recovered" else rows.loc[rows["trial"] == "base", _SCORES[metric]].mean()
-        for trial, of in rows.groupby("trial"):
-            table = of.astype({_SCORES[metric]: float}).pivot(index="map", columns="seed", values=_SCORES[metric])
-            tables[str(trial), metric] = table / scale
-        tables["ift propagation=product", metric] = tables["ift", metric]  # every setting to choose from has it
-        samples[space] = resample(maps, maps, rows["seed"].nunique())
+    for name, metric in METRICS.items():
+        rows = scores[scores["set"] == metric.maps].astype({metric.column: float})
+        scale = 1.0 if name == "recovered" else rows.loc[rows["trial"] == "base", metric.column].mean()
+        for trial, of_trial in rows.groupby("trial"):
+            tables[str(trial), name] = of_trial.pivot(index="map", columns="seed", values=metric.column) / scale
+        tables["ift:form=product", name] = tables["ift", name]  # every setting to choose from has it
+        samples[name] = resample(sorted(rows["map"].unique()), rows["seed"].nunique())
     return tables, samples
 
 
-def _standing(scores: pd.DataFrame) -> list[dict[str, Any]]:
-    """Mean and 95 % interval over maps and seeds of every score, a row per protocol, trial and space."""
-    rows = []
-    for protocol, of in scores.groupby("protocol", sort=False):
-        tables, samples = _tables(of)
-        for space, (metric, _) in SPACES.items():
-            for trial in of["trial"].unique():
-                table = tables[trial, metric]
-                low, high = np.quantile(samples[space].means(table.to_numpy()[None])[:, 0], _INTERVAL)
-                mean = float(table.to_numpy().mean())
-                rows.append(
-                    {"protocol": str(protocol), "trial": str(trial), "space": space, "mean": mean, "low": float(low),
-                     "high": float(high)}
-                )  # fmt: skip
-    return rows
+def _standing(scores: pd.DataFrame, by_protocol: Mapping[str, tuple[Tables, dict[str, Sample]]]) -> Iterable[Standing]:
+    for protocol, (tables, samples) in by_protocol.items():
+        trials = scores.loc[scores["protocol"] == protocol, "trial"].unique()
+        for metric in METRICS:
+            for trial in map(str, trials):
+                yield Standing(protocol, trial, metric, *_mean_and_interval(tables[trial, metric], samples[metric]))
+
+
+def _mean_and_interval(table: pd.DataFrame, sample: Sample) -> tuple[float, float, float]:
+    """Mean of `[maps, seeds]` and the ends of its 95 % interval."""
+    low, high = np.quantile(sample.means(table.to_numpy()[None])[:, 0], _INTERVAL)
+    return float(table.to_numpy().mean()), float(low), float(high)
 
 
 @paper
-def _draw(scores: pd.DataFrame, found: dict[str, Any]) -> Figure:
-    trials = list(dict.fromkeys(row["trial"] for row in found["standing"]))
+def _draw(scores: pd.DataFrame, found: Findings) -> Figure:
+    trials = list(dict.fromkeys(row.trial for row in found.standing))
     figure = Figure(figsize=(PAGE, 3.6), layout="constrained")
     policies, value, elsewhere = figure.subplots(1, 3, width_ratios=(1, 0.8, 1.1))
-    for axes, space in ((policies, "policies"), (value, "value")):
-        _dots(axes, found["standing"], trials, space)
-    policies.set_yticks(range(len(trials)), [trial.replace("lam", "λ").replace("gamma", "γ") for trial in trials])
+    for axes, metric in ((policies, "policy_mse"), (value, "value_gap")):
+        _dots(axes, [row for row in found.standing if row.metric == metric], trials)
+    policies.set_yticks(range(len(trials)), [_title(trial) for trial in trials])
     value.set_yticks(range(len(trials)), [])
     policies.set_xlabel("% of the base models'")
     value.set_xlabel("% of the base models'")
@@ -143,31 +192,33 @@ def _draw(scores: pd.DataFrame, found: dict[str, Any]) -> Figure:
     return figure
 
 
-def _dots(axes: Axes, standing: list[dict[str, Any]], trials: list[str], space: str) -> None:
+def _title(trial: str) -> str:
+    return trial.replace(":", " ").replace("lam=", "λ=").replace("gamma=", "γ=")
+
+
+def _dots(axes: Axes, standing: list[Standing], trials: list[str]) -> None:
     for i, (protocol, colour) in enumerate(_COLOURS.items()):
-        for row in (row for row in standing if (row["protocol"], row["space"]) == (protocol, space)):
-            place = trials.index(row["trial"]) + 0.24 * (i - 0.5)
-            axes.plot([100 * row["low"], 100 * row["high"]], [place, place], color=colour, linewidth=1)
-            label = protocol if row["trial"] == "base" else None
-            axes.plot(100 * row["mean"], place, _MARKERS[protocol], color=colour, markersize=3.6, label=label)
-            if row["trial"] == "base":
-                axes.axvline(100 * row["mean"], color="#999999", linewidth=0.6, zorder=0)
+        for row in (row for row in standing if row.protocol == protocol):
+            place = trials.index(row.trial) + 0.24 * (i - 0.5)
+            axes.plot([100 * row.low, 100 * row.high], [place, place], color=colour, linewidth=1)
+            label = protocol if row.trial == "base" else None
+            axes.plot(100 * row.mean, place, _MARKERS[protocol], color=colour, markersize=3.6, label=label)
+            if row.trial == "base":
+                axes.axvline(100 * row.mean, color="#999999", linewidth=0.6, zorder=0)
     axes.set_ylim(len(trials) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
 
 
 def _draw_elsewhere(axes: Axes, scores: pd.DataFrame) -> None:
-    rows = scores[scores["protocol"] == "tuned (value)"]
+    rows = scores[scores["protocol"] == "tuned (value)"].astype({"success": float})
     sets = list(rows["set"].unique())
     for i, (trial, colour) in enumerate(_SHOWN_ELSEWHERE.items()):
         for place, name in enumerate(sets):
-            of = rows[(rows["trial"] == trial) & (rows["set"] == name)]
-            table = 100 * of.astype({"success": float}).pivot(index="map", columns="seed", values="success")
-            maps = list(table.index)
-            low, high = np.quantile(resample(maps, maps, table.shape[1]).means(table.to_numpy()[None])[:, 0], _INTERVAL)
+            of_set = rows[(rows["trial"] == trial) & (rows["set"] == name)]
+            table = 100 * of_set.pivot(index="map", columns="seed", values="success")
+            mean, low, high = _mean_and_interval(table, resample(table.index, table.shape[1]))
             where = place + 0.15 * (i - 2)
             axes.plot([where, where], [low, high], color=colour, linewidth=0.8)
-            mean = float(table.to_numpy().mean())
             axes.plot(where, mean, "*osDv"[i], color=colour, markersize=3.6, label=trial if place == 0 else None)
     axes.set_xticks(range(len(sets)), [name.replace(" ", "\n", 1) for name in sets], fontsize=6)
     axes.set_ylim(0, 105)  # room for the legend
@@ -176,30 +227,29 @@ def _draw_elsewhere(axes: Axes, scores: pd.DataFrame) -> None:
     axes.legend(frameon=False, ncols=3, loc="upper right", columnspacing=1, handletextpad=0.2)
 
 
-def edge(found: dict[str, Any]) -> str:
-    """Says which protocols took the smallest step of the range for every method: they stay with the base model."""
-    smallest = f"learning_rate={found['learning_rates'][0]:.3g}"
+def _edge(found: Findings) -> str:
+    """Says in which protocols every method took the smallest step of the range: they stay with the base model."""
+    smallest = f"learning_rate={found.learning_rates[0]:.3g}"
     stay = [
         protocol
-        for protocol, own in found["settings"].items()
-        if all(smallest in text for trial, text in own.items() if trial != "base")
+        for protocol, by_trial in found.settings.items()
+        if all(smallest in text for trial, text in by_trial.items() if trial != "base")
     ]
     return " ".join(f"In {name} every method took the smallest step of the range." for name in stay)
 
 
-def _caption(found: dict[str, Any]) -> str:
-    seeds = found["seeds"]
-    maps = ", ".join(f"{name} {count}" for name, count in found["maps"].items())
+def _caption(found: Findings, quick: bool) -> str:
+    maps = ", ".join(f"{name} {count}" for name, count in found.maps.items())
     settings = "; ".join(
-        f"{protocol}: {', '.join(text for trial, text in own.items() if trial != 'base' and '=' not in trial)}"
-        for protocol, own in found["settings"].items()
+        f"{protocol}: {', '.join(text for trial, text in by_trial.items() if trial != 'base' and ':' not in trial)}"
+        for protocol, by_trial in found.settings.items()
     )
     return _CAPTION.format(
-        count=len(seeds),
-        first=seeds[0],
-        last=seeds[-1],
+        count=len(found.seeds),
+        first=found.seeds[0],
+        last=found.seeds[-1],
         maps=maps,
         settings=settings,
-        edge=edge(found),
-        command=found["command"],
+        edge=_edge(found),
+        made_by=made_by("lake-language", quick),
     )

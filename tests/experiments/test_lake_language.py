@@ -69,7 +69,7 @@ def test_settings_are_chosen_on_development_seeds_alone(tmp_path, trainings):
         candidates = [trial.name for trial in settings_of(method, 1)]
         assert by_mse[method] == max(candidates, key=lambda name: worth[name])
     assert set(by_mse.index) == {"base", *METHODS, *VARIANTS}
-    assert "lam=0 " in f"{by_mse['ift lam=0']} "
+    assert "lam=0 " in f"{by_mse['ift:lam=0']} "
 
 
 def test_it_goes_on_where_it_was(tmp_path, trainings, monkeypatch):

@@ -1,4 +1,4 @@
-"""The comparison of language models as a figure, as verdicts, and beside the small networks' in the audit."""
+"""The comparison of language models as a figure, and as verdicts on the claims."""
 
 import json
 
@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from common.folders import write_json
 from experiments import lake_language as compare
-from figures import audit_page, lake_language
+from figures import lake_language
 
 TRIALS = ("base", *compare.METHODS, *compare.VARIANTS)
 
@@ -18,34 +19,43 @@ def scores():
     generator = np.random.default_rng(0)
     order = {"base": 0.12, "dpo": 0.05, "ift": 0.07, "orpo": 0.09, "sft": 0.11}
     rows = []
-    for protocol in compare.PROTOCOLS:
+    for protocol in compare.CHOSEN_BY:
         for trial in TRIALS:
-            distance = order.get(trial, order.get(trial.split()[0], 0.1))
+            distance = order.get(trial, order.get(trial.split(":")[0], 0.1))
             for seed in range(5):
                 for name in (compare.TEST, *compare.OTHERS):
                     for i in range(40):
                         success = generator.random() < (0.9 if trial.startswith("ift") else 0.5)
                         error = max(distance + generator.normal() * 0.003, 0)
-                        rows.append((protocol, trial, f"{trial} x", seed, name, i, success, error, 0.2 - error))
+                        settings = f"{trial} learning_rate={4e-5 if protocol == 'tuned (policies)' else 1e-3:g}"
+                        rows.append((protocol, trial, settings, seed, name, i, success, error, 0.2 - error))
     columns = ["protocol", "trial", "settings", "seed", "set", "map", "success", "state_policy_mse", "state_value_gap"]
     return pd.DataFrame(rows, columns=columns)
 
 
 def test_findings_see_the_order_that_is_there(scores):
     found = lake_language.findings(scores)
-    claims = {claim["name"]: claim for claim in found["claims"]}
-    policies = [cell["state"] for cell in claims["order"]["cells"] if cell["space"] == "policies"]
-    assert policies == ["holds", "holds"]
-    by_space = {cell["space"]: cell["state"] for cell in claims["dpo < ift"]["cells"]}
-    assert by_space == {"policies": "holds", "value": "contradicted"}
-    assert claims["dpo < ift"]["verdict"] == "depends on the space: holds for policies; contradicted for value"
-    assert claims["recovers"]["verdict"] == "holds"
-    assert {cell["space"] for cell in claims["recovers"]["cells"]} == {"wrong first move"}
-    assert claims["residual recovers"]["verdict"].startswith("undecided: holds in 0 of 2 cells")
-    start = next(row for row in found["standing"] if (row["trial"], row["space"]) == ("base", "policies"))
-    assert start["mean"] == pytest.approx(1)
-    assert start["low"] < 1 < start["high"]
-    json.dumps(found, allow_nan=False)
+    by_name = {finding.claim.name: finding for finding in found.findings}
+    assert by_name["order"].verdict("policy_mse") == "holds in every protocol"
+    closer = by_name["dpo closer than ift"]
+    assert {cell.state for cell in closer.cells if cell.metric == "policy_mse"} == {"holds"}
+    assert {cell.state for cell in closer.cells if cell.metric == "value_gap"} == {"contradicted"}
+    assert lake_language.verdict(closer) == (
+        "distance of the policy: holds in every protocol. gap to the optimal value: is contradicted in every protocol"
+    )
+    assert {cell.metric for cell in by_name["recovers"].cells} == {"recovered"}
+    assert by_name["recovers"].verdict("recovered") == "holds in every protocol"
+    assert by_name["residual recovers"].verdict("recovered") == "is undecided in every protocol"
+    start = next(row for row in found.standing if (row.trial, row.metric) == ("base", "policy_mse"))
+    assert start.mean == pytest.approx(1)
+    assert start.low < 1 < start.high
+
+
+def test_every_claim_is_about_trials_that_were_trained(scores):
+    trained = {*TRIALS, "ift:form=product"}
+    assert len(lake_language.LANGUAGE_CLAIMS) == 12
+    for claim in lake_language.LANGUAGE_CLAIMS:
+        assert {trial for pair in claim.comparisons for trial in pair} <= trained, claim.name
 
 
 def test_the_figure_is_drawn_from_the_comparison(scores, tmp_path, monkeypatch):
@@ -54,17 +64,17 @@ def test_the_figure_is_drawn_from_the_comparison(scores, tmp_path, monkeypatch):
     assert {path.name for path in written} == {
         "lake-language.json", "lake-language.png", "lake-language.svg", "lake-language.md",
     }  # fmt: skip
-    assert "python -m figures lake-language --quick" in (tmp_path / "lake-language.md").read_text()
+    caption = (tmp_path / "lake-language.md").read_text()
+    assert caption.strip().endswith("Made by `python -m figures lake-language --quick`.")
+    assert "In tuned (policies) every method took the smallest step" in caption
+    assert "quick run" in (tmp_path / "lake-language.svg").read_text()  # a comment beside the letters' outlines
 
 
-def test_the_audit_puts_both_side_by_side(scores):
-    language = lake_language.findings(scores) | {"command": "python -m figures lake-language"}
-    cell = {"protocol": "tuned (policies)", "space": "policies", "ice": "not slippery", "state": "contradicted",
-            "effect": -0.1, "low": -0.2, "high": -0.05}  # fmt: skip
-    small = [{"name": "dpo < ift", "cells": [cell]}, {"name": "ift < sft", "cells": [cell | {"state": "holds"}]}]
-    page = audit_page._language({"language": language, "claims": small})
-    rows = {line.split(" | ")[0].strip("| "): line for line in page.splitlines() if line.startswith("| ")}
-    assert "no, it turns round" in rows["DPO comes closer to the optimum than IFT"]
-    assert " | yes | " in rows["IFT comes closer to the optimum than SFT"]
-    assert "-10.00% [-20.00, -5.00] ✗" in rows["DPO comes closer to the optimum than IFT"]
-    assert "python -m figures lake-language" in audit_page._language({"language": None, "claims": []})
+def test_pages_find_the_claims_in_words(scores, tmp_path):
+    write_json(tmp_path / "found.json", lake_language.as_data(lake_language.findings(scores), quick=False))
+    data = json.loads((tmp_path / "found.json").read_text())
+    assert data["command"] == "python -m figures lake-language"
+    assert data["seeds"] == [0, 1, 2, 3, 4]
+    assert len(data["claims"]) == len(data["findings"]) == len(lake_language.LANGUAGE_CLAIMS)
+    assert data["claims"][1]["claim"] == "DPO comes closer to the optimum than IFT"
+    assert data["findings"][1]["cells"][0]["state"] == "holds"

@@ -1,144 +1,138 @@
-"""Where in the space of protocols the paper's order holds: random protocols, and the share of them by each factor."""
+"""In which settings the paper's order holds: shares of protocols, with optimiser, form and distance crossed."""
 
-from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from experiments.protocols import DISTANCES
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 from matplotlib.image import AxesImage
 
-from common.parts import Part, run_parts
-from experiments.claims import PAPERS_ORDER
-from figures.style import PAGE, paper, save
-from toy import Lake, Settings, Trial, sweep
+from experiments.claims import DISTANCES
+from experiments.phase import CROSSED, DRAWN, FIRST_SEED, LAKES, ORDERS, ORPO_BETA_SHARE, STEP_SIZES, Phase
+from experiments.phase import phase as run_phase
+from figures.style import PAGE, made_by, paper, save
+from toy import protocol
 
-# β scales both: DPO's is 20 times ORPO's at every level, as in the toolkit's defaults (2 and 0.1, "high").
-ORPO_BETA_SHARE = 0.05
-BETAS = {"low": 0.1, "middle": 0.5, "high": 2.0}
-FACTORS: dict[str, tuple[Any, ...]] = {
-    "lake": ("ring", "4x4", "8x8", "4x4 slippery"),
-    "start": ("noisy", "both", "random"),
-    "optimizer": ("adam", "rmsprop", "sgd"),
-    "lr": (1e-3, 3e-3, 1e-2, 3e-2),
-    "steps": (30, 100, 300),
-    "beta": tuple(BETAS),
-    "negatives": ("current", "start", "suboptimal"),
-    "propagation": ("product", "sum"),
-    "prediction": ("greedy", "expected"),
-}
-_TITLES = {"optimizer": "optimiser", "lr": "step size", "steps": "updates", "beta": "β", "propagation": "form",
-           "prediction": "predicts"}  # fmt: skip
-ORDERS = (PAPERS_ORDER, *combinations(PAPERS_ORDER, 2))
-FIRST_SEED = 50_000
-_PART = 10  # protocols
+_TITLES = {"parameter_mse": "parameter MSE", "policy_mse": "policy MSE"}
+_ALL_FOUR = next(iter(ORDERS))
+_COMBINATIONS = [(optimizer, form) for optimizer in STEP_SIZES for form in CROSSED["form"]]
+_SIZES = tuple(sorted({size for sizes in STEP_SIZES.values() for size in sizes}))
+# The factors of the lower panels, in two rows.
+_FACTORS: tuple[dict[str, tuple[Any, ...]], ...] = (
+    {"start": DRAWN["start"], "lake": DRAWN["lake"], "lr": _SIZES},
+    {"steps": DRAWN["steps"], "beta": CROSSED["beta"], "negatives": DRAWN["negatives"],
+     "prediction": CROSSED["prediction"]},
+)  # fmt: skip
+_NAMES = {"lr": "step size", "steps": "updates", "beta": "β of DPO", "prediction": "IFT predicts"}
+_HEADING: dict[str, Any] = {"fontsize": 8, "fontweight": "bold", "x": 0.01, "ha": "left"}
 
 
 def phase(out: Path, quick: bool, jobs: int) -> list[Path]:
     """Draw the figure into `out`, from `out/phase-runs` if it holds the results; returns the files written."""
-    count, seeds = (30, 4) if quick else (400, 16)
-    protocols = drawn_protocols(count)
-    parts: dict[str, Part] = {
-        f"{first:04}": (_sweep, (protocols[first : first + _PART], first, seeds)) for first in range(0, count, _PART)
-    }
-    definition = {
-        "protocols": protocols,
-        "seeds": [FIRST_SEED, seeds],
-        "betas": BETAS,
-        "orpo_beta_share": ORPO_BETA_SHARE,
-        "defaults": Settings().as_dict(),
-    }
-    runs = run_parts(out / "phase-runs", definition, parts, jobs)
-    held = orders_held(runs, protocols)
-    return save(_draw(held), out, "phase", _caption(held, seeds))
+    phases = run_phase(out / "phase-runs", quick, jobs)
+    return save(_draw(phases.held), out, "phase", _caption(phases, quick), quick)
 
 
-def drawn_protocols(count: int) -> list[dict[str, Any]]:
-    """Random levels of every factor, the same for every call."""
-    generator = np.random.default_rng(2405_11870)
-    return [
-        {factor: levels[generator.integers(len(levels))] for factor, levels in FACTORS.items()} for _ in range(count)
-    ]
-
-
-def _sweep(protocols: list[dict[str, Any]], first: int, seeds: int) -> pd.DataFrame:
-    frames = []
-    for number, protocol in enumerate(protocols, start=first):
-        settings = dict(protocol)
-        name, _, slippery = settings.pop("lake").partition(" ")
-        beta = BETAS[settings.pop("beta")]
-        common = Settings(seed=FIRST_SEED, seeds=seeds, dtype="float32", beta=beta, **settings)
-        trials = {method: Trial(method, common) for method in PAPERS_ORDER}
-        trials["orpo"] = Trial("orpo", Settings(**{**common.as_dict(), "beta": beta * ORPO_BETA_SHARE}))
-        runs = sweep(Lake.make(name, slippery=bool(slippery)), trials)
-        frames.append(runs[["method", "seed", *DISTANCES, "stopped_at_step"]].assign(protocol=number))
-    return pd.concat(frames, ignore_index=True)
-
-
-def orders_held(runs: pd.DataFrame, protocols: list[dict[str, Any]]) -> pd.DataFrame:
-    """A row per protocol and distance: its levels, and for each of `ORDERS` whether the means over seeds are in it.
-
-    A method with a run that was stopped is behind all that have none.
-    """
-    rows = []
-    for metric in DISTANCES:
-        means = runs.groupby(["protocol", "method"])[metric].agg(lambda seeds: seeds.mean(skipna=False)).unstack()
-        for number, values in means.fillna(np.inf).iterrows():
-            order = {" < ".join(names): _in_order([values[name] for name in names]) for names in ORDERS}
-            rows.append({"protocol": number, "distance": metric, **protocols[int(str(number))], **order})
-    return pd.DataFrame(rows)
-
-
-def _in_order(values: list[float]) -> bool:
-    return all(a < b for a, b in pairwise(values))
+def shares(held: pd.DataFrame, by: list[str], orders: list[str]) -> pd.DataFrame:
+    """Percentage of protocols in which each of `orders` holds, and their count `n`, by the columns `by`."""
+    groups = held.groupby(by, sort=False)
+    return (100 * groups[orders].mean()).assign(n=groups.size())
 
 
 @paper
 def _draw(held: pd.DataFrame) -> Figure:
-    figure = Figure(figsize=(PAGE, 4.6), layout="constrained")
-    rows = figure.subplots(
-        len(DISTANCES), len(FACTORS), sharey=True, width_ratios=[len(levels) for levels in FACTORS.values()]
-    )
-    for row, metric in zip(rows, DISTANCES, strict=True):
-        for axes, factor in zip(row, FACTORS, strict=True):
-            image = _draw_factor(axes, held[held["distance"] == metric], factor)
-            axes.set_title(_TITLES.get(factor, factor) if metric == DISTANCES[0] else "", fontsize=7)
-        row[0].set_ylabel("policies" if metric == "policy_mse" else "weights", fontsize=8)
-    bar = figure.colorbar(image, ax=rows, shrink=0.6, aspect=30)
-    bar.set_label("protocols in which the order holds, %")
+    figure = Figure(figsize=(PAGE, 6.6), layout="constrained")
+    parts = figure.subfigures(3, 1, squeeze=False, height_ratios=(1.2, 1, 1))[:, 0]
+    image = _draw_orders(parts[0], held)
+    first = held[held["distance"] == DISTANCES[0]]
+    for part, factors in zip(parts[1:], _FACTORS, strict=True):
+        _draw_factors(part, first, factors)
+    parts[0].suptitle("which orders hold, by optimiser, form and distance", **_HEADING)
+    parts[1].suptitle(f"the order of all four in {_TITLES[DISTANCES[0]]}, by the other factors", **_HEADING)
+    bar = parts[0].colorbar(image, ax=parts[0].axes, shrink=0.9, aspect=25)
+    bar.set_label("protocols in which\nthe order holds, %", fontsize=7)
     return figure
 
 
-def _draw_factor(axes: Axes, held: pd.DataFrame, factor: str) -> AxesImage:
-    names = [" < ".join(order) for order in ORDERS]
-    levels = FACTORS[factor]
-    shares = 100 * np.array([[held[held[factor] == level][name].mean() for level in levels] for name in names])
-    image = axes.imshow(shares, cmap="cividis", vmin=0, vmax=100, aspect="auto")
-    for (i, j), share in np.ndenumerate(shares):
+def _draw_orders(part: SubFigure, held: pd.DataFrame) -> AxesImage:
+    """A row for each order, a column for each optimiser and form; a panel for each distance."""
+    for axes, metric in zip(part.subplots(1, len(DISTANCES), sharey=True), DISTANCES, strict=True):
+        table = shares(held[held["distance"] == metric], ["optimizer", "form"], list(ORDERS)).loc[_COMBINATIONS]
+        image = _draw_table(axes, table[list(ORDERS)].to_numpy().T)
+        axes.set_xticks(
+            range(len(table)),
+            [f"{optimizer}\n{form}\nn {n}" for (optimizer, form), n in zip(_COMBINATIONS, table["n"], strict=True)],
+        )
+        axes.set_yticks(range(len(ORDERS)), ["all four", *list(ORDERS)[1:]])
+        axes.axhline(0.5, color="white", linewidth=2.5)
+        axes.set_title(_TITLES[metric], fontsize=7.5)
+    return image
+
+
+def _draw_factors(part: SubFigure, held: pd.DataFrame, factors: dict[str, tuple[Any, ...]]) -> None:
+    """A row for each optimiser and form, a column for each level; a panel for each factor."""
+    panels = part.subplots(1, len(factors), sharey=True, width_ratios=[len(levels) for levels in factors.values()])
+    for axes, (factor, levels) in zip(panels, factors.items(), strict=True):
+        table = shares(held, ["optimizer", "form", factor], [_ALL_FOUR])
+        values = table[_ALL_FOUR].unstack(factor).reindex(index=_COMBINATIONS, columns=list(levels))
+        _draw_table(axes, values.to_numpy())
+        labels = [f"{level:g}" if isinstance(level, float) else str(level) for level in levels]
+        axes.set_xticks(range(len(levels)), labels, rotation=90 if max(map(len, labels)) > 4 else 0)
+        axes.set_yticks(range(len(_COMBINATIONS)), [f"{optimizer}, {form}" for optimizer, form in _COMBINATIONS])
+        fewest, most = int(table["n"].min()), int(table["n"].max())
+        count = f"n {fewest}" if fewest == most else f"n {fewest} to {most}"
+        axes.set_title(f"{_NAMES.get(factor, factor)} ({count})", fontsize=7)
+
+
+def _draw_table(axes: Axes, values: np.ndarray) -> AxesImage:
+    """Percentages `[rows, columns]` as shades and numbers; NaN is left blank."""
+    image = axes.imshow(values, cmap="cividis", vmin=0, vmax=100, aspect="auto")
+    for (row, column), share in np.ndenumerate(values):
         if np.isfinite(share):
-            axes.text(
-                j, i, f"{share:.0f}", ha="center", va="center", fontsize=5, color="black" if share > 50 else "white"
-            )
-    axes.set_xticks(range(len(levels)), [str(level) for level in levels], rotation=90, fontsize=6)
-    axes.set_yticks(range(len(names)), ["all four", *names[1:]], fontsize=6.5)
-    axes.tick_params(length=0)
+            axes.text(column, row, f"{share:.0f}", ha="center", va="center", fontsize=6.5,
+                      color="black" if share > 50 else "white")  # fmt: skip
+    axes.tick_params(length=0, labelsize=6.5)
     axes.spines[:].set_visible(False)
     return image
 
 
-def _caption(held: pd.DataFrame, seeds: int) -> str:
-    parts = []
-    for metric, table in held.groupby("distance", sort=False):
-        shares = "; ".join(f"{' < '.join(order)} {100 * table[' < '.join(order)].mean():.1f} %" for order in ORDERS)
-        parts.append(f"{'Policies' if metric == 'policy_mse' else 'Weights'}: {shares}.")
+def _caption(phases: Phase, quick: bool) -> str:
+    held, paper_protocol = phases.held, protocol("paper")
+    crossed = len(held[held["distance"] == DISTANCES[0]]) // len(STEP_SIZES) // phases.draws
+    lakes = ", ".join(f"{label} ({name})" if ":" in name else label for label, (name, _) in LAKES.items())
     return (
-        f"{held['protocol'].nunique()} protocols, each level of each factor drawn at random, {seeds} seeds from "
-        f"{FIRST_SEED} each, the same settings for all four methods; β is DPO's "
-        f"({', '.join(map(str, BETAS.values()))}), ORPO's is {ORPO_BETA_SHARE:g} of it. Each number is the percentage "
-        f"of protocols at that level in which the mean distances to the optimum are in the order of the row (all four: "
-        f"{' < '.join(PAPERS_ORDER)}). {' '.join(parts)} By chance alone it would be 50 % of each pair and 4.2 % of "
-        f"all four. Made by `python -m figures phase`."
+        f"For each optimiser, {phases.draws} combinations of lake, start, step size, updates and negatives were drawn "
+        f"at random, each level equally often; each was run with every β, prediction and form ({crossed} protocols) on "
+        f"{phases.seeds} seeds from {FIRST_SEED}. n is the number of protocols behind a percentage. All four methods "
+        f"have the same settings; β is DPO's, and ORPO's is {ORPO_BETA_SHARE:g} of it. IFT has λ 0.2 and γ 0.95, and "
+        f"the network has {paper_protocol.width} hidden units. The start `both, s` has learned two ways, of which the "
+        f"sub-optimal one has a share of s. The lakes are {lakes}; each has a second way. An order holds where the "
+        f"means over seeds of the distances to the optimum are in it; differences below 1e-5 of the start's distance "
+        f"do not count. By chance alone an order of two would hold in 50 % of the protocols and the order of all four "
+        f"({_ALL_FOUR}) in 4.2 %. {_in_words(held)} {made_by('phase', quick)}"
+    )
+
+
+def _in_words(held: pd.DataFrame) -> str:
+    """The shares of the whole order, and the place where it holds most often."""
+    parts = []
+    for metric in DISTANCES:
+        table = shares(held[held["distance"] == metric], ["optimizer", "form"], [_ALL_FOUR]).loc[_COMBINATIONS]
+        values = "; ".join(
+            f"{optimizer}, {form} {share:.1f} %"
+            for (optimizer, form), share in zip(_COMBINATIONS, table[_ALL_FOUR], strict=True)
+        )
+        parts.append(f"The whole order holds in {_TITLES[metric]} with {values}.")
+    both = held[
+        (held["distance"] == DISTANCES[0]) & (held["optimizer"] == "sgd") & (held["form"] == "sum")
+        & held["start"].str.startswith("both")
+    ]  # fmt: skip
+    steps = shares(both, ["lr"], [_ALL_FOUR]).sort_index()
+    by_step = "; ".join(f"step size {lr:g}: {row[_ALL_FOUR]:.0f} % of {row['n']:.0f}" for lr, row in steps.iterrows())
+    whole = 100 * both[_ALL_FOUR].mean()
+    return (
+        f"{' '.join(parts)} With plain gradient descent, the form sum and a start on both ways, it holds in "
+        f"{whole:.0f} % of {len(both)} protocols in parameter MSE ({by_step})."
     )

@@ -71,12 +71,20 @@ def test_a_base_without_template_is_asked_in_the_one_that_training_gives(saved_m
     assert study._as_trained_from(base, out) == base
 
 
+def words_of(process):
+    """The command line of a process; nothing of one that has just ended."""
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
+
+
 def test_what_ends_the_study_ends_its_training(data, saved_model, tmp_path):
     command = ["--data", data, "--model", saved_model, "--out", tmp_path / "out", "--updates", 10_000, "--rows", 4,
                "--batch-size", 2, "--questions", 1, "--max-new-tokens", 1]  # fmt: skip
-    running = subprocess.Popen([sys.executable, "-m", "lm.study", *map(str, command)], stderr=subprocess.PIPE)
+    running = subprocess.Popen([sys.executable, "-m", "experiments.study", *map(str, command)], stderr=subprocess.PIPE)
     mine = psutil.Process(running.pid)
-    while not (trainings := [p for p in mine.children(recursive=True) if "lm.train" in p.cmdline()]):
+    while not (trainings := [p for p in mine.children(recursive=True) if "lm.train" in words_of(p)]):
         assert running.poll() is None
         time.sleep(0.2)
     running.terminate()

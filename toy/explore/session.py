@@ -20,8 +20,8 @@ FASTEST = 1000  # updates a second that a page may ask for
 class Session:
     """The run of one page. `send` is called from the session's thread with what the page should be told.
 
-    Messages are dictionaries with a `type`: `set` (a checked `Request`), `play`, `pause`, `step`, `reset`, `speed`, `save`
-    and `refuse` (a line to answer with); the page is sent `run`, `frame`, `state`, `refused` and `saved`.
+    Messages are dictionaries with a `type`: `set` (a checked `Request`), `play`, `pause`, `step`, `reset`, `speed`,
+    `save` and `refuse` (a line to answer with); the page is sent `run`, `frame`, `state`, `refused` and `saved`.
     """
 
     def __init__(self, send: Callable[[Message], None]):

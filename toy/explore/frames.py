@@ -12,7 +12,7 @@ from toy.explore.training import Run
 from toy.lake import Lake
 from toy.objectives import Task, predicted_states
 from toy.picture import colour_of
-from toy.planning import visit_probability
+from toy.planning import evaluate, visit_probability
 from toy.policy import Policy, cell_log_probs, parameter_mse
 from toy.scored_cells import scored_by
 from toy.stages import make_task
@@ -92,7 +92,7 @@ def _measure(run: Run, name: str, policy: Policy) -> dict[str, Any]:
     curves = {
         "parameter_mse": parameter_mse(policy, run.optimum).cpu().numpy()[known],
         "policy_mse": error[:, ~lake.terminal].mean(1),
-        "success": visits[:, lake.goal].sum(1),  # a goal ends the episode: no episode enters two
+        "success": evaluate(lake, tables, problem.settings.discount, lake.max_episode_steps).success,
         "travelled": _travelled(policy, run.start)[known],
     }
     return {

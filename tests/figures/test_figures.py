@@ -73,7 +73,7 @@ def test_every_figure_has_picture_and_caption(name, run, no_bench, tmp_path):
     assert pixels.shape[1] > 2000
     assert pixels.std() > 5
     assert (out / f"{name}.svg").read_text().startswith("<?xml")
-    assert f"`python -m figures {name}`" in (out / f"{name}.md").read_text()
+    assert f"`python -m figures {name} --quick`" in (out / f"{name}.md").read_text()
 
 
 def test_tables_mark_every_number_and_fill_nothing_in(run, no_bench, tmp_path):

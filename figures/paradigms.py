@@ -92,7 +92,8 @@ def _draw_moves(axes: Axes, lake: Lake, share: np.ndarray, largest: float, colou
         aside = ahead[::-1]
         base, half = centre + 0.09 * ahead, (0.04 + 0.07 * size) * aside
         corners = [base - half, base + half, base + (0.06 + 0.32 * size) * ahead]
-        axes.add_patch(Polygon(corners, color=colour, linewidth=0))
+        in_hole = lake.letters[cell] == "H"  # IFT's prediction may fall in: dark on dark would not be seen
+        axes.add_patch(Polygon(corners, color="white" if in_hole else colour, linewidth=0))
 
 
 def needs(method: str) -> list[str]:
@@ -130,8 +131,8 @@ def _caption(lake: Lake, settings: Settings, tables: dict[str, np.ndarray], cost
         f"{settings.negatives_per_step} negatives from the policy, and PPO has {settings.rollouts} episodes per "
         f"update. Each triangle is a move; its length grows with the square root of the move's share of all scored "
         f"steps of the method, on one scale for all. The share of the scored steps in cells off the target trajectory "
-        f"is: {aside}. {_costs_in_words(costs, settings)} "
-        f"{made_by('paradigms', quick)}"
+        f"is: {aside}. A white triangle lies in a hole, into which IFT's prediction may fall. "
+        f"{_costs_in_words(costs, settings)} {made_by('paradigms', quick)}"
     )
 
 

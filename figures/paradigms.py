@@ -4,14 +4,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Polygon
 
 from common.folders import claim_folder, reading, write_whole
 from experiments.costs import SETTING, measured_costs
-from figures.style import PAGE, paper, save
+from figures.style import PAGE, made_by, paper, save
 from ift import METHODS
 from toy import Lake, Settings, scored_states
-from toy.picture import colour_of, draw_cells, draw_moves
+from toy.picture import colour_of, draw_cells
 
 SHOWN = {
     "sft": "states of targets",
@@ -20,6 +22,13 @@ SHOWN = {
     "dpo": "states of targets and\nof negatives",
     "ppo": "states of its\nown episodes",
 }
+_ROWS = {"raised": ("likelier", "#1a1a1a"), "lowered": ("less likely", "#a3246f")}
+_DIRECTIONS = np.array([(-1, 0), (0, 1), (1, 0), (0, -1)])  # (right, down) of each action
+_LEAST = 0.001  # share of the scored steps: what is below is not drawn
+NOT_MEASURED = (
+    "The costs of an update are not measured here: they need a checkout of the repository, as an installed package has "
+    "no `bench`. There, `python -m figures paradigms` measures them."
+)
 
 
 def paradigms(out: Path, quick: bool, jobs: int) -> list[Path]:
@@ -36,7 +45,8 @@ def paradigms(out: Path, quick: bool, jobs: int) -> list[Path]:
     costs = measured_costs(out, quick)
     with reading(folder / "states.npz"), np.load(folder / "states.npz") as held:
         tables = dict(held)
-    return save(_draw(lake, tables, costs), out, "paradigms", _caption(lake, settings, tables, costs))
+    caption = _caption(lake, settings, tables, costs, quick)
+    return save(_draw(lake, tables, costs), out, "paradigms", caption, quick)
 
 
 def _save_tables(path: Path, tables: dict[str, np.ndarray]) -> None:
@@ -46,22 +56,44 @@ def _save_tables(path: Path, tables: dict[str, np.ndarray]) -> None:
 
 @paper
 def _draw(lake: Lake, tables: dict[str, np.ndarray], costs: dict[str, Any]) -> Figure:
-    figure = Figure(figsize=(PAGE, 2.42), layout="constrained")
-    for axes, (method, what) in zip(figure.subplots(1, len(SHOWN)), SHOWN.items(), strict=True):
-        draw_cells(axes, lake, tables[f"{method}_states"], darkest=0.32, size=7)
-        axes.set_anchor("N")
-        for kind, colour in (("lowered", "#aa3377"), ("raised", "#1a1a1a")):
+    figure = Figure(figsize=(PAGE, 3.9), layout="constrained")
+    figure.suptitle("the moves that an update scores, what it needs, what it costs", fontsize=8, x=0.01, ha="left")
+    largest = max(tables[f"{method}_{kind}"].max() for method in SHOWN for kind in _ROWS)
+    *grid, below = figure.subplots(len(_ROWS) + 1, len(SHOWN), height_ratios=(1, 1, 1.25))
+    for row, (kind, (label, colour)) in zip(grid, _ROWS.items(), strict=True):
+        row[0].set_ylabel(label, color=colour)
+        for axes, method in zip(row, SHOWN, strict=True):
             share = tables[f"{method}_{kind}"]
-            draw_moves(axes, lake, np.sqrt(share / share.sum()) if share.any() else share, colour, width=0.016)
+            draw_cells(axes, lake, share.sum(1), darkest=0.32, size=7)
+            _draw_moves(axes, lake, share, largest, colour)
+            if not share.any():
+                axes.set_title("no move", fontsize=6.5, pad=2)
+    for axes, method in zip(grid[0], SHOWN, strict=True):
         axes.set_title(method.upper(), fontsize=8, color=colour_of(method), fontweight="bold")
+    for axes, (method, what) in zip(below, SHOWN.items(), strict=True):
+        axes.axis("off")
         scored = what if "\n" in what else f"{what}\n"
         text = "\n".join((scored, "", *needs(method), "", *_cost_lines(method, costs)))
-        axes.set_xlabel(text, fontsize=6, linespacing=1.35)
+        axes.text(0.5, 1, text, ha="center", va="top", fontsize=6, linespacing=1.3, transform=axes.transAxes)
     figure.supxlabel(
-        "blue: share of the steps scored in this state · black: moves that become likelier · purple: less likely",
+        f"triangle: a move, the longer the larger its share of the scored steps (none below {_LEAST:.1%})\n"
+        "above: moves that become likelier; below: less likely · blue: share of these steps in this state",
         fontsize=6.5,
     )
     return figure
+
+
+def _draw_moves(axes: Axes, lake: Lake, share: np.ndarray, largest: float, colour: str) -> None:
+    """A triangle for each move `[cells, 4]`: each side of a cell is one move's, so that none lies on another."""
+    for cell, action in np.argwhere(share >= _LEAST).tolist():
+        size = float(np.sqrt(share[cell, action] / largest))
+        centre = np.array([cell % lake.shape[1], cell // lake.shape[1]])
+        ahead = _DIRECTIONS[action]
+        aside = ahead[::-1]
+        base, half = centre + 0.09 * ahead, (0.04 + 0.07 * size) * aside
+        corners = [base - half, base + half, base + (0.06 + 0.32 * size) * ahead]
+        in_hole = lake.letters[cell] == "H"  # IFT's prediction may fall in: dark on dark would not be seen
+        axes.add_patch(Polygon(corners, color="white" if in_hole else colour, linewidth=0))
 
 
 def needs(method: str) -> list[str]:
@@ -82,25 +114,38 @@ def _cost_lines(method: str, costs: dict[str, Any]) -> list[str]:
             lines.append(f"{name}: not measured")
             continue
         share = cost["seconds"] / costs[kind]["sft"]["seconds"]
-        memory = f", {cost['gigabytes']:.2f} GB" if "gigabytes" in cost else ""
-        lines.append(f"{name}: {share:.2f}× SFT's time{memory}")
+        lines.append(f"{name}: {share:.2f}× SFT's time")
+        if "gigabytes" in cost:
+            lines.append(f"{name}: {cost['gigabytes']:.2f} GB")
     return lines
 
 
-def _caption(lake: Lake, settings: Settings, tables: dict[str, np.ndarray], costs: dict[str, Any]) -> str:
+def _caption(lake: Lake, settings: Settings, tables: dict[str, np.ndarray], costs: dict[str, Any], quick: bool) -> str:
     aside = "; ".join(
         f"{method} {100 * (1 - tables[f'{method}_states'][tables['sft_states'] > 0].sum()):.1f} %" for method in SHOWN
     )
+    return (
+        f"What the first update of each method scores on the lake {'/'.join(lake.rows)}, from {settings.seeds} start "
+        f"policies of the kind {settings.start} (seeds from {settings.seed}). IFT has λ "
+        f"{settings.number(METHODS['ift'], 'lam'):g} with the {settings.prediction} prediction; ORPO and DPO have "
+        f"{settings.negatives_per_step} negatives from the policy, and PPO has {settings.rollouts} episodes per "
+        f"update. Each triangle is a move; its length grows with the square root of the move's share of all scored "
+        f"steps of the method, on one scale for all. The share of the scored steps in cells off the target trajectory "
+        f"is: {aside}. A white triangle lies in a hole, into which IFT's prediction may fall. "
+        f"{_costs_in_words(costs, settings)} {made_by('paradigms', quick)}"
+    )
+
+
+def _costs_in_words(costs: dict[str, Any], settings: Settings) -> str:
+    if not costs["lake"]:
+        return NOT_MEASURED
     measured = "; ".join(
         f"{kind} {method} {1000 * cost['seconds']:.1f} ms" + (f" {cost['gigabytes']:.2f} GB" if len(cost) > 1 else "")
         for kind, by_method in costs.items()
         for method, cost in by_method.items()
     )
+    language = "" if costs["language"] else " Language models are not measured: `python -m bench.methods` does it."
     return (
-        f"Lake {'/'.join(lake.rows)}, start policy {settings.start}, {settings.seeds} seeds from {settings.seed}, λ "
-        f"{settings.lam} with the {settings.prediction} prediction, {settings.negatives_per_step} negatives from the "
-        f"policy and {settings.rollouts} episodes of PPO per update. Arrows: the square root of a move's share of the "
-        f"scored steps. Share of them in cells off the target trajectory: {aside}. Time of an update and peak memory "
-        f"of a process (PPO: a batch of episodes serves {settings.epochs} updates), by `python -m bench.methods`: "
-        f"{measured or 'not measured'}. {SETTING} Made by `python -m figures paradigms`."
+        f"The time of an update (the best of some rounds) and the peak memory of a process, by `python -m "
+        f"bench.methods`: {measured}.{language} A batch of PPO's episodes serves {settings.epochs} updates. {SETTING}"
     )

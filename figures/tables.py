@@ -7,10 +7,14 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from experiments.costs import SETTING, measured_costs
-from figures.style import PAGE, paper, save
+from figures.style import PAGE, made_by, paper, save
 
 _MARKS = {"paper": "ᵃ", "own": "ᵇ"}
 _MISSING = "–"
+NOT_MEASURED = (
+    "Time and memory of an update are not measured here: they need a checkout of the repository, as an installed "
+    "package has no `bench`. There, `python -m figures tables` measures them."
+)
 
 
 def tables(out: Path, quick: bool, jobs: int) -> list[Path]:
@@ -18,7 +22,7 @@ def tables(out: Path, quick: bool, jobs: int) -> list[Path]:
     reported = json.loads((Path(__file__).parents[1] / "lm" / "evaluate" / "paper.json").read_text())
     costs = measured_costs(out, quick)["language"]
     header, rows = _cells(reported, costs)
-    return save(_draw(header, rows), out, "tables", _page(header, rows, reported, costs))
+    return save(_draw(header, rows), out, "tables", _page(header, rows, reported, costs, quick), quick)
 
 
 def _cells(reported: dict[str, Any], costs: dict[str, dict[str, float]]) -> tuple[list[str], list[list[str]]]:
@@ -48,7 +52,10 @@ def _cost_cells(method: str, costs: dict[str, dict[str, float]]) -> list[str]:
 
 @paper
 def _draw(header: list[str], rows: list[list[str]]) -> Figure:
-    figure = Figure(figsize=(PAGE, 0.2 * (len(rows) + 2)), layout="constrained")
+    figure = Figure(figsize=(PAGE, 0.2 * (len(rows) + 3)), layout="constrained")
+    figure.suptitle(
+        "ᵃ as the paper reports it · ᵇ measured here · – not recorded, or not measured", fontsize=7, x=0.01, ha="left"
+    )
     axes = figure.subplots()
     axes.axis("off")
     widths = [0.09, 0.05, *[0.085] * (len(header) - 4), 0.13, 0.1]
@@ -64,17 +71,28 @@ def _draw(header: list[str], rows: list[list[str]]) -> Figure:
 
 
 def _page(
-    header: list[str], rows: list[list[str]], reported: dict[str, Any], costs: dict[str, dict[str, float]]
+    header: list[str],
+    rows: list[list[str]],
+    reported: dict[str, Any],
+    costs: dict[str, dict[str, float]],
+    quick: bool,
 ) -> str:
     lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
     lines += ["| " + " | ".join(row) + " |" for row in rows]
     measured = (
-        f"`python -m bench.methods` of this project. {SETTING.rstrip('.')}"
+        f"This was measured by `python -m bench.methods` of this project. {SETTING.rstrip('.')}. {_memory(costs)}"
         if costs
-        else "nothing measured: it needs the `lm` extra and a checkout of the repository"
+        else NOT_MEASURED
     )
     notes = (
-        f"ᵃ {reported['reported']['source']}. ᵇ {measured}. {_MISSING} not recorded, or not measured: this project has "
-        "not trained a model of that size. Made by `python -m figures tables`."
+        f"{_MARKS['paper']} These are the paper's numbers as reported in {reported['reported']['source']}. "
+        f"{_MARKS['own']} {measured} The sign {_MISSING} stands for a number that is not recorded at the source, or "
+        f"that this project has not measured: it has not trained a model of that size. {made_by('tables', quick)}"
     )
     return "\n".join((*lines, "", notes))
+
+
+def _memory(costs: dict[str, dict[str, float]]) -> str:
+    if any("gigabytes" in cost for cost in costs.values()):
+        return "Memory is the peak of a process of its own."
+    return "The memory is not measured in a quick run; `python -m figures tables` measures it."

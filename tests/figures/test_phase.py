@@ -113,5 +113,5 @@ def test_the_picture_is_drawn_and_the_caption_says_what_holds_where(held, monkey
     caption = written[2].read_text()
     assert "sgd, sum 100.0 %" in caption
     assert "adam, sum 0.0 %" in caption
-    assert "it holds in 100 % of" in caption
+    assert "ift < orpo < sft holds in 100 % of" in caption
     assert caption.rstrip().endswith("Made by `python -m figures phase --quick`.")

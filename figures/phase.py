@@ -118,12 +118,13 @@ def _caption(phases: Phase, quick: bool) -> str:
         f"at random, each level equally often; each was run with every β, prediction and form ({crossed} protocols) on "
         f"{phases.seeds} seeds from {FIRST_SEED}. n is the number of protocols behind a percentage; the "
         f"{crossed // len(CROSSED['form'])} of one form and combination are related, so that it rests on fewer cases. "
-        f"All four methods have the same settings; β is DPO's, and ORPO's is {ORPO_BETA_SHARE:g} of it. IFT has λ 0.2 and γ 0.95, and "
-        f"the network has {paper_protocol.width} hidden units. The start `both, s` has learned two ways, of which the "
-        f"sub-optimal one has a share of s. The lakes are {lakes}; each has a second way. In the lower panels i < o < s stands for {_WITHOUT_DPO}. An order holds where the "
-        f"means over seeds of the distances to the optimum are in it; differences below 1e-5 of the start's distance "
-        f"do not count. By chance alone an order of two would hold in 50 % of the protocols and the order of all four "
-        f"({_ALL_FOUR}) in 4.2 %. {_in_words(held)} {made_by('phase', quick)}"
+        f"All four methods have the same settings; β is DPO's, and ORPO's is {ORPO_BETA_SHARE:g} of it. IFT has λ 0.2 "
+        f"and γ 0.95, and the network has {paper_protocol.width} hidden units. The start `both, s` has learned two "
+        f"ways, of which the sub-optimal one has a share of s. The lakes are {lakes}; each has a second way. In the "
+        f"lower panels i < o < s stands for {_WITHOUT_DPO}. An order holds where the means over seeds of the "
+        f"distances to the optimum are in it; differences below 1e-5 of the start's distance do not count. By chance "
+        f"alone an order of two would hold in 50 % of the protocols and the order of all four ({_ALL_FOUR}) in 4.2 %. "
+        f"{_in_words(held)} {made_by('phase', quick)}"
     )
 
 
@@ -143,8 +144,8 @@ def _in_words(held: pd.DataFrame) -> str:
     ]  # fmt: skip
     current = both[both["negatives"] == "current"]
     return (
-        f"{' '.join(parts)} With plain gradient descent, the form sum and a start on both ways, {_WITHOUT_DPO} holds in "
-        f"{100 * both[_WITHOUT_DPO].mean():.0f} % of {len(both)} protocols in parameter MSE, dpo < ift in "
+        f"{' '.join(parts)} With plain gradient descent, the form sum and a start on both ways, {_WITHOUT_DPO} holds "
+        f"in {100 * both[_WITHOUT_DPO].mean():.0f} % of {len(both)} protocols in parameter MSE, dpo < ift in "
         f"{100 * both['dpo < ift'].mean():.0f} %, and the whole order in {100 * both[_ALL_FOUR].mean():.0f} %; where "
         f"negatives are sampled from the current policy, the whole order holds in "
         f"{100 * current[_ALL_FOUR].mean():.0f} % of {len(current)}."

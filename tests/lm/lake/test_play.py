@@ -9,7 +9,7 @@ from lm.lake.maps import end_of
 from lm.lake.play import answers, judged, play, play_on_slippery_ice
 from lm.lake.words import prompt, prompt_ids
 from toy import Lake
-from toy.trajectories import given_walk
+from toy.trajectories import given_trajectory
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ def test_every_end_of_a_walk_has_a_name(words, ended, outcome, moves):
     assert found[0] == outcome
     assert len(found[1]) == (4 if outcome == "goal" else moves)
     if outcome == "goal":
-        assert given_walk(Lake.make(["".join(row) for row in rows]), in_words(found[1]), 0, "walk")
+        assert given_trajectory(Lake.make(["".join(row) for row in rows]), in_words(found[1]), 0, "walk")
 
 
 def test_play_follows_the_seed_and_is_what_the_answers_say(letters, player):

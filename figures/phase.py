@@ -18,7 +18,7 @@ from toy import protocol
 _TITLES = {"parameter_mse": "parameter MSE", "policy_mse": "policy MSE"}
 _ALL_FOUR, _WITHOUT_DPO = list(ORDERS)[:2]
 _COMBINATIONS = [(optimizer, form) for optimizer in STEP_SIZES for form in CROSSED["form"]]
-# The rows of the lower panels: an order in a combination. (All four hold nowhere with the other optimisers.)
+# The rows of the lower panels: an order in a combination. (Of all four with the others, the upper panel.)
 _ROWS = [
     *((_ALL_FOUR, combination) for combination in _COMBINATIONS if combination[0] == "sgd"),
     *((_WITHOUT_DPO, combination) for combination in _COMBINATIONS),
@@ -55,7 +55,9 @@ def _draw(held: pd.DataFrame) -> Figure:
     for part, factors in zip(parts[1:], _FACTORS, strict=True):
         _draw_factors(part, first, factors)
     parts[0].suptitle("which orders hold, by optimiser, form and distance", **_HEADING)
-    parts[1].suptitle(f"the order of all four in {_TITLES[DISTANCES[0]]}, by the other factors", **_HEADING)
+    parts[1].suptitle(
+        f"where they hold in {_TITLES[DISTANCES[0]]}, by the other factors (i < o < s: {_WITHOUT_DPO})", **_HEADING
+    )
     bar = parts[0].colorbar(image, ax=parts[0].axes, shrink=0.9, aspect=25)
     bar.set_label("protocols in which\nthe order holds, %", fontsize=7)
     return figure
@@ -121,10 +123,10 @@ def _caption(phases: Phase, quick: bool) -> str:
         f"All four methods have the same settings; β is DPO's, and ORPO's is {ORPO_BETA_SHARE:g} of it. IFT has λ 0.2 "
         f"and γ 0.95, and the network has {paper_protocol.width} hidden units. The start `both, s` has learned two "
         f"ways, of which the sub-optimal one has a share of s. The lakes are {lakes}; each has a second way. In the "
-        f"lower panels i < o < s stands for {_WITHOUT_DPO}. An order holds where the means over seeds of the "
+        f"lower panels, i < o < s stands for {_WITHOUT_DPO}. An order holds where the means over seeds of the "
         f"distances to the optimum are in it; differences below 1e-5 of the start's distance do not count. By chance "
-        f"alone an order of two would hold in 50 % of the protocols and the order of all four ({_ALL_FOUR}) in 4.2 %. "
-        f"{_in_words(held)} {made_by('phase', quick)}"
+        f"alone an order of two would hold in 50 % of the protocols, one of three in 16.7 %, and the order of all four "
+        f"({_ALL_FOUR}) in 4.2 %. {_in_words(held)} {made_by('phase', quick)}"
     )
 
 
@@ -148,5 +150,6 @@ def _in_words(held: pd.DataFrame) -> str:
         f"in {100 * both[_WITHOUT_DPO].mean():.0f} % of {len(both)} protocols in parameter MSE, dpo < ift in "
         f"{100 * both['dpo < ift'].mean():.0f} %, and the whole order in {100 * both[_ALL_FOUR].mean():.0f} %; where "
         f"negatives are sampled from the current policy, the whole order holds in "
-        f"{100 * current[_ALL_FOUR].mean():.0f} % of {len(current)}."
+        f"{100 * current[_ALL_FOUR].mean():.0f} % of {len(current)} "
+        f"(from {len(current) // (len(CROSSED['beta']) * len(CROSSED['prediction']))} combinations)."
     )

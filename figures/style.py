@@ -43,9 +43,11 @@ def save(figure: Figure, out: Path, name: str, caption: str | None = None, quick
 
 
 def _settle(figure: Figure) -> None:
-    """Lay the figure out once, to a millionth: clip paths are named by positions whose last digits vary."""
+    """Lay the figure out once, to a millionth: the solver's last digits vary, and SVG names clip paths by positions."""
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
+    for part in figure.subfigs:
+        part.bbox_relative.set_points(part.bbox_relative.get_points().round(6))
     for axes in figure.axes:
         axes.set_position(tuple(round(bound, 6) for bound in axes.get_position(original=True).bounds))
 

@@ -53,22 +53,26 @@ class Account:
 
     Attributes:
         by_length: rank correlation, over the methods, of the distance travelled and how good they are at equal learning
-            rate; mean over seeds. 1: who goes farther ends better; -1: worse.
+            rate: mean over seeds with its 95 % interval. 1: who goes farther ends better; -1: worse.
         spread_left: mean difference between two methods at equal distance travelled, as a share of that at equal
-            learning rate: mean over seeds with its 95 % interval.
+            learning rate: geometric mean over seeds with its 95 % interval.
         kept, lost, turned: of the pairs whose order is sure at equal learning rate, those whose order at equal distance
             is surely the same, is not sure, and is surely the other way.
+        at_equal_distance: pairs that differ surely at equal distance travelled.
     """
 
     optimiser: str
     metric: str
     by_length: float
+    by_length_low: float
+    by_length_high: float
     spread_left: float
-    low: float
-    high: float
+    spread_low: float
+    spread_high: float
     kept: int
     lost: int
     turned: int
+    at_equal_distance: int
 
 
 def readings(rows: pd.DataFrame) -> pd.DataFrame:
@@ -130,13 +134,27 @@ def accounts(read: pd.DataFrame) -> Iterator[Account]:
             table[list(METHODS)].rank(axis=1)
             for table in (tables[optimiser, BASES[0], "travelled"], _sign(metric) * ends)
         )
-        by_length = np.mean([np.corrcoef(lengths.loc[seed], goods.loc[seed])[0, 1] for seed in ends.index])
-        left = mean_interval(_spread(equal) / _spread(ends))
+        by_length = pd.Series([np.corrcoef(lengths.loc[seed], goods.loc[seed])[0, 1] for seed in ends.index])
+        logarithm = pd.Series(np.log(_spread(equal) / _spread(ends)), index=ends.index)
+        at_rate, at_distance = ([signs[optimiser, basis, metric, *pair] for pair in PAIRS] for basis in BASES)
         # Of each pair whose order is sure at equal learning rate: 1 the same order at equal distance, -1 the other one.
-        order = [signs[optimiser, BASES[0], metric, *pair] * signs[optimiser, BASES[1], metric, *pair]
-                 for pair in PAIRS if signs[optimiser, BASES[0], metric, *pair]]  # fmt: skip
-        counts = (order.count(sign) for sign in (1, 0, -1))
-        yield Account(str(optimiser), metric, float(by_length), *left, *counts)
+        order = [first * second for first, second in zip(at_rate, at_distance, strict=True) if first]
+        length, length_low, length_high = np.clip(mean_interval(by_length), -1, 1)
+        left, left_low, left_high = np.exp(mean_interval(logarithm))
+        yield Account(
+            str(optimiser),
+            metric,
+            by_length=float(length),
+            by_length_low=float(length_low),
+            by_length_high=float(length_high),
+            spread_left=float(left),
+            spread_low=float(left_low),
+            spread_high=float(left_high),
+            kept=order.count(1),
+            lost=order.count(0),
+            turned=order.count(-1),
+            at_equal_distance=sum(map(abs, at_distance)),
+        )
 
 
 def mean_interval(values: pd.Series) -> tuple[float, float, float]:

@@ -18,6 +18,7 @@ from experiments.lake_optimisers_findings import (
     Standing,
     accounts,
     differences,
+    mean_interval,
     readings,
     standings,
 )
@@ -48,16 +49,16 @@ Language models of 0.8M parameters start from the same base models ({count}, see
 was chosen) and take {updates} updates of 32 examples, with one constant learning rate for all methods ({rates}) and
 without clipping: the length at which gradients are clipped (max_grad_norm) is 10⁹, which none has. The learning rates
 are the largest of some at which every method ended nearer to the optimal value than it began, on development maps and
-with another base model ({candidates}). The methods have the numbers of the lake's protocol `paper`:
-IFT is the paper's equation (sum) with λ 0.2 and γ 0.95, ORPO has β 0.1, DPO β 1, and once more β 0.1 (dotted). Wide
-panels: distance to the optimum on maps that the models have not seen, against the length of the change of all weights,
-measured after {points} updates; thick lines are means over seeds, thin ones single seeds, and the ring is the last
-update. The dashed line is the distance of the method that goes least far: there the methods are compared at equal
-distance, seed by seed, linearly between measured updates. Narrow panels: the mean rank of the four methods over seeds,
-at equal learning rate and at equal distance travelled. There are no optimal parameters of a language model: the
-distance between parameters, which is the paper's, has no counterpart here. {answer} Length of the first update's
-gradient: {gradients}. After the last update, means over seeds with 95 % intervals (policy MSE ×10⁻³, gap to the optimal
-value and success in %): {ends}. {made_by}"""
+with another base model ({candidates}). The methods have the numbers of the lake's protocol `paper`: IFT is the
+paper's equation (sum) with λ 0.2 and γ 0.95, ORPO has β 0.1, DPO β 1, and once more β 0.1 (dotted). Wide panels:
+distance to the optimum on maps that the models have not seen, against the length of the change of all weights,
+measured after {points} updates; means over seeds, each as a share of its base model's. The ring is the last update,
+with the 95 % interval over seeds. The dashed line is the distance of the method that goes least far: there the
+methods are compared at equal distance, seed by seed, linearly between measured updates. Narrow panels: the mean rank
+of the four methods over seeds, at equal learning rate and at equal distance travelled. There are no optimal
+parameters of a language model: the distance between parameters, which is the paper's, has no counterpart here.
+{answer} Length of the first update's gradient: {gradients}. After the last update, means over seeds with 95 %
+intervals (policy MSE ×10⁻³, gap to the optimal value and success in %): {ends}. {made_by}"""
 
 
 @dataclass(frozen=True)
@@ -116,16 +117,17 @@ def verdict(found: Findings) -> dict[str, str]:
     """By each metric drawn, whether the length of the step accounts for the order under plain gradient descent.
 
     Yes: whoever goes farther at equal learning rate is better, or worse (rank correlation of 0.8 or more either way),
-    and at equal distance surely less than half of the differences is left. No: the correlation is below 0.5, or surely
-    more than half is left.
+    and at equal distance surely less than half of the differences is left. No: the correlation is surely within ±0.8,
+    or surely more than half is left.
     """
     words = {}
     for metric in _DRAWN:
         account = found.account("sgd", metric)
-        if abs(account.by_length) >= 0.8 and account.high < 0.5:
+        if abs(account.by_length) >= 0.8 and account.spread_high < 0.5:
             words[metric] = "yes"
         else:
-            words[metric] = "no" if abs(account.by_length) < 0.5 or account.low > 0.5 else "cannot be told"
+            sure = max(-account.by_length_low, account.by_length_high) < 0.8 or account.spread_low > 0.5
+            words[metric] = "no" if sure else "cannot be told"
     return words
 
 
@@ -133,34 +135,47 @@ def answer(found: Findings) -> str:
     """The answer in sentences, from the numbers."""
     parts = [f"by {_TITLES[metric]}, {word}" for metric, word in verdict(found).items()]
     sentences = [
-        "Is the order of the methods the length of their steps on a language model, as it is on the lake? With plain "
-        f"gradient descent: {'; '.join(parts)}.",
+        "Is the order of the methods the length of their steps on a language model, as it is on the lake? "
+        f"{'; '.join(parts)[0].upper()}{'; '.join(parts)[1:]}.",
     ]
     for optimiser, name in OPTIMISERS.items():
         lengths = {each.trial: each.mean for each in found.standing(optimiser, BASES[0], "travelled")}
         ordered = sorted(METHODS, key=lambda trial: -lengths[trial])
         distances = _listed([f"{lengths[trial]:.2f} ({trial.upper()})" for trial in ordered])
-        sentences.append(f"At one learning rate, {name} takes the methods {distances} away from the base models.")
-        for metric in _DRAWN:
-            account = found.account(optimiser, metric)
-            best = sorted(found.standing(optimiser, BASES[0], metric), key=lambda each: each.rank or 9)
-            names = ", ".join(each.trial.upper() for each in best if each.trial in METHODS)
-            sentences.append(
-                f"By {_TITLES[metric]} they rank {names} (rank correlation with the distance travelled "
-                f"{account.by_length:+.2f}); where all have travelled equally far, {account.spread_left:.0%} of the "
-                f"differences is left [{account.low:.0%}, {account.high:.0%}]. {_pairs(account)}"
-            )
+        ratio = lengths[ordered[0]] / lengths[ordered[-1]]
+        sentences.append(
+            f"At one learning rate, {name} takes the methods {distances} away from the base models: the farthest goes "
+            f"{ratio:.2f} times as far as the nearest."
+        )
+        sentences += [_in_words(found, optimiser, metric) for metric in _DRAWN]
     return " ".join(sentences)
+
+
+def _in_words(found: Findings, optimiser: str, metric: str) -> str:
+    """What an optimiser does to the order that a metric gives."""
+    account = found.account(optimiser, metric)
+    best, equal = (
+        ", ".join(each.trial.upper() for each in sorted(rows, key=lambda each: each.rank or 0) if each.rank is not None)
+        for rows in (found.standing(optimiser, basis, metric) for basis in BASES)
+    )
+    low, high = account.by_length_low, account.by_length_high
+    return (
+        f"By {_TITLES[metric]} they rank {best} (mean rank; rank correlation with the distance travelled "
+        f"{account.by_length:+.2f} [{low:+.2f}, {high:+.2f}]). {_pairs(account)} Where all have travelled equally far, "
+        f"they rank {equal}, {account.at_equal_distance} of 6 pairs differ surely, and the differences are "
+        f"{account.spread_left:.0%} of what they were [{account.spread_low:.0%}, {account.spread_high:.0%}]."
+    )
 
 
 def _pairs(account: Account) -> str:
     """What becomes of the pairs of methods whose order is sure at equal learning rate."""
     sure = account.kept + account.lost + account.turned
     if not sure:
-        return "No pair of the four differs surely at equal learning rate."
+        return "No pair of the four differs surely."
     return (
-        f"Of the {sure} of 6 pairs that differ surely at equal learning rate, {account.kept} surely keep their order, "
-        f"{account.turned} surely turn it round, and {account.lost} cannot be told apart any more."
+        f"{sure} of 6 pairs {'differs' if sure == 1 else 'differ'} surely; at equal distance travelled {account.kept} "
+        f"of them surely {'keeps' if account.kept == 1 else 'keep'} the order, {account.turned} surely "
+        f"{'turns' if account.turned == 1 else 'turn'} it round."
     )
 
 
@@ -170,7 +185,7 @@ def _listed(words: list[str]) -> str:
 
 @paper
 def _draw(rows: pd.DataFrame, found: Findings) -> Figure:
-    figure = Figure(figsize=(PAGE, 4.8), layout="constrained")
+    figure = Figure(figsize=(PAGE, 4.4), layout="constrained")
     grid = figure.subplots(len(_DRAWN), 4, width_ratios=(1.5, 1, 1.5, 1), squeeze=False)
     for line, metric in zip(grid, _DRAWN, strict=True):
         for place, (optimiser, name) in enumerate(OPTIMISERS.items()):
@@ -182,24 +197,25 @@ def _draw(rows: pd.DataFrame, found: Findings) -> Figure:
                 ranks.set_title("ranks")
             if metric == _DRAWN[-1]:
                 paths.set_xlabel("distance travelled from the base model")
-        line[0].set_ylabel(f"{_TITLES[metric]}, % of the base models'")
+        line[0].set_ylabel(f"{_TITLES[metric]},\n% of the base model's")
     handles, labels = grid[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
     return figure
 
 
 def _draw_paths(axes: Axes, rows: pd.DataFrame, metric: str) -> None:
-    """A line per trial through the measured updates, means over seeds; thin lines are single seeds."""
-    start = rows.loc[rows["update"] == 0, metric].mean()
-    shares = rows.assign(share=100 * rows[metric] / start)
+    """A line per trial through the measured updates, means over seeds, with the interval of the last one."""
+    starts = rows[rows["update"] == 0].groupby("seed")[metric].first()
+    shares = rows.assign(share=100 * rows[metric] / rows["seed"].map(starts))
     for trial, marker in _MARKERS.items():
         curves = shares[shares["trial"] == trial]
         style: dict[str, Any] = {"color": colour_of(trial), "linestyle": ":" if ":" in trial else "-"}
-        for _, curve in curves.groupby("seed"):
-            axes.plot(curve["travelled"], curve["share"], linewidth=0.4, alpha=0.4, **style)
         means = curves.groupby("update")[["travelled", "share"]].mean()
         axes.plot(means["travelled"], means["share"], marker=marker, ms=3, label=_title(trial), **style)
-        axes.plot(*means.iloc[-1], marker=marker, ms=7, mfc="none", mew=0.8, **style)
+        end = float(means["travelled"].iloc[-1])
+        mean, low, high = mean_interval(curves.loc[curves["update"] == means.index[-1], "share"])
+        axes.plot([end, end], [low, high], linewidth=0.8, color=style["color"])
+        axes.plot(end, mean, marker=marker, ms=7, mfc="none", mew=0.8, color=style["color"])
     ends = rows[(rows["update"] == rows["update"].max()) & rows["trial"].isin(METHODS)]
     least = ends.groupby("seed")["travelled"].min().mean()
     axes.axvline(least, color="#9a9a9a", linestyle="--", linewidth=0.8, zorder=0)

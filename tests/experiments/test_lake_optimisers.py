@@ -84,9 +84,8 @@ def test_a_training_is_measured_on_the_way(tmp_path, monkeypatch):
     sft = rows[rows["trial"] == "sft"]
     assert sft["travelled"].is_monotonic_increasing
     base, _ = load_trained(str(tmp_path / "base-models" / "seed-1"))
-    # Plain gradient descent: no first step is longer than learning rate × gradient, and clipping is off.
-    assert 0 < sft["travelled"].iloc[1] < 2 * 0.1 * sft["gradient"].iloc[0] * 1.5
-    assert sft["gradient"].iloc[0] > 1
+    # With gradients clipped at 1, two steps of 0.1 could not go farther than 0.2.
+    assert sft["travelled"].iloc[1] > 0.21
     measure = module._Measure(tmp_path / "base-models" / "seed-1", TINY)
     with torch.no_grad():
         losses = [

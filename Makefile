@@ -53,14 +53,14 @@ bench: .venv/installed-bench
 figures: .venv/installed-base
 	$(BIN)/python -m figures all
 	mkdir -p docs/figures
-	for name in paradigms frozen-lake lambda-gamma phase tables; do cp results/figures/$$name.png results/figures/$$name.md docs/figures || exit 1; done
+	for name in paradigms frozen-lake step-length lambda-gamma phase tables; do cp results/figures/$$name.png results/figures/$$name.md docs/figures || exit 1; done
 
 # docs/audit
 audit: .venv/installed-base
-	$(BIN)/python -m figures lake-language
+	$(BIN)/python -m figures lake-language lake-optimisers
 	$(BIN)/python -m figures audit
 	mkdir -p docs/audit
-	cd results/figures && cp AUDIT.md audit.json audit-*.png audit-*.md lake-language.png lake-language.md $(CURDIR)/docs/audit
+	cd results/figures && cp AUDIT.md audit-*.png audit-*.md audit.json lake-language.* lake-optimisers.* $(CURDIR)/docs/audit && rm $(CURDIR)/docs/audit/*.svg
 
 # The picture and the table of README.md
 readme: .venv/installed-base

@@ -120,7 +120,7 @@ def compare(out: Path, quick: bool, jobs: int) -> pd.DataFrame:
     }
     base = run_parts(out / "base", common, make, jobs)
     for seed in (*scale.development_seeds, *scale.held_out_seeds):
-        _base_folder(bases, seed, scale)  # in case someone removed it
+        base_folder(bases, seed, scale.base_updates, scale.examples)  # in case someone removed it
     development = _trained(out / "development", common, candidates, "dev", scale, bases, jobs)
     chosen = {protocol: _choose(development, candidates, score) for protocol, score in CHOSEN_BY.items()}
     wanted = {protocol: _with_variants(trials) for protocol, trials in chosen.items()}
@@ -183,7 +183,7 @@ def _with_variants(chosen: dict[str, Candidate]) -> dict[str, Candidate]:
     return {**chosen, **{name: Candidate("ift", {**ift, **changed}) for name, changed in VARIANTS.items()}}
 
 
-def _base_folder(bases: Path, seed: int, scale: Scale) -> Path:
+def base_folder(bases: Path, seed: int, updates: int, examples: int) -> Path:
     """The base model of a seed and its data, made if it is not there: optimal walks beside the model's own."""
     folder = bases / f"seed-{seed}"
     if not folder.is_dir():
@@ -195,10 +195,10 @@ def _base_folder(bases: Path, seed: int, scale: Scale) -> Path:
 
         part = bases / f"seed-{seed}.part"
         shutil.rmtree(part, ignore_errors=True)
-        model, tokenizer = train_base(seed, scale.base_updates), make_tokenizer()
+        model, tokenizer = train_base(seed, updates), make_tokenizer()
         model.save_pretrained(part)
         tokenizer.save_pretrained(part)
-        pairs = own_pairs(model, tokenizer, scale.examples, "train", seed)
+        pairs = own_pairs(model, tokenizer, examples, "train", seed)
         pd.DataFrame(pairs).to_json(part / "pairs.jsonl", orient="records", lines=True)
         part.rename(folder)
     return folder
@@ -206,7 +206,8 @@ def _base_folder(bases: Path, seed: int, scale: Scale) -> Path:
 
 def _score_base(bases: Path, seed: int, scale: Scale, split: str) -> pd.DataFrame:
     command.quieten()
-    return _scores(_base_folder(bases, seed, scale), scale, split).assign(seed=seed)
+    folder = base_folder(bases, seed, scale.base_updates, scale.examples)
+    return _scores(folder, scale, split).assign(seed=seed)
 
 
 def _train_and_score(trial: Candidate, bases: Path, seed: int, scale: Scale, split: str) -> pd.DataFrame:
@@ -217,7 +218,7 @@ def _train_and_score(trial: Candidate, bases: Path, seed: int, scale: Scale, spl
     from lm.train.training import train
     from lm.trainers.examples import NonFiniteLossError
 
-    base = _base_folder(bases, seed, scale)
+    base = base_folder(bases, seed, scale.base_updates, scale.examples)
     with tempfile.TemporaryDirectory() as folder:
         settings = TrainSettings(
             method=trial.method,

@@ -28,6 +28,7 @@ FIGURES = {
 OTHERS = {
     "audit": "the paper's claims, judged on lakes and seeds that nothing was chosen on",
     "lake-language": "the methods on language models that play the lake",
+    "lake-optimisers": "whether the order on language models, too, is the length of the step",
     "study": "the methods on a pretrained model, from what `python -m experiments.study` left",
 }
 _HELP = (

@@ -28,7 +28,7 @@ def audit(out: Path, quick: bool = False, jobs: int = -1) -> list[Path]:
     return [
         out / "audit.json",
         out / "AUDIT.md",
-        *save(draw_headline(found), out, "audit", texts["audit"], quick),
+        *save(draw_headline(found), out, "audit-leads", texts["audit-leads"], quick),
         *save(draw_claims(found), out, "audit-claims", texts["audit-claims"], quick),
         *save(draw_lambda(found), out, "audit-lambda", texts["audit-lambda"], quick),
     ]

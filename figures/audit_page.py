@@ -22,7 +22,7 @@ def render(found: Audit, data: dict[str, Any]) -> str:
     sections = (
         "# What holds of the paper's claims on Frozen Lake\n",
         "\n".join(f"{place}. {sentence}" for place, sentence in enumerate(sentences(found), 1)) + "\n",
-        "![How much closer than SFT each method ends, in four readings of the same experiment](audit.png)\n",
+        "![How much closer than SFT each method ends, in four readings of the same experiment](audit-leads.png)\n",
         _head(found, data),
         _table_of_claims(found),
         _others(found),
@@ -79,9 +79,9 @@ def captions(found: Audit) -> dict[str, str]:
         f"seeds. Settings and numbers are in AUDIT.md. {made_by('audit', found.scale.quick)}"
     )
     return {
-        "audit": "How much closer to the optimum than SFT each method ends, as a share of the start's distance: in the "
-        "paper's protocol; the same runs read where all have travelled equally far from the start; with Adam in place "
-        f"of plain gradient descent; and by the distance between policies. {setting}",
+        "audit-leads": "How much closer to the optimum than SFT each method ends, as a share of the start's distance: "
+        "in the paper's protocol; the same runs read where all have travelled equally far from the start; with Adam in "
+        f"place of plain gradient descent; and by the distance between policies. {setting}",
         "audit-claims": "Effect of every claim about distances, by protocol, above 0 where the claim's direction is "
         f"right; a claim of several comparisons shows its weakest. {setting}",
         "audit-lambda": "Distance to the optimum of IFT against λ, minus SFT's on the same lakes, all else as in the "

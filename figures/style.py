@@ -5,6 +5,7 @@ from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
+from PIL import Image
 
 from common.folders import write_whole
 
@@ -34,12 +35,20 @@ def save(figure: Figure, out: Path, name: str, caption: str | None = None, quick
         figure.text(0.003, 0.003, _QUICK, ha="left", va="bottom", fontsize=6.5, color="#b3261e", fontweight="bold")
     _settle(figure)
     written = [out / f"{name}.png", out / f"{name}.svg"]
-    write_whole(written[0], lambda path: figure.savefig(path, dpi=300, format="png"))
+    write_whole(written[0], lambda path: _save_png(figure, path))
     write_whole(written[1], lambda path: figure.savefig(path, format="svg", metadata={"Date": None}))
     if caption is not None:
         written.append(out / f"{name}.md")
         write_whole(written[2], lambda path: path.write_text(caption + "\n"))
     return written
+
+
+def _save_png(figure: Figure, path: Path) -> None:
+    """256 colours, which suffice for what is drawn here and take a third of the bytes."""
+    figure.savefig(path, dpi=300, format="png")
+    with Image.open(path) as image:
+        smaller = image.convert("RGB").quantize(256, dither=Image.Dither.NONE)
+    smaller.save(path, format="png", optimize=True)
 
 
 def _settle(figure: Figure) -> None:

@@ -49,7 +49,7 @@ def trainings(monkeypatch):
 
     monkeypatch.setattr(module, "QUICK", TINY)
     monkeypatch.setattr(module, "_train_and_score", train)
-    monkeypatch.setattr(module, "_base_folder", lambda bases, seed, scale: bases)
+    monkeypatch.setattr(module, "base_folder", lambda bases, seed, updates, examples: bases)
     monkeypatch.setattr(
         module, "_score_base", lambda bases, seed, scale, split: made_up("base", seed, split).drop(columns="settings")
     )

@@ -27,7 +27,7 @@ def small(monkeypatch):
 
 def test_the_audit_writes_what_it_says_and_goes_on_from_what_it_has(small, monkeypatch, tmp_path):
     written = module.audit(tmp_path, quick=True, jobs=1)
-    names = ("audit", "audit-claims", "audit-lambda")
+    names = ("audit-leads", "audit-claims", "audit-lambda")
     figures = {f"{name}.{kind}" for name in names for kind in ("png", "svg", "md")}
     assert {path.name for path in written} == {"audit.json", "AUDIT.md", *figures}
     data = json.loads((tmp_path / "audit.json").read_text())
@@ -39,8 +39,8 @@ def test_the_audit_writes_what_it_says_and_goes_on_from_what_it_has(small, monke
     page = (tmp_path / "AUDIT.md").read_text()
     for claim in CLAIMS:
         assert f"| {claim.sentence} |" in page
-    assert "python -m figures audit --quick" in (tmp_path / "audit.md").read_text()
-    assert Image.open(tmp_path / "audit.png").size[0] > 2000
+    assert "python -m figures audit --quick" in (tmp_path / "audit-leads.md").read_text()
+    assert Image.open(tmp_path / "audit-leads.png").size[0] > 2000
 
     before = {path.name: path.read_bytes() for path in written}
     monkeypatch.setattr(experiment, "sweep", None)  # nothing is trained again

@@ -4,7 +4,7 @@ from figures.style import save
 
 
 def test_a_layout_that_differs_in_its_last_digits_gives_the_same_bytes(tmp_path):
-    """The layout's solver orders its variables by address, so that sizes vary by an ulp from one drawing to the next."""
+    """The layout's solver orders its variables by address, so that sizes vary by an ulp between drawings."""
 
     def draw(name, ulps):
         figure = Figure(figsize=(4, 4), layout="constrained")

@@ -56,8 +56,8 @@ class Lake:
         """The lake of a map: a preset, `random:SIZE:SEED`, a text file, rows like `SFFF/FHFG`, or a list of rows.
 
         It may also be the `desc` of a Gymnasium environment, or a FrozenLake environment itself: then ice, rewards and
-        limit of steps are the environment's own. If `max_episode_steps` is not given it is Gymnasium's for FrozenLake-v1
-        (100; FrozenLake8x8-v1 has 200); 0 stands for no limit.
+        limit of steps are the environment's own. Without `max_episode_steps` the limit is Gymnasium's for FrozenLake-v1
+        (100; FrozenLake8x8-v1 has 200); 0 stands for none.
 
         Raises:
             ValueError: a map that is not rectangular, has other letters than S, F, H, G, lacks a start or a goal, or

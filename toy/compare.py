@@ -78,7 +78,8 @@ def _runs(folder: Path, metrics: Sequence[str]) -> "pd.DataFrame":
         runs = pd.read_parquet(folder / "runs.parquet").set_index(["method", "seed"])
     for metric in metrics:
         if metric not in runs:
-            raise ValueError(f"metric {metric!r} is no column of {str(folder)!r} (columns: {', '.join(map(str, runs))})")
+            columns = ", ".join(map(str, runs))
+            raise ValueError(f"metric {metric!r} is no column of {str(folder)!r} (columns: {columns})")
     return runs[list(metrics)]
 
 

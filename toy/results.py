@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ift import METHODS
 from toy.experiment import Result
 from toy.lake import Lake
 from toy.metrics import paired_differences, summarise
@@ -51,6 +52,7 @@ def describe(lake: Lake, methods: tuple[str, ...], settings: Settings, protocol:
             "max_episode_steps": lake.max_episode_steps,
         },
         "settings": settings.as_dict(),
+        **METHODS.from_outside(trial.method for trial in trials.values()),
     }
 
 

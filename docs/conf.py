@@ -12,7 +12,12 @@ version = release = package_version()
 copyright = "the authors of this toolkit; Apache-2.0"
 language = "en"
 
-extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "generated_pages"]  # equations are plain text: no MathJax is loaded
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "generated_pages",
+]  # equations are plain text: no MathJax is loaded
 exclude_patterns = ["_build", "figures/*.md", "audit/audit-*.md", "audit/lake-*.md", "study/*.md"]  # captions, included
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 4

@@ -1,11 +1,11 @@
-"""The documentation site: `make docs` builds it without network. Pages are Markdown; two kinds of page are generated."""
+"""The documentation site: `make docs` builds it without network. Pages are Markdown; some are generated."""
 
 import sys
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).with_name("_extensions"))]
-
 from common.folders import package_version
+
+sys.path.insert(0, str(Path(__file__).with_name("_extensions")))
 
 project = "Intuitive Fine-Tuning, made real"
 version = release = package_version()

@@ -4,7 +4,6 @@ It knows no lake and no settings; whoever accepts further names, such as `tiny-l
 """
 
 import os
-import shutil
 import socket
 import sys
 from pathlib import Path
@@ -15,6 +14,8 @@ import torch
 from huggingface_hub import constants
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from common.folders import write_whole
 
 
 def load(kind: Any, name: str, *, trust_remote_code: bool = False, **options: Any) -> Any:
@@ -79,11 +80,12 @@ def load_trained(name: str, dtype: torch.dtype = torch.float32) -> tuple[Any, An
 
 def save_whole(model: Any, tokenizer: Any, folder: Path) -> None:
     """Write a model folder, whole or not at all; `folder` must not be there."""
-    part = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    model.save_pretrained(part)
-    tokenizer.save_pretrained(part)
-    part.rename(folder)
+
+    def write(part: Path) -> None:
+        model.save_pretrained(part)
+        tokenizer.save_pretrained(part)
+
+    write_whole(folder, write)
 
 
 def reason(error: Exception) -> str:

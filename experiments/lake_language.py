@@ -10,7 +10,6 @@ Example:
 from __future__ import annotations
 
 import math
-import shutil
 import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
@@ -20,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import tyro
 
 from common import command
-from common.folders import claim_folder
+from common.folders import claim_folder, working_in, write_whole, writing
 
 # What waits for pandas or PyTorch is imported in the functions that need it: `--help` and a bad option do not wait.
 if TYPE_CHECKING:
@@ -104,12 +103,17 @@ def compare(out: Path, quick: bool, jobs: int) -> pd.DataFrame:
     Raises:
         ValueError: `out` holds results of something else, or cannot be written.
     """
+    scale = QUICK if quick else FULL
+    with working_in(out):
+        claim_folder(out, {"scale": asdict(scale)})
+        return _compare(out, scale, jobs)
+
+
+def _compare(out: Path, scale: Scale, jobs: int) -> pd.DataFrame:
     import pandas as pd
 
     from common.parts import run_parts
 
-    scale = QUICK if quick else FULL
-    claim_folder(out, {"scale": asdict(scale)})
     common = {"scale": asdict(scale), "maps_seed": _MAPS_SEED}
     bases = out / "base-models"
     candidates = [trial for method in METHODS for trial in settings_of(method, scale.learning_rates)]
@@ -187,21 +191,24 @@ def base_folder(bases: Path, seed: int, updates: int, examples: int) -> Path:
     """The base model of a seed and its data, made if it is not there: optimal walks beside the model's own."""
     folder = bases / f"seed-{seed}"
     if not folder.is_dir():
-        import pandas as pd
-
-        from lm.lake.base import train_base
-        from lm.lake.teacher import own_pairs
-        from lm.lake.words import make_tokenizer
-
-        part = bases / f"seed-{seed}.part"
-        shutil.rmtree(part, ignore_errors=True)
-        model, tokenizer = train_base(seed, updates), make_tokenizer()
-        model.save_pretrained(part)
-        tokenizer.save_pretrained(part)
-        pairs = own_pairs(model, tokenizer, examples, "train", seed)
-        pd.DataFrame(pairs).to_json(part / "pairs.jsonl", orient="records", lines=True)
-        part.rename(folder)
+        with writing(folder, wait=True):
+            if not folder.is_dir():  # else another process has made it meanwhile
+                write_whole(folder, lambda part: _make_base(part, seed, updates, examples))
     return folder
+
+
+def _make_base(folder: Path, seed: int, updates: int, examples: int) -> None:
+    import pandas as pd
+
+    from lm.lake.base import train_base
+    from lm.lake.teacher import own_pairs
+    from lm.lake.words import make_tokenizer
+
+    model, tokenizer = train_base(seed, updates), make_tokenizer()
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    pairs = own_pairs(model, tokenizer, examples, "train", seed)
+    pd.DataFrame(pairs).to_json(folder / "pairs.jsonl", orient="records", lines=True)
 
 
 def _score_base(bases: Path, seed: int, scale: Scale, split: str) -> pd.DataFrame:

@@ -66,11 +66,15 @@ def names_of(options: Options) -> list[str]:
 def run(options: Options) -> None:
     """Draw them, and print what was written."""
     out = options.out / "quick" if options.quick else options.out
-    for name in names_of(options):
-        function = name.replace("-", "_")
-        draw = getattr(import_module(f"figures.{function}"), function)
-        for path in draw(out, options.quick, options.jobs):
-            print(path)
+    names = names_of(options)
+    from common.folders import working_in
+
+    with working_in(out):
+        for name in names:
+            function = name.replace("-", "_")
+            draw = getattr(import_module(f"figures.{function}"), function)
+            for path in draw(out, options.quick, options.jobs):
+                print(path)
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Polygon
 
-from common.folders import claim_folder, reading, write_whole
+from common.folders import claim_folder, reading, working_in, write_whole
 from experiments.costs import SETTING, measured_costs
 from figures.style import PAGE, made_by, paper, save
 from ift import METHODS
@@ -35,23 +35,19 @@ def paradigms(out: Path, quick: bool, jobs: int) -> list[Path]:
     """Draw the figure into `out`, from `out/paradigms-runs` if it holds the results; returns the files written."""
     lake, settings = Lake.make("ring"), Settings(seeds=100, seed=60_000, prediction="expected", lam=0.2)
     folder = out / "paradigms-runs"
-    claim_folder(folder, {"lake": lake.rows, "methods": list(SHOWN), "settings": settings.as_dict()})
-    if not (folder / "states.npz").exists():
-        scored = {method: scored_states(lake, method, settings) for method in SHOWN}
-        tables = {
-            f"{m}_{kind}": getattr(s, kind) for m, s in scored.items() for kind in ("states", "raised", "lowered")
-        }
-        write_whole(folder / "states.npz", lambda path: _save_tables(path, tables))
+    with working_in(folder):
+        claim_folder(folder, {"lake": lake.rows, "methods": list(SHOWN), "settings": settings.as_dict()})
+        if not (folder / "states.npz").exists():
+            scored = {method: scored_states(lake, method, settings) for method in SHOWN}
+            tables = {
+                f"{m}_{kind}": getattr(s, kind) for m, s in scored.items() for kind in ("states", "raised", "lowered")
+            }
+            write_whole(folder / "states.npz", lambda path: np.savez_compressed(path, allow_pickle=False, **tables))
     costs = measured_costs(out, quick)
     with reading(folder / "states.npz"), np.load(folder / "states.npz") as held:
         tables = dict(held)
     caption = _caption(lake, settings, tables, costs, quick)
     return save(_draw(lake, tables, costs), out, "paradigms", caption, quick)
-
-
-def _save_tables(path: Path, tables: dict[str, np.ndarray]) -> None:
-    with path.open("wb") as file:
-        np.savez_compressed(file, allow_pickle=False, **tables)
 
 
 @paper

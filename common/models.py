@@ -12,7 +12,6 @@ from urllib.parse import urlparse
 
 import torch
 from huggingface_hub import constants
-from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from common.folders import write_whole
@@ -59,7 +58,8 @@ def load_trained(name: str, dtype: torch.dtype = torch.float32) -> tuple[Any, An
     """Model and tokenizer of a folder (an adapter's with its base), of a .gguf file, or of a name of the Hub.
 
     Raises:
-        ValueError: a folder that is not there, or lacks config, weights or tokenizer; a name that cannot be loaded.
+        ValueError: a folder that is not there, or lacks config, weights or tokenizer; a name that cannot be loaded;
+            weights that are not finite.
     """
     path = Path(name).expanduser()
     source = str(path) if path.exists() else name
@@ -67,15 +67,22 @@ def load_trained(name: str, dtype: torch.dtype = torch.float32) -> tuple[Any, An
     if tokenizer.pad_token is None:  # many base models have none
         tokenizer.pad_token = tokenizer.eos_token
     if not (path / "adapter_config.json").is_file():
-        return load_weights(source, dtype), tokenizer
+        return _with_finite_weights(load_weights(source, dtype), name), tokenizer
     from peft import PeftConfig, PeftModel  # only here: whole models need not wait for it
 
     try:
         base = str(PeftConfig.from_pretrained(path).base_model_name_or_path)
         model = PeftModel.from_pretrained(load_weights(base, dtype), path)
-    except (ValueError, OSError, RuntimeError, SafetensorError) as error:
+    except Exception as error:  # PEFT has one of its own for each way in which its files can be spoiled
         raise ValueError(f"model {name!r}: its adapter could not be loaded ({reason(error)})") from error
-    return model, tokenizer
+    return _with_finite_weights(model, name), tokenizer
+
+
+def _with_finite_weights(model: Any, name: str) -> Any:
+    for part, weights in model.named_parameters():
+        if not bool(weights.isfinite().all()):
+            raise ValueError(f"model {name!r}: its weights {part} are not all finite numbers: train it again")
+    return model
 
 
 def save_whole(model: Any, tokenizer: Any, folder: Path) -> None:

@@ -11,6 +11,7 @@ Examples:
 """
 
 import os
+from contextlib import nullcontext
 
 from common import command
 from lm.train.command_line import parse
@@ -31,9 +32,13 @@ def run() -> None:
 
         show_estimate(settings, console)
     else:
+        from common.folders import working_in
+        from lm.train.run_folder import folder_of
         from lm.train.training import train
 
-        train(settings, console)
+        # One process of a training that has several writes its folder.
+        with nullcontext() if console.quiet else working_in(folder_of(settings), "output_dir"):
+            train(settings, console)
 
 
 def main() -> None:

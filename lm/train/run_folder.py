@@ -11,7 +11,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from common.folders import versions, write_json, write_whole
+from common.folders import holds_nothing, versions, write_json, write_whole
 from common.renamed import with_new_names
 from ift import METHODS
 from lm.train.data import Source
@@ -83,7 +83,7 @@ def check(folder: Path, settings: TrainSettings) -> dict[str, Any] | None:
         if other:
             changes = ", ".join(f"{name} was {held.get(name)!r}, is {wanted[name]!r}" for name in other)
             raise ValueError(f"resume: {str(folder)!r} holds a run with other settings ({changes})")
-    elif folder.is_dir() and any(folder.iterdir()):
+    elif folder.is_dir() and not holds_nothing(folder):
         if not settings.overwrite:
             raise ValueError(f"output_dir {str(folder)!r} holds files already: take --resume, --overwrite or another")
         if held is None:

@@ -60,6 +60,8 @@ def parse(
     for place, word in enumerate(sys.argv[1:] if arguments is None else arguments, 1):
         _check_text(place, word)
         flag, equals, value = word.partition("=")
+        if flag == "--lambda":  # a keyword of Python, which no setting can be called
+            raise ValueError("--lambda is no option: λ is --lam")
         new = (renamed or {}).get(flag.replace("_", "-"))
         if new is not None:
             print(f"note: {flag} is called {new} now; the old name goes with the next version", file=sys.stderr)

@@ -119,3 +119,8 @@ def test_a_bug_keeps_its_traceback():
     code, error = end_of("raise RuntimeError('a bug')")
     assert code == 1
     assert error.startswith("Traceback")
+
+
+def test_lambda_is_answered_with_lam():
+    with pytest.raises(ValueError, match="λ is --lam"):
+        parse(int, "python -m toy.frozenlake", None, arguments=["--lambda", "0.3"])

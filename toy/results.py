@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from common.folders import held_record, holds_nothing, record, working_in, write_json, write_together
+from ift import METHODS
 from toy.experiment import Result
 from toy.lake import Lake
 from toy.metrics import paired_differences, summarise
@@ -45,6 +46,7 @@ def describe(lake: Lake, methods: tuple[str, ...], settings: Settings, protocol:
             "max_episode_steps": lake.max_episode_steps,
         },
         "settings": settings.as_dict(),
+        **METHODS.from_outside(trial.method for trial in trials.values()),
     }
 
 

@@ -12,7 +12,8 @@ import yaml
 
 from common import command
 from common.renamed import with_new_names
-from lm.train.settings import Groups, TrainSettings
+from ift import METHODS
+from lm.train.settings import Groups, TrainSettings, groups_type
 from lm.trainers.names import NEW_NAMES
 
 _NEW_FLAGS = {f"--{name.replace('_', '-')}": f"--{new}" for name, new in NEW_NAMES.items()}
@@ -26,13 +27,15 @@ def parse(arguments: Sequence[str] | None = None, description: str | None = None
         given, rest = recipes.parse_known_args(arguments)
     except argparse.ArgumentError as error:
         raise ValueError("config needs the name of a YAML file") from error
-    groups = Groups()
+    rest = [METHODS.named_in(word) for word in rest]  # first, as help and options are made of the methods
+    for path in given.config:
+        METHODS.named_in(str(_mapping(path).get("method", "")))
+    kind = groups_type()
+    groups = kind()
     for path in given.config:
         groups = read_recipe(path, groups)
         groups.settings()  # a bad value is named here, before the parser sees it as a default
-    groups = command.parse(
-        Groups, "python -m lm.train", description, arguments=rest, default=groups, renamed=_NEW_FLAGS
-    )
+    groups = command.parse(kind, "python -m lm.train", description, arguments=rest, default=groups, renamed=_NEW_FLAGS)
     settings: TrainSettings = groups.settings()
     trainer_options(settings)
     return settings
@@ -44,17 +47,12 @@ def read_recipe(path: str | Path, groups: Groups | None = None) -> Groups:
     Raises:
         ValueError: no such file, not a mapping, or an unknown key (the message has the nearest known one).
     """
-    if not Path(path).is_file():
-        raise ValueError(f"config {str(path)!r} is not a file")
-    try:
-        given = yaml.safe_load(Path(path).read_text()) or {}
-    except yaml.YAMLError as error:
-        raise ValueError(f"config {str(path)!r} is not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(given, dict):
-        raise ValueError(f"config {str(path)!r} must hold 'name: value' lines")
-    given = with_new_names(given, NEW_NAMES, lambda line: print(f"note: config {str(path)!r}: {line}", file=sys.stderr))
-    known = {option.name: option for option in dataclasses.fields(TrainSettings)}
-    hints = get_type_hints(TrainSettings)
+    given = with_new_names(
+        _mapping(path), NEW_NAMES, lambda line: print(f"note: config {str(path)!r}: {line}", file=sys.stderr)
+    )
+    groups = groups or groups_type()()
+    known = {option.name: option for group in vars(groups).values() for option in dataclasses.fields(group)}
+    hints = {name: hint for group in vars(groups).values() for name, hint in get_type_hints(type(group)).items()}
     for name, value in given.items():
         if name not in known:
             raise ValueError(f"config {str(path)!r}: {name!r} is no option{_nearest(str(name), tuple(known))}")
@@ -64,13 +62,27 @@ def read_recipe(path: str | Path, groups: Groups | None = None) -> Groups:
             given[name] = (str(value),)
         elif hints[name] in (float, float | None) and isinstance(value, str) and _number(value) is not None:
             given[name] = _number(value)  # YAML reads 5e-7 as text
-    groups = groups or Groups()
-    return Groups(
+    if isinstance(given.get("method"), str):
+        given["method"] = METHODS.named_in(given["method"])
+    return type(groups)(
         **{
             name: dataclasses.replace(group, **{key: given[key] for key in vars(group) if key in given})
             for name, group in vars(groups).items()
         }
     )
+
+
+def _mapping(path: str | Path) -> dict[str, Any]:
+    """What a recipe says; raises `ValueError` if it is no file or holds no mapping."""
+    if not Path(path).is_file():
+        raise ValueError(f"config {str(path)!r} is not a file")
+    try:
+        given = yaml.safe_load(Path(path).read_text()) or {}
+    except yaml.YAMLError as error:
+        raise ValueError(f"config {str(path)!r} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(given, dict):
+        raise ValueError(f"config {str(path)!r} must hold 'name: value' lines")
+    return given
 
 
 def _number(text: str) -> float | None:

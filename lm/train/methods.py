@@ -66,7 +66,9 @@ def make_trainer(
     if method.name not in TRL_LOSSES:
         others |= {"method": method, "options": _loss_options(settings)}
     if method.learns_from == "targets":
-        return (SupervisedTrainer if method.name in TRL_LOSSES else TargetTrainer)(model, **others)
+        if method.name in TRL_LOSSES:
+            return SupervisedTrainer(model, **others)
+        return TargetTrainer(model, ref_model=reference, **others)
     if method.unpaired:
         return UnpairedTrainer(model, ref_model=reference, **others)
     return (PreferenceTrainer if method.name in TRL_LOSSES else PairTrainer)(model, ref_model=reference, **others)

@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 
 from common.folders import holds_nothing, versions, write_json, write_whole
 from common.renamed import with_new_names
+from ift import METHODS
 from lm.train.data import Source
 from lm.train.settings import TrainSettings
 from lm.trainers.names import NEW_NAMES
@@ -39,6 +40,7 @@ def describe(settings: TrainSettings) -> dict[str, Any]:
     for name in ("dataset", "eval_dataset"):
         kept[name] = [anonymous(source) for source in kept[name]]
     kept["model"], kept["chat_template"] = anonymous(settings.model), anonymous(settings.chat_template)
+    kept |= METHODS.from_outside([settings.method])
     kept["trainer"] = [pair for pair in settings.trainer if not pair.replace("-", "_").startswith("hub_token")]
     return {"settings": kept, "versions": versions(_PACKAGES)}
 

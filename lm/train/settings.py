@@ -3,7 +3,7 @@
 Names that TRL has are TRL's, and go to its configuration as they are.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, make_dataclass
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import tyro
@@ -12,7 +12,7 @@ from common.renamed import takes_former_names
 from ift import METHODS
 from ift.propagation import Norm, Side, Source
 from ift.targets import GAMMA, LAM
-from lm.train.trainable import require_trainable, trainable
+from lm.train.trainable import TRL_LOSSES, require_trainable, trainable
 from lm.trainers.names import NEW_NAMES
 
 # Step sizes of TRL's own configurations; LoRA takes ten times as much, the tiny model of the lake 1e-3.
@@ -43,7 +43,7 @@ def _number_help(name: str) -> str:
 class RunOptions:
     """What is trained, and where it goes."""
 
-    method: Annotated[str, tyro.conf.arg(help=f"One of {', '.join(trainable())}.")] = "ift"
+    method: str = "ift"
     model: str = "tiny-lake"
     """Hub name, local folder, .gguf file, or tiny-lake: a Mistral of 0.8M parameters that is trained here, once."""
     output_dir: str | None = None
@@ -156,6 +156,14 @@ class PairOptions:
 
 
 @dataclass(frozen=True)
+class NumberOptions:
+    """Other numbers of methods."""
+
+    method_numbers: tuple[str, ...] = ()
+    """Numbers of the method that have no option of their own in a recipe, as NAME=VALUE."""
+
+
+@dataclass(frozen=True)
 class LoraOptions:
     """Low-rank adapters instead of all weights."""
 
@@ -173,7 +181,7 @@ class LoraOptions:
 
 @takes_former_names(NEW_NAMES)
 @dataclass(frozen=True)
-class TrainSettings(LoraOptions, PairOptions, IFTOptions, TrainingOptions, DataOptions, RunOptions):
+class TrainSettings(LoraOptions, NumberOptions, PairOptions, IFTOptions, TrainingOptions, DataOptions, RunOptions):
     """All choices of a run; a bad one raises `ValueError` with its name and what is allowed."""
 
     def __post_init__(self) -> None:
@@ -184,7 +192,7 @@ class TrainSettings(LoraOptions, PairOptions, IFTOptions, TrainingOptions, DataO
             kinds, words = _KINDS.get(hint, (object, ""))
             if not isinstance(value, kinds) or (isinstance(value, bool) and hint in (int, float)):
                 raise ValueError(f"{name} must be {words}, got {value!r}")
-        require_trainable(self.method)
+        object.__setattr__(self, "method", require_trainable(self.method))
         for name in ("max_length", "max_prompt_length", "batch_size", "per_device_train_batch_size", "devices",
                      "logging_steps", "save_steps", "prediction_top_k", "lora_alpha"):  # fmt: skip
             self._require(name, getattr(self, name) >= 1, "at least 1")
@@ -195,6 +203,7 @@ class TrainSettings(LoraOptions, PairOptions, IFTOptions, TrainingOptions, DataO
         for number in {number.name: number for method in methods for number in method.numbers}.values():
             value = getattr(self, number.name, None)
             self._require(number.name, value is None or number.holds(value), number.allowed)
+        self._other_numbers()
         for name in ("lam_jitter", "weight_decay", "warmup_steps", "max_grad_norm", "lora_r", "seed"):
             self._require(name, 0 <= getattr(self, name) < float("inf"), "0 or more")
         self._require("lora_dropout", 0 <= self.lora_dropout < 1, "in [0, 1)")
@@ -217,8 +226,27 @@ class TrainSettings(LoraOptions, PairOptions, IFTOptions, TrainingOptions, DataO
     @property
     def numbers(self) -> dict[str, float]:
         """The method's own numbers by name: as given, else the method's default for language models."""
-        given = {number: getattr(self, number.name, None) for number in METHODS[self.method].numbers}
+        other = self._other_numbers()
+        given = {number: getattr(self, number.name, other.get(number.name)) for number in METHODS[self.method].numbers}
         return {number.name: number.text if value is None else value for number, value in given.items()}
+
+    def _other_numbers(self) -> dict[str, float]:
+        """What `method_numbers` gives, by name."""
+        known = {number.name: number for number in METHODS[self.method].numbers}
+        values: dict[str, float] = {}
+        for text in self.method_numbers:
+            name, _, value = text.partition("=")
+            if name not in known:
+                raise ValueError(
+                    f"method_numbers: {self.method} has no number {name!r} (it has: {', '.join(known) or 'none'})"
+                )
+            try:
+                values[name] = float(value)
+            except ValueError as error:
+                raise ValueError(f"method_numbers must be NAME=VALUE with a number, got {text!r}") from error
+            if not known[name].holds(values[name]):
+                raise ValueError(f"{name} must be {known[name].allowed}, got {value}")
+        return values
 
     @property
     def learning_rate_or_default(self) -> float:
@@ -238,8 +266,34 @@ class Groups:
     training: TrainingOptions = field(default_factory=TrainingOptions)
     ift: IFTOptions = field(default_factory=IFTOptions)
     pairs: PairOptions = field(default_factory=PairOptions)
+    numbers: NumberOptions = field(default_factory=NumberOptions)
     lora: LoraOptions = field(default_factory=LoraOptions)
 
     def settings(self) -> TrainSettings:
         """All of them as one value; raises `ValueError` for a bad one."""
-        return TrainSettings(**{name: value for group in vars(self).values() for name, value in vars(group).items()})
+        given = {name: value for group in vars(self).values() for name, value in vars(group).items()}
+        known = {each.name for each in fields(TrainSettings)}
+        words = tuple(f"{name}={value!r}" for name, value in given.items() if name not in known and value is not None)
+        return TrainSettings(
+            **{name: value for name, value in given.items() if name in known}
+            | {"method_numbers": (*given["method_numbers"], *words)}
+        )
+
+
+def groups_type() -> type[Groups]:
+    """`Groups` with what the methods that are known by now add: their names in the help, and their own numbers."""
+    taken = {each.name for each in fields(TrainSettings)}
+    own = [METHODS[name] for name in trainable() if name not in TRL_LOSSES]
+    names = dict.fromkeys(number.name for method in own for number in method.numbers if number.name not in taken)
+    options = [
+        (name, Annotated[float | None, tyro.conf.arg(help=_number_help(name), metavar="FLOAT")], field(default=None))
+        for name in names
+    ]
+    numbers = make_dataclass("Numbers", options, bases=(NumberOptions,), frozen=True)
+    numbers.__doc__ = NumberOptions.__doc__
+    help_of_method = f"One of {', '.join(trainable())}, or FILE.py:NAME for one of your own (docs/add-a-method.md)."
+    hint = Annotated[str, tyro.conf.arg(help=help_of_method)]
+    run = make_dataclass("Run", [("method", hint, field(default=RunOptions.method))], bases=(RunOptions,), frozen=True)
+    run.__doc__ = RunOptions.__doc__
+    added = [("run", run, field(default_factory=run)), ("numbers", numbers, field(default_factory=numbers))]
+    return make_dataclass("Groups", added, bases=(Groups,), frozen=True)

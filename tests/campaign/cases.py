@@ -39,11 +39,12 @@ CONTENTS = (
 class Campaign:
     """Where it runs, and what was found once and serves many cases.
 
-    `inputs` holds what small runs read; `references` the files that each command leaves, and how long it took.
+    `inputs` holds what small runs read; `seconds` is how long a bad input may run; `references` the files that each command leaves, and how long it took.
     """
 
     work: Path
     inputs: Path
+    seconds: float = INPUT_SECONDS
     commands: dict[str, Command] = field(default_factory=lambda: dict(COMMANDS))
     references: dict[str, tuple[dict[str, str], float]] = field(default_factory=dict)
 
@@ -96,7 +97,7 @@ def bad_input(campaign: Campaign, name: str, draws: random.Random) -> str:
     else:
         what = f"{command.name} with {_spoil(campaign, command, folder, draws)}"
     before = files(folder)
-    done = forked.run(command.module, arguments, folder, INPUT_SECONDS)
+    done = forked.run(command.module, arguments, folder, campaign.seconds)
     problem = problem_of_input(done, before, files(folder), may_remove="--resume" in arguments)
     return f"{what}: {problem}" if problem else ""
 
@@ -149,7 +150,10 @@ def disk(campaign: Campaign, name: str, draws: random.Random) -> str:
     folder = campaign.folder(name)
     before_it_can_run(command, folder)
     done = forked.run(command.module, list(command.arguments), folder, 300, file_bytes=limit)
-    problem = problem_of_disk(done, files(folder)) or goes_on(campaign, command, folder, wanted)
+    if done.code == 0:  # all of it fitted
+        problem = problem_of_end(done, command, files(folder), wanted)
+    else:
+        problem = problem_of_disk(done, files(folder)) or goes_on(campaign, command, folder, wanted)
     return f"{command.name} with files of {limit} bytes: {problem}" if problem else ""
 
 
@@ -209,9 +213,7 @@ def problem_of_stop(done: Done, number: int, after: dict[str, str]) -> str:
 
 
 def problem_of_disk(done: Done, after: dict[str, str]) -> str:
-    """One line that says so, exit code 2, nothing half-written; or all of it fitted."""
-    if done.code == 0:
-        return _remains(after)
+    """One line that says so, exit code 2, nothing half-written."""
     said = [line for line in done.errors.splitlines() if line.startswith("error: ")]
     if done.code != 2 or "Traceback" in done.errors or len(said) != 1:
         return _end(done)

@@ -39,7 +39,8 @@ CONTENTS = (
 class Campaign:
     """Where it runs, and what was found once and serves many cases.
 
-    `inputs` holds what small runs read; `seconds` is how long a bad input may run; `references` the files that each command leaves, and how long it took.
+    `inputs` holds what small runs read; `seconds` is how long a bad input may run; `references` are the files that each
+    command leaves, and how long it took.
     """
 
     work: Path

@@ -162,17 +162,22 @@ def two(campaign: Campaign, name: str, draws: random.Random) -> str:
     """Two at once in one folder: the second says who writes there, the first is as if it had been alone."""
     command = draws.choice([command for command in campaign.commands.values() if command.writes])
     wanted, _ = campaign.reference(command)
-    folder = campaign.folder(name)
-    before_it_can_run(command, folder)
-    first = forked.start(command.module, list(command.arguments), folder)
-    early = first.wait(300, until=lambda: any(file.endswith(".lock") for file in _names(folder)))
-    if early is not None:
-        return f"{command.name}: nobody saw it lock its folder"
-    second = forked.run(command.module, list(command.arguments), folder, 60)
-    done = first.wait(300)
-    assert done is not None
-    problem = problem_of_second(second) or problem_of_end(done, command, files(folder), wanted)
-    return f"two of {command.name}: {problem}" if problem else ""
+    for _ in range(5):  # until both are there at once: the first may be done before it is seen
+        folder = campaign.folder(name)
+        before_it_can_run(command, folder)
+        first = forked.start(command.module, list(command.arguments), folder)
+        if first.wait(300, until=lambda folder=folder: _locked(folder)) is not None:
+            continue
+        first.send(signal.SIGSTOP)
+        held = _locked(folder)
+        second = forked.run(command.module, list(command.arguments), folder, 60) if held else None
+        first.send(signal.SIGCONT)
+        done = first.wait(300)
+        assert done is not None
+        if second is not None:
+            problem = problem_of_second(second) or problem_of_end(done, command, files(folder), wanted)
+            return f"two of {command.name}: {problem}" if problem else ""
+    return f"{command.name}: nobody saw it lock its folder"
 
 
 def goes_on(campaign: Campaign, command: Command, folder: Path, wanted: dict[str, str]) -> str:
@@ -251,10 +256,10 @@ def _end(done: Done) -> str:
     )
 
 
-def _names(folder: Path) -> list[str]:
+def _locked(folder: Path) -> bool:
     with contextlib.suppress(OSError):  # files come and go
-        return [path.name for path in folder.rglob("*")]
-    return []
+        return any(path.name.endswith(".lock") for path in folder.rglob("*"))
+    return False
 
 
 def files(folder: Path) -> dict[str, Any]:

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 import tyro
 
 from common import command
-from common.folders import claim_folder, working_in, write_whole, writing
+from common.folders import claim_folder, working_in
+from experiments.base_models import base_folder
 from ift import METHODS as KNOWN
 from ift import Method
 
@@ -202,30 +203,6 @@ def _with_variants(chosen: dict[str, Candidate]) -> dict[str, Candidate]:
         return chosen
     ift = chosen["ift"].options
     return {**chosen, **{name: Candidate("ift", {**ift, **changed}) for name, changed in VARIANTS.items()}}
-
-
-def base_folder(bases: Path, seed: int, updates: int, examples: int) -> Path:
-    """The base model of a seed and its data, made if it is not there: optimal walks beside the model's own."""
-    folder = bases / f"seed-{seed}"
-    if not folder.is_dir():
-        with writing(folder, wait=True):
-            if not folder.is_dir():  # else another process has made it meanwhile
-                write_whole(folder, lambda part: _make_base(part, seed, updates, examples))
-    return folder
-
-
-def _make_base(folder: Path, seed: int, updates: int, examples: int) -> None:
-    import pandas as pd
-
-    from lm.lake.base import train_base
-    from lm.lake.teacher import own_pairs
-    from lm.lake.words import make_tokenizer
-
-    model, tokenizer = train_base(seed, updates), make_tokenizer()
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    pairs = own_pairs(model, tokenizer, examples, "train", seed)
-    pd.DataFrame(pairs).to_json(folder / "pairs.jsonl", orient="records", lines=True)
 
 
 def _score_base(bases: Path, seed: int, scale: Scale, split: str) -> pd.DataFrame:

@@ -46,14 +46,9 @@ def paradigms(out: Path, quick: bool, jobs: int, more: tuple[str, ...] = ()) -> 
     shown = {**SHOWN, **{name: _STATES[METHODS[name].states] for name in more if name not in SHOWN}}
     lake, settings = Lake.make("ring"), Settings(seeds=100, seed=60_000, prediction="expected", lam=0.2)
     folder = out / "paradigms-runs"
-    definition = {
-        "lake": lake.rows,
-        "methods": list(shown),
-        **METHODS.from_outside(more),
-        "settings": settings.as_dict(),
-    }
+    made_of = {"lake": lake.rows, "methods": list(shown), **METHODS.from_outside(more), "settings": settings.as_dict()}
     with working_in(folder):
-        claim_folder(folder, definition)
+        claim_folder(folder, made_of)
         if not (folder / "states.npz").exists():
             scored = {method: scored_states(lake, method, settings) for method in shown}
             tables = {

@@ -160,7 +160,7 @@ def _run(wrapped: Any, tasks: list[Any], questions: Questions) -> dict[str, Any]
             gen_kwargs=None if questions.max_new_tokens is None else {"max_gen_toks": questions.max_new_tokens},
         )
     for config in results["configs"].values():
-        config.pop("config_source", None)  # a path on this machine
+        (config.get("metadata") or {}).pop("config_source", None)  # a path on this machine
     return {name: part for name, part in results.items() if name not in _OF_THIS_RUN}
 
 

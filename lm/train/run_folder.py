@@ -1,5 +1,6 @@
 """The folder of a run: what may be written there, what a resumed run goes on from, what is kept."""
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -20,16 +21,13 @@ from lm.trainers.names import NEW_NAMES
 
 # What a run leaves in its folder; `overwrite` removes nothing else.
 _WRITTEN = (
-    "checkpoint-*",
+    "checkpoint-[0-9]*",
     "model",
-    "model.part",
-    "log.jsonl*",
-    ".log.jsonl.part",
-    "settings.*",
-    ".settings.json.part",
+    "log.jsonl",
+    "settings.json",
     "README.md",
     "nonfinite-loss-*.json",
-    "runs",
+    "runs/**/events.out.tfevents.*",
 )
 _PACKAGES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate")
 # What a resumed run may do otherwise than the first.
@@ -99,6 +97,9 @@ def prepare(folder: Path, settings: TrainSettings) -> str | None:
         return None if checkpoint is None else str(checkpoint)
     for path in (path for pattern in _WRITTEN for path in folder.glob(pattern)):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
+    for left in sorted((folder / "runs").rglob("*"), reverse=True):
+        with contextlib.suppress(OSError):  # what is not empty holds something else
+            left.rmdir()
     write_json(folder / "settings.json", describe(settings))
     return None
 
@@ -127,7 +128,8 @@ def newest_whole_checkpoint(folder: Path) -> Path | None:
 def _is_whole(checkpoint: Path) -> bool:
     try:
         # transformers writes the trainer's state last.
-        json.loads((checkpoint / "trainer_state.json").read_text())
+        if not isinstance(json.loads((checkpoint / "trainer_state.json").read_text()), dict):
+            return False
         for file in checkpoint.rglob("*.safetensors"):
             with safe_open(file, "pt") as tensors:  # its header knows how long the file has to be
                 tensors.keys()
@@ -142,7 +144,8 @@ def _is_whole(checkpoint: Path) -> bool:
 
 def keep_model(trainer: Any, folder: Path) -> Path:
     """Save the trained model and tokenizer as `folder/model`, whole or not at all; every process calls this."""
-    part, model = folder / "model.part", folder / "model"
+    # Its name is one that `common.folders` removes after a kill; all processes have to know it.
+    part, model = folder / ".model.by_train.part", folder / "model"
     trainer.save_model(str(part))
     if trainer.accelerator.is_main_process:
         (part / "training_args.bin").unlink(missing_ok=True)  # torch.save of the arguments, with paths of this machine

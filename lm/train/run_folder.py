@@ -4,8 +4,10 @@ import functools
 import hashlib
 import json
 import os
+import re
 import shutil
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 
 from common.folders import versions, write_json, write_whole
 from common.renamed import with_new_names
+from lm.train.command_line import as_yaml
 from lm.train.data import Source
 from lm.train.settings import TrainSettings
 from lm.trainers.names import NEW_NAMES
@@ -22,17 +25,27 @@ _WRITTEN = (
     "checkpoint-*",
     "model",
     "model.part",
+    "base",
+    ".base.part",
     "log.jsonl*",
     ".log.jsonl.part",
+    "answers.jsonl",
+    ".answers.jsonl.part",
     "settings.*",
     ".settings.json.part",
+    "config.yaml",
+    ".config.yaml.part",
     "README.md",
+    ".README.md.part",
     "nonfinite-loss-*.json",
-    "runs",
+    "runs/*/events.out.tfevents.*",
 )
 _PACKAGES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate")
 # What a resumed run may do otherwise than the first.
-_FREE = {"resume", "overwrite", "dry_run", "devices", "output_dir", "logging_steps", "save_steps", "report_to"}
+_FREE = {
+    "resume", "overwrite", "dry_run", "devices", "output_dir", "logging_steps", "save_steps", "report_to",
+    "eval_answers",
+}  # fmt: skip
 
 
 def describe(settings: TrainSettings) -> dict[str, Any]:
@@ -95,10 +108,19 @@ def prepare(folder: Path, settings: TrainSettings) -> str | None:
     if settings.resume and held is not None:
         checkpoint = newest_whole_checkpoint(folder)
         return None if checkpoint is None else str(checkpoint)
-    for path in (path for pattern in _WRITTEN for path in folder.glob(pattern)):
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    for path in [path for pattern in _WRITTEN for path in folder.glob(pattern)]:
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    for left in [path for path in folder.glob("runs/*") if path.is_dir() and not any(path.iterdir())]:
+        left.rmdir()
     write_json(folder / "settings.json", describe(settings))
+    text = as_yaml(settings)
+    write_whole(folder / "config.yaml", lambda path: path.write_text(text, encoding="utf-8"))
     return None
+
+
+def is_finished(folder: Path, settings: TrainSettings) -> bool:
+    """Whether a run that is to be resumed has its model already, which is written last; raises as `check`."""
+    return check(folder, settings) is not None and settings.resume and (folder / "model").is_dir()
 
 
 def _settings_in(file: Path) -> dict[str, Any] | None:
@@ -114,7 +136,7 @@ def _settings_in(file: Path) -> dict[str, Any] | None:
 
 def newest_whole_checkpoint(folder: Path) -> Path | None:
     """The last checkpoint whose files are whole; those that a kill cut short are removed."""
-    numbered = [path for path in folder.glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdigit()]
+    numbered = [path for path in folder.glob("checkpoint-*") if re.fullmatch(r"checkpoint-[0-9]{1,18}", path.name)]
     for path in sorted(numbered, key=lambda path: -int(path.name.removeprefix("checkpoint-"))):
         if _is_whole(path):
             return path
@@ -125,7 +147,8 @@ def newest_whole_checkpoint(folder: Path) -> Path | None:
 def _is_whole(checkpoint: Path) -> bool:
     try:
         # transformers writes the trainer's state last.
-        json.loads((checkpoint / "trainer_state.json").read_text())
+        if not isinstance(json.loads((checkpoint / "trainer_state.json").read_text()), dict):
+            return False
         for file in checkpoint.rglob("*.safetensors"):
             with safe_open(file, "pt") as tensors:  # its header knows how long the file has to be
                 tensors.keys()
@@ -138,16 +161,26 @@ def _is_whole(checkpoint: Path) -> bool:
     return any(checkpoint.glob("*.safetensors")) or any(path.is_dir() for path in checkpoint.iterdir())
 
 
-def keep_model(trainer: Any, folder: Path) -> Path:
-    """Save the trained model and tokenizer as `folder/model`, whole or not at all; every process calls this."""
+def keep_model(trainer: Any, folder: Path, finish: Callable[[Path], None]) -> Path:
+    """Save the trained model and tokenizer as `folder/model`, whole or not at all; every process calls this.
+
+    `finish` adds the card to the folder that it is given. The model's folder gets its name last, so that a run with a
+    model is a finished one.
+    """
     part, model = folder / "model.part", folder / "model"
+    if trainer.accelerator.is_main_process and part.exists():
+        shutil.rmtree(part)
+    trainer.accelerator.wait_for_everyone()
     trainer.save_model(str(part))
     if trainer.accelerator.is_main_process:
         (part / "training_args.bin").unlink(missing_ok=True)  # torch.save of the arguments, with paths of this machine
+        if (part / "ref").is_dir():  # the adapter as it was before, which TRL holds beside the trained one
+            shutil.rmtree(part / "ref")
+        lines = "".join(json.dumps(row) + "\n" for row in trainer.state.log_history)
+        write_whole(folder / "log.jsonl", lambda path: path.write_text(lines))
+        finish(part)
         if model.exists():
             shutil.rmtree(model)
         part.rename(model)
-        lines = "".join(json.dumps(row) + "\n" for row in trainer.state.log_history)
-        write_whole(folder / "log.jsonl", lambda path: path.write_text(lines))
     trainer.accelerator.wait_for_everyone()
     return model

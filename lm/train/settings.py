@@ -24,6 +24,7 @@ _KINDS: dict[Any, tuple[Any, str]] = {
     float: (int | float, "a number"),
     float | None: (int | float | None, "a number"),
     str: (str, "text"),
+    int | None: (int | None, "a whole number"),
     str | None: (str | None, "text"),
     bool: (bool, "true or false"),
 }
@@ -58,6 +59,8 @@ class RunOptions:
     """Devices that --dry-run reckons with; a run takes what it is launched on."""
     seed: int = 0
     """Seed of the data order, the draws from data sets and new weights."""
+    seeds: tuple[int, ...] = ()
+    """Several seeds in place of one: a run for each in a folder of its own, and a table of their held-out losses."""
     trust_remote_code: Flag = False
     """Run code that comes with the model from the Hub."""
 
@@ -67,14 +70,18 @@ class DataOptions:
     """The data; methods that learn from targets take the chosen answers of pairs."""
 
     dataset: tuple[str, ...] = ("lake:512",)
-    """NAME, NAME:ROWS, NAME@SPLIT or NAME@SPLIT:ROWS each: lake, lake-english, lake-slippery,
-    lake-slippery-english, lake-base, ultrachat, ultrafeedback, a Hub name, a local file."""
+    """NAME, NAME:ROWS, NAME@SPLIT or NAME@SPLIT:ROWS each, with *SHARE behind it for its share of the mix: lake,
+    lake-english, lake-slippery, lake-slippery-english, lake-base, ultrachat, ultrafeedback, a Hub name, a local file
+    (.jsonl, .json, .csv, .tsv, .parquet, also .gz, .zst or .bz2)."""
     eval_dataset: tuple[str, ...] = ()
     """The same, for the loss before and after; the lake has its own held-out maps."""
     max_length: int = 1024
     """Tokens of prompt and answer; an answer that goes beyond loses its end."""
-    max_prompt_length: int = 512
-    """Tokens of the prompt; a longer one loses its beginning."""
+    max_prompt_length: int | None = None
+    """Tokens of the prompt; a longer one loses its beginning. If not given, 512 or half of max_length."""
+    columns: tuple[str, ...] = ()
+    """OURS=THEIRS each, for data in no known layout: prompt=question completion=solution. OURS is prompt, completion,
+    chosen, rejected, label, messages, text, system or tools."""
     packing: Flag = False
     """Put several examples in a row, with methods that learn from targets."""
     chat_template: str = "auto"
@@ -114,9 +121,28 @@ class TrainingOptions:
     save_steps: int = 500
     """Updates between checkpoints."""
     report_to: str = "none"
-    """Where else to log: wandb, tensorboard, …"""
+    """Where else to log, separated by commas: tensorboard, wandb, trackio, …"""
+    neftune_noise_alpha: float = 0.0
+    """Noise on the input embeddings (NEFTune), often 5; 0 is none."""
+    attention: str = "auto"
+    """Attention of transformers: sdpa, eager, flash_attention_2, …; auto: the best that the model has."""
     trainer: tuple[str, ...] = ()
     """Any other option of TRL's configuration, as NAME=VALUE."""
+
+
+@dataclass(frozen=True)
+class EvaluationOptions:
+    """Looks at held-out data on the way; each needs --eval-dataset, which the lake has of its own."""
+
+    eval_steps: int = 0
+    """Updates between evaluations; 0 evaluates before and after the training only."""
+    keep: Literal["last", "best"] = "last"
+    """Which model is written at the end: the last one, or the one of the lowest held-out loss. With best there is a
+    checkpoint at each evaluation."""
+    early_stopping: int = 0
+    """Evaluations in a row without a lower held-out loss after which the training stops; 0 never stops early."""
+    eval_answers: int = 0
+    """At each evaluation, the greedy answers to this many held-out prompts: on the console and in answers.jsonl."""
 
 
 @dataclass(frozen=True)
@@ -167,13 +193,23 @@ class LoraOptions:
     """Dropout of the adapters."""
     lora_target_modules: str = "all-linear"
     """Modules that get adapters, separated by commas."""
+    use_dora: Flag = False
+    """Weight-decomposed adapters (DoRA)."""
+    use_rslora: Flag = False
+    """Scale the adapters by alpha over the root of the rank (rsLoRA)."""
+    modules_to_save: str = ""
+    """Modules that are trained as a whole beside the adapters, separated by commas, such as embed_tokens,lm_head."""
+    adapter: Literal["continue", "new"] = "continue"
+    """Where --model is an adapter: continue trains that adapter further; new merges it into its base, writes that to
+    base/ in the run's folder, and trains a new adapter on it. Without --lora-r it is merged and all weights are
+    trained."""
     load_in_4bit: Flag = False
     """Load the model in 4-bit NF4 (QLoRA; needs bitsandbytes)."""
 
 
 @takes_former_names(NEW_NAMES)
 @dataclass(frozen=True)
-class TrainSettings(LoraOptions, PairOptions, IFTOptions, TrainingOptions, DataOptions, RunOptions):
+class TrainSettings(LoraOptions, PairOptions, IFTOptions, EvaluationOptions, TrainingOptions, DataOptions, RunOptions):
     """All choices of a run; a bad one raises `ValueError` with its name and what is allowed."""
 
     def __post_init__(self) -> None:
@@ -185,7 +221,7 @@ class TrainSettings(LoraOptions, PairOptions, IFTOptions, TrainingOptions, DataO
             if not isinstance(value, kinds) or (isinstance(value, bool) and hint in (int, float)):
                 raise ValueError(f"{name} must be {words}, got {value!r}")
         require_trainable(self.method)
-        for name in ("max_length", "max_prompt_length", "batch_size", "per_device_train_batch_size", "devices",
+        for name in ("max_length", "batch_size", "per_device_train_batch_size", "devices",
                      "logging_steps", "save_steps", "prediction_top_k", "lora_alpha"):  # fmt: skip
             self._require(name, getattr(self, name) >= 1, "at least 1")
         self._require("min_lam", self.min_lam is None or 0 <= self.min_lam <= 1, "in [0, 1]")
@@ -195,13 +231,23 @@ class TrainSettings(LoraOptions, PairOptions, IFTOptions, TrainingOptions, DataO
         for number in {number.name: number for method in methods for number in method.numbers}.values():
             value = getattr(self, number.name, None)
             self._require(number.name, value is None or number.holds(value), number.allowed)
-        for name in ("lam_jitter", "weight_decay", "warmup_steps", "max_grad_norm", "lora_r", "seed"):
-            self._require(name, 0 <= getattr(self, name) < float("inf"), "0 or more")
+        for name in ("lam_jitter", "weight_decay", "warmup_steps", "max_grad_norm", "lora_r", "eval_steps",
+                     "early_stopping", "eval_answers", "neftune_noise_alpha"):  # fmt: skip
+            self._require(name, 0 <= getattr(self, name) < float("inf"), "a finite number of 0 or more")
+        for seed in (self.seed, *self.seeds):
+            if not 0 <= seed < 2**32:
+                raise ValueError(f"seed must be in [0, 2**32 − 1], got {seed}")
+        self._require("seeds", len(set(self.seeds)) == len(self.seeds), "distinct numbers")
         self._require("lora_dropout", 0 <= self.lora_dropout < 1, "in [0, 1)")
         self._require("num_train_epochs", 0 < self.num_train_epochs < float("inf"), "above 0")
-        self._require(
-            "max_prompt_length", self.max_prompt_length < self.max_length, f"below max_length {self.max_length}"
-        )
+        if self.max_prompt_length is not None:
+            held = 1 <= self.max_prompt_length < self.max_length
+            self._require("max_prompt_length", held, f"at least 1 and below max_length {self.max_length}")
+        self._require("max_length", self.max_length >= 2, "at least 2")
+        self._require("early_stopping", not self.early_stopping or self.eval_steps > 0, "0 without eval_steps")
+        self._require("eval_answers", not self.eval_answers or self.eval_steps > 0, "0 without eval_steps")
+        self._require("keep", self.keep == "last" or self.eval_steps > 0, "last without eval_steps")
+        self._require("max_steps", self.max_steps == -1 or self.max_steps > 0, "above 0, or -1 for none")
         self._require("dataset", bool(self.dataset), "at least one name")
         self._require("load_in_4bit", not self.load_in_4bit or self.lora_r > 0, "off unless lora_r is above 0")
         self._require("packing", not self.packing or not self.learns_from_pairs, f"off with {self.method}")
@@ -213,6 +259,11 @@ class TrainSettings(LoraOptions, PairOptions, IFTOptions, TrainingOptions, DataO
     @property
     def learns_from_pairs(self) -> bool:
         return METHODS[self.method].learns_from == "pairs"
+
+    @property
+    def prompt_limit(self) -> int:
+        """Tokens that a prompt may have."""
+        return self.max_prompt_length or min(512, self.max_length // 2)
 
     @property
     def numbers(self) -> dict[str, float]:
@@ -230,16 +281,29 @@ class TrainSettings(LoraOptions, PairOptions, IFTOptions, TrainingOptions, DataO
 
 
 @dataclass(frozen=True)
+class FileOptions:
+    """Options from files and to files."""
+
+    config: tuple[str, ...] = ()
+    """YAML files with options, such as a run's config.yaml; later ones win, and the command line wins over all."""
+    print_config: Flag = False
+    """Print all options as such a file, and stop."""
+
+
+@dataclass(frozen=True)
 class Groups:
     """The same options, in the groups that `--help` shows."""
 
+    files: FileOptions = field(default_factory=FileOptions)
     run: RunOptions = field(default_factory=RunOptions)
     data: DataOptions = field(default_factory=DataOptions)
     training: TrainingOptions = field(default_factory=TrainingOptions)
+    evaluation: EvaluationOptions = field(default_factory=EvaluationOptions)
     ift: IFTOptions = field(default_factory=IFTOptions)
     pairs: PairOptions = field(default_factory=PairOptions)
     lora: LoraOptions = field(default_factory=LoraOptions)
 
     def settings(self) -> TrainSettings:
         """All of them as one value; raises `ValueError` for a bad one."""
-        return TrainSettings(**{name: value for group in vars(self).values() for name, value in vars(group).items()})
+        groups = {name: group for name, group in vars(self).items() if name != "files"}
+        return TrainSettings(**{name: value for group in groups.values() for name, value in vars(group).items()})

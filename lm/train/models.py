@@ -107,7 +107,9 @@ def load_model(settings: TrainSettings, dtype: torch.dtype) -> Any:
         raise ValueError(
             f"model {settings.model!r}: its adapter could not be loaded ({models.reason(error)})"
         ) from error
-    return model if continues(settings) else model.merge_and_unload()
+    if continues(settings):
+        return model
+    return model.merge_and_unload().requires_grad_(True)  # PEFT has frozen what it merged into
 
 
 def _require_same(settings: TrainSettings, config: LoraConfig) -> None:

@@ -22,10 +22,12 @@ class Progressing(TrainerCallback):
     def __init__(self, console: Console):
         self.console = console
         self.bar = progress_bar(console)
+        self.training = False
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.task = self.bar.add_task("training", total=state.max_steps, completed=state.global_step)
         self.bar.start()
+        self.training = True
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.bar.update(self.task, completed=state.global_step)
@@ -39,7 +41,7 @@ class Progressing(TrainerCallback):
                 self.console.print(f"update {state.global_step}/{state.max_steps} {line}")
 
     def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **_: Any) -> None:
-        if self.bar.live.is_started and metrics and "eval_loss" in metrics:  # the last one is told with the summary
+        if self.training and metrics and "eval_loss" in metrics:  # the last one is told with the summary
             self.console.print(f"update {state.global_step}/{state.max_steps} held-out loss {metrics['eval_loss']:.4f}")
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -48,6 +50,7 @@ class Progressing(TrainerCallback):
 
     def on_train_end(self, *_: Any, **__: Any) -> None:
         self.bar.stop()
+        self.training = False
 
 
 class Answering(TrainerCallback):

@@ -1,4 +1,4 @@
-"""An adapter as --model: trained further, merged under a new one, or merged and trained as a whole; never thrown away."""
+"""An adapter as --model is trained further, merged under a new one, or merged and trained as a whole; never lost."""
 
 import io
 import json
@@ -61,6 +61,7 @@ def test_the_model_that_is_trained_is_the_adapters(options, kind, adapter, saved
     model = models.load_model(settings, torch.float32)
     torch.testing.assert_close(logits(model), expected, atol=1e-5, rtol=0)
     assert isinstance(model, PeftModel) == (kind == "continued")
+    assert kind == "continued" or all(weight.requires_grad for weight in model.parameters())
     assert (models.adapters(settings) is None) == (kind == "continued" or not options)
     if kind == "continued":
         assert {name.split(".")[-3] for name, p in model.named_parameters() if p.requires_grad} == {"lora_A", "lora_B"}
@@ -151,7 +152,7 @@ def test_the_whole_chain(method, second, saved_model, jsonl, sums, tmp_path, mon
                 "--dataset", data_of, "--eval-dataset", f"{data_of}:16", "--output-dir", out) == 0  # fmt: skip
     told = capsys.readouterr().out
     assert ("is trained further" if second == ["--lora-r", "4"] else "is merged into its base") in told
-    start = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()][0]
+    start = json.loads((out / "log.jsonl").read_text().splitlines()[0])
     assert start["step"] == 0
     if method == "ift":  # both evaluate with SFT's loss
         assert start["eval_loss"] == pytest.approx(after, rel=1e-4)
@@ -163,7 +164,7 @@ def test_the_whole_chain(method, second, saved_model, jsonl, sums, tmp_path, mon
     expected = logits(model)
     assert (expected - logits(load_trained(str(sft / "model"))[0])).abs().max() > 1e-3
     if second:
-        assert (load_file(kept / "adapter_model.safetensors").keys())
+        assert load_file(kept / "adapter_model.safetensors").keys()
         torch.testing.assert_close(logits(AutoPeftModelForCausalLM.from_pretrained(kept)), expected)
         assert call(merge.main, monkeypatch, "--model", kept, "--out", tmp_path / "merged", "--dtype", "float32") == 0
         kept = tmp_path / "merged"

@@ -98,7 +98,7 @@ def test_unwanted_answers_are_left_out_and_counted(tmp_path):
     assert "2 answers with the label false are left out" in notes[0]
     labelled = load(write(tmp_path, rows), pairs=True, labels=True)
     assert sorted(row["label"] for row in labelled) == [False] * 2 + [True] * 6
-    with pytest.raises(ValueError, match="the method needs pairs: .* or --method kto, which learns from labels"):
+    with pytest.raises(ValueError, match=r"the method needs pairs: .* or --method kto, which learns from labels"):
         load(write(tmp_path, rows), pairs=True)
     with pytest.raises(ValueError, match="has no answer with the label true"):
         load(write(tmp_path, rows[:1]))
@@ -135,7 +135,12 @@ def with_template(tokenizer, template):
 @pytest.mark.parametrize("sharegpt", [False, True])
 def test_the_assistants_tool_call_carries_the_loss(arguments, sharegpt, tokenizer, tmp_path):
     call = {"type": "function", "function": {"name": "add", "arguments": arguments}}
-    turns = [*ASKED, {"role": "assistant", "content": None, "tool_calls": [call]}, {"role": "tool", "content": "2"}, *SAID]
+    turns = [
+        *ASKED,
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "content": "2"},
+        *SAID,
+    ]
     if sharegpt:
         turns = [{"from": "human", "value": "1+1="},
                  {"from": "function_call", "value": json.dumps({"name": "add", "arguments": arguments})},
@@ -144,7 +149,7 @@ def test_the_assistants_tool_call_carries_the_loss(arguments, sharegpt, tokenize
     rows = data.load((file,), False, 0)
     encoded, _ = tokens.encode(rows, with_template(tokenizer, TEMPLATE), CUT)
     written = [tokenizer.decode([i for i in row["labels"] if i != -100]).replace(" ", "") for row in encoded]
-    expected = 'add<unk><unk>a<unk><unk>1<unk><unk>b<unk><unk>1<unk><eos>2<eos>'
+    expected = "add<unk><unk>a<unk><unk>1<unk><unk>b<unk><unk>1<unk><eos>2<eos>"
     assert sorted(written) == sorted([expected, "2<eos>"])
 
 
@@ -152,8 +157,8 @@ def test_a_template_without_tool_calls_is_refused(tokenizer, tmp_path):
     from lm.train.models import ZEPHYR
 
     turns = [*ASKED, {"role": "assistant", "tool_calls": [CALL]}]
-    for row, message in (({"messages": turns}, "leaves tool calls out"),
-                         ({"messages": ASKED + SAID, "tools": json.dumps(TOOLS)}, "leaves the column tools out")):  # fmt: skip
+    told = {"messages": ASKED + SAID, "tools": json.dumps(TOOLS)}
+    for row, message in (({"messages": turns}, "leaves tool calls out"), (told, "leaves the column tools out")):
         rows = data.load((write(tmp_path, [row]),), False, 0)
         for template in (ZEPHYR.read_text(), None):
             with pytest.raises(ValueError, match=message):
@@ -235,7 +240,7 @@ def test_shares_make_the_largest_mix_without_a_row_twice(tmp_path):
     assert (asked.count("one"), asked.count("two")) == (10, 30)
     assert len({row["prompt"][0]["content"] for row in rows}) == 40
     assert "10 of 100 rows, a share of 25.0%" in notes[0]
-    with pytest.raises(ValueError, match="must have a .SHARE as well"):
+    with pytest.raises(ValueError, match=r"must have a .SHARE as well"):
         data.load((f"{files[0]}*0.25", files[1]), False, 0)
     with pytest.raises(ValueError, match="has no row in the mix"):
         data.load((f"{files[0]}*0.0001", f"{files[1]}*0.9"), False, 0)

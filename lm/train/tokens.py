@@ -143,45 +143,45 @@ def _render(
         return ids, [True] * len(ids), 0
     if not prompt:
         return [], [], 0
-    whole = _ids(tokenizer, [*prompt, *completion], tools)
+    whole = rendered(tokenizer, [*prompt, *completion], tools)
     _require_tools(tokenizer, [*prompt, *completion], tools, whole)
     trained = [False] * len(whole)
     prompt_length = len(whole)
     for i, turn in enumerate(completion):
         if turn["role"] == "assistant" and (turn["content"] or turn.get("tool_calls")):
-            begin = _shared(_ids(tokenizer, [*prompt, *completion[:i]], tools, asked=True), whole)
+            begin = _shared(rendered(tokenizer, [*prompt, *completion[:i]], tools, asked=True), whole)
             last = i == len(completion) - 1
-            end = len(whole) if last else _shared(_ids(tokenizer, [*prompt, *completion[: i + 1]], tools), whole)
+            end = len(whole) if last else _shared(rendered(tokenizer, [*prompt, *completion[: i + 1]], tools), whole)
             trained[begin:end] = [True] * (end - begin)
             prompt_length = min(prompt_length, begin)
     return whole, trained, prompt_length
 
 
-def _ids(tokenizer: PreTrainedTokenizerBase, turns: Messages, tools: Any, asked: bool = False) -> list[int]:
+def rendered(tokenizer: PreTrainedTokenizerBase, turns: Messages, tools: Any, asked: bool = False) -> list[int]:
     """The tokens of a conversation, by the chat template or, without one, by its texts alone."""
     if tokenizer.chat_template is None:
         eos = tokenizer.eos_token or ""
         text = "".join(turn["content"] + (eos if turn["role"] == "assistant" else "") for turn in turns)
         return tokenizer(text)["input_ids"]
     try:
-        rendered = tokenizer.apply_chat_template(
+        written = tokenizer.apply_chat_template(
             turns, tools=tools, add_generation_prompt=asked, tokenize=True, return_dict=True
         )
     except Exception as error:  # a template is code of somebody else, and raises what it likes
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise _TemplateError(f"the chat template refuses an example ({reason}): see --chat-template") from error
-    return list(rendered["input_ids"])
+    return list(written["input_ids"])
 
 
 def _require_tools(tokenizer: PreTrainedTokenizerBase, turns: Messages, tools: Any, whole: list[int]) -> None:
     """Raise `ValueError` where the chat template leaves out the calls of tools, or what the tools are."""
     if any("tool_calls" in turn for turn in turns):
         without = [{name: value for name, value in turn.items() if name != "tool_calls"} for turn in turns]
-        if _ids(tokenizer, without, tools) == whole:
+        if rendered(tokenizer, without, tools) == whole:
             raise _TemplateError(
                 "the chat template leaves tool calls out: take one that writes them, see --chat-template"
             )
-    if tools and _ids(tokenizer, turns, None) == whole:
+    if tools and rendered(tokenizer, turns, None) == whole:
         raise _TemplateError("the chat template leaves the column tools out: take one that writes them, or drop it")
 
 

@@ -25,6 +25,7 @@ def run() -> None:
     if groups.files.print_config:
         print(as_yaml(settings), end="")
         return
+    os.environ.setdefault("TQDM_DISABLE", "1")  # the bars of GGUF's reader; ours are others
     command.quieten()
     from rich.console import Console
 

@@ -46,6 +46,8 @@ _FREE = {
     "resume", "overwrite", "dry_run", "devices", "output_dir", "logging_steps", "save_steps", "report_to",
     "eval_answers",
 }  # fmt: skip
+# The same, but of note: on another number of devices as many sequences an update are other ones a device.
+_MAY_CHANGE = {"per_device_train_batch_size"}
 
 
 def describe(settings: TrainSettings) -> dict[str, Any]:
@@ -90,7 +92,7 @@ def check(folder: Path, settings: TrainSettings) -> dict[str, Any] | None:
         raise ValueError(f"output_dir {str(folder)!r} cannot be written: {str(above)!r} does not allow it")
     wanted, held = json.loads(json.dumps(describe(settings)["settings"])), _settings_in(folder / "settings.json")
     if settings.resume and held is not None:
-        other = [name for name in wanted if wanted[name] != held.get(name)]
+        other = [name for name in wanted if name not in _MAY_CHANGE and wanted[name] != held.get(name)]
         if other:
             changes = ", ".join(f"{name} was {held.get(name)!r}, is {wanted[name]!r}" for name in other)
             raise ValueError(f"resume: {str(folder)!r} holds a run with other settings ({changes})")

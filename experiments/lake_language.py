@@ -10,7 +10,6 @@ Example:
 from __future__ import annotations
 
 import math
-import shutil
 import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
@@ -20,7 +19,10 @@ from typing import TYPE_CHECKING, Any
 import tyro
 
 from common import command
-from common.folders import claim_folder
+from common.folders import claim_folder, working_in
+from experiments.base_models import base_folder
+from ift import METHODS as KNOWN
+from ift import Method
 
 # What waits for pandas or PyTorch is imported in the functions that need it: `--help` and a bad option do not wait.
 if TYPE_CHECKING:
@@ -96,23 +98,28 @@ class Candidate:
                                         for key, value in self.options.items())])  # fmt: skip
 
 
-def compare(out: Path, quick: bool, jobs: int) -> pd.DataFrame:
+def compare(out: Path, quick: bool, jobs: int, more: tuple[str, ...] = ()) -> pd.DataFrame:
     """All held-out scores, from `out` if they are there: a row per protocol, trial, seed, set of maps and map.
 
+    `more` are methods beside those of `METHODS`; each has parts of its own, so that the others are not made again.
     `trial` is a method, a variant of IFT, or `base`; `settings` what it was trained with; the rest is `score_model`'s.
 
     Raises:
         ValueError: `out` holds results of something else, or cannot be written.
     """
+    scale = QUICK if quick else FULL
+    with working_in(out):
+        claim_folder(out, {"scale": asdict(scale)})
+        return _compare(out, scale, jobs, more)
+
+
+def _compare(out: Path, scale: Scale, jobs: int, more: tuple[str, ...]) -> pd.DataFrame:
     import pandas as pd
 
     from common.parts import run_parts
 
-    scale = QUICK if quick else FULL
-    claim_folder(out, {"scale": asdict(scale)})
     common = {"scale": asdict(scale), "maps_seed": _MAPS_SEED}
     bases = out / "base-models"
-    candidates = [trial for method in METHODS for trial in settings_of(method, scale.learning_rates)]
     make: dict[str, Part] = {
         f"{split}-{seed}": (_score_base, (bases, seed, scale, split))
         for split, seeds in (("dev", scale.development_seeds), ("test", scale.held_out_seeds))
@@ -121,20 +128,23 @@ def compare(out: Path, quick: bool, jobs: int) -> pd.DataFrame:
     base = run_parts(out / "base", common, make, jobs)
     for seed in (*scale.development_seeds, *scale.held_out_seeds):
         base_folder(bases, seed, scale.base_updates, scale.examples)  # in case someone removed it
-    development = _trained(out / "development", common, candidates, "dev", scale, bases, jobs)
-    chosen = {protocol: _choose(development, candidates, score) for protocol, score in CHOSEN_BY.items()}
-    wanted = {protocol: _with_variants(trials) for protocol, trials in chosen.items()}
-    distinct = {trial.name: trial for trials in wanted.values() for trial in trials.values()}
-    scores = _trained(out / "held-out", common, distinct.values(), "test", scale, bases, jobs)
     base = base[base["part"].str.startswith("test")].assign(trial="base", settings="")
-    frames = [
-        base.assign(protocol=protocol)
-        if name == "base"
-        else scores[scores["settings"] == trial.name].assign(protocol=protocol, trial=name)
-        for protocol, trials in wanted.items()
-        for name, trial in {"base": Candidate("base", {}), **trials}.items()
-    ]
-    return pd.concat(frames, ignore_index=True).drop(columns="part")
+    groups = {"": METHODS, **{f"-{name}": (name,) for name in more}}
+    frames: dict[str, list[pd.DataFrame]] = {protocol: [base.assign(protocol=protocol)] for protocol in CHOSEN_BY}
+    for suffix, methods in groups.items():
+        candidates = [trial for method in methods for trial in settings_of(method, scale.learning_rates)]
+        known = {**common, **KNOWN.from_outside(methods)}
+        development = _trained(out / f"development{suffix}", known, candidates, "dev", scale, bases, jobs)
+        chosen = {protocol: _choose(development, candidates, score) for protocol, score in CHOSEN_BY.items()}
+        wanted = {protocol: _with_variants(trials) for protocol, trials in chosen.items()}
+        distinct = {trial.name: trial for trials in wanted.values() for trial in trials.values()}
+        scores = _trained(out / f"held-out{suffix}", known, distinct.values(), "test", scale, bases, jobs)
+        for protocol, trials in wanted.items():
+            frames[protocol] += [
+                scores[scores["settings"] == trial.name].assign(protocol=protocol, trial=name)
+                for name, trial in trials.items()
+            ]
+    return pd.concat([rows for each in frames.values() for rows in each], ignore_index=True).drop(columns="part")
 
 
 def settings_of(method: str, learning_rates: int) -> list[Candidate]:
@@ -144,10 +154,20 @@ def settings_of(method: str, learning_rates: int) -> list[Candidate]:
     """
     import numpy as np
 
-    own = _OWN[method]
+    own = _OWN.get(method) or _two_values(KNOWN[method])
     count = 2 * learning_rates // len(own)
     rates = np.geomspace(*LEARNING_RATES, count) if count > 1 else [math.sqrt(math.prod(LEARNING_RATES))]
     return [Candidate(method, {"learning_rate": float(f"{rate:.2g}"), **options}) for rate in rates for options in own]
+
+
+def _two_values(method: Method) -> tuple[Options, ...]:
+    """Half and twice the default of the first number of a method that the loss takes, if it has one."""
+    for name in method.loss_numbers:
+        number = method.number(name)
+        values = [value for value in (number.text / 2, number.text * 2) if number.holds(value) and value]
+        if len(values) == 2:
+            return tuple({"method_numbers": (f"{name}={value:g}",)} for value in values)
+    return ({},)
 
 
 def _trained(
@@ -173,35 +193,16 @@ def _choose(development: pd.DataFrame, trials: list[Candidate], score: str) -> d
     )
     return {
         method: min((trial for trial in trials if trial.method == method), key=lambda trial: float(means[trial.name]))
-        for method in METHODS
+        for method in dict.fromkeys(trial.method for trial in trials)
     }
 
 
 def _with_variants(chosen: dict[str, Candidate]) -> dict[str, Candidate]:
     """The chosen trials by method, and IFT's with one thing changed."""
+    if "ift" not in chosen:
+        return chosen
     ift = chosen["ift"].options
     return {**chosen, **{name: Candidate("ift", {**ift, **changed}) for name, changed in VARIANTS.items()}}
-
-
-def base_folder(bases: Path, seed: int, updates: int, examples: int) -> Path:
-    """The base model of a seed and its data, made if it is not there: optimal walks beside the model's own."""
-    folder = bases / f"seed-{seed}"
-    if not folder.is_dir():
-        import pandas as pd
-
-        from lm.lake.base import train_base
-        from lm.lake.teacher import own_pairs
-        from lm.lake.words import make_tokenizer
-
-        part = bases / f"seed-{seed}.part"
-        shutil.rmtree(part, ignore_errors=True)
-        model, tokenizer = train_base(seed, updates), make_tokenizer()
-        model.save_pretrained(part)
-        tokenizer.save_pretrained(part)
-        pairs = own_pairs(model, tokenizer, examples, "train", seed)
-        pd.DataFrame(pairs).to_json(part / "pairs.jsonl", orient="records", lines=True)
-        part.rename(folder)
-    return folder
 
 
 def _score_base(bases: Path, seed: int, scale: Scale, split: str) -> pd.DataFrame:
@@ -299,6 +300,8 @@ class CommandOptions:
     """Fewer seeds, maps and settings, in a folder beside it."""
     jobs: int = -1
     """Processes; -1 takes every core."""
+    method: tuple[str, ...] = ()
+    """Other methods to compare, also FILE.py:NAME of your own; what the folder has of the others is not made again."""
 
 
 def run() -> None:
@@ -306,12 +309,15 @@ def run() -> None:
     options = command.parse(CommandOptions, "python -m experiments.lake_language", __doc__)
     if options.jobs < 1 and options.jobs != -1:
         raise ValueError(f"jobs must be at least 1, or -1 for every core, got {options.jobs}")
+    from lm.train.trainable import require_trainable
+
+    more = tuple(name for name in map(require_trainable, options.method) if name not in METHODS)
     command.quieten()
     from common import models
 
     models.offline()
     out = options.out.parent / "quick" / options.out.name if options.quick else options.out
-    print(table(compare(out, options.quick, options.jobs)))
+    print(table(compare(out, options.quick, options.jobs, more)))
     print(f"Written to {out}")
 
 

@@ -34,7 +34,11 @@ class AuditLake:
         return Lake.make(self.map, slippery=self.slippery)
 
 
-DEVELOPMENT_LAKES = tuple(AuditLake(f"random:{size}:{ice}", bool(ice)) for size in range(4, 9) for ice in (0, 1))
+DEVELOPMENT_LAKES = tuple(
+    AuditLake(f"random:{size}:{ice}", bool(ice), second_way=(size, ice) not in ((4, 0), (8, 1)))
+    for size in range(4, 9)
+    for ice in (0, 1)
+)
 DEVELOPMENT_SEEDS = (0, 8)  # first, how many
 
 HELD_OUT_SEEDS = (61_000, 100)

@@ -41,7 +41,7 @@ def paper_choices(options: Options) -> "pd.DataFrame":
     parts: dict[str, Part] = {
         f"{lake.key}-{share:g}-{lr:g}": (_sweep, (lake, share, lr))
         for lake in DEVELOPMENT_LAKES
-        if lake.key not in ("random-4-0", "random-8-1-slippery")  # these have no second way
+        if lake.second_way
         for share, lr in CHOICES
     }
     definition = {"choices": CHOICES, "seeds": [0, _SEEDS], "settings": asdict(protocol("paper"))}

@@ -112,14 +112,14 @@ def predicted_factor(method: str, steps: int, settings: Settings) -> float:
     return 1 + settings.number(METHODS["orpo"], "beta") if method == "orpo" else 1.0
 
 
-def rankings(found: StepLength) -> pd.DataFrame:
+def rankings(result: StepLength) -> pd.DataFrame:
     """Distances at equal steps, at equal distance travelled and at equal loss on the target, per run.
 
     A row per `lake`, `optimizer`, `basis`, `method` and `seed`. Equal distance: where each curve has gone as far as the
     one that goes least far. Equal loss: where each curve has first come down to the largest of the last losses.
     """
     frames = []
-    for (lake, optimizer), curves in found.curves.groupby(["lake", "optimizer"], sort=False):
+    for (lake, optimizer), curves in result.curves.groupby(["lake", "optimizer"], sort=False):
         last = curves[curves["step"] == curves["step"].max()]
         by_loss = curves.assign(travelled=-curves["target_loss"])
         for basis, rows in (

@@ -4,6 +4,7 @@ Examples:
   python -m figures frozen-lake step-length
   python -m figures all --quick
   python -m figures audit
+  python -m figures frozen-lake --method my_method.py:mine
 """
 
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ OTHERS = {
     "lake-optimisers": "whether the order on language models, too, is the length of the step",
     "study": "the methods on a pretrained model, from what `python -m experiments.study` left",
 }
+TAKE_METHODS = ("paradigms", "frozen-lake")  # figures that show other methods beside their own
 _HELP = (
     f"One or more of: {'; '.join(f'{name}, {shows}' for name, shows in {**FIGURES, **OTHERS}.items())}. "
     f"all stands for the first {len(FIGURES)}."
@@ -48,6 +50,9 @@ class Options:
     """Fewer lakes, seeds and settings, in a folder of their own."""
     jobs: int = -1
     """Processes; -1 takes every core."""
+    method: tuple[str, ...] = ()
+    """Other methods to show beside those of paradigms and frozen-lake, also FILE.py:NAME of your own; the figure goes
+    into a folder with-METHOD of its own."""
 
 
 def names_of(options: Options) -> list[str]:
@@ -60,17 +65,29 @@ def names_of(options: Options) -> list[str]:
             raise ValueError(f"figure {name!r} is unknown (known: {', '.join(known)}, all)")
     if options.jobs < 1 and options.jobs != -1:
         raise ValueError(f"jobs must be at least 1, or -1 for every core; got {options.jobs}")
+    for name in options.name if options.method else ():
+        if name not in TAKE_METHODS:
+            raise ValueError(f"figure {name!r} shows fixed methods: --method goes with {', '.join(TAKE_METHODS)}")
     return list(dict.fromkeys(each for name in options.name for each in (FIGURES if name == "all" else [name])))
 
 
 def run(options: Options) -> None:
     """Draw them, and print what was written."""
+    names, more = names_of(options), {}
     out = options.out / "quick" if options.quick else options.out
-    for name in names_of(options):
-        function = name.replace("-", "_")
-        draw = getattr(import_module(f"figures.{function}"), function)
-        for path in draw(out, options.quick, options.jobs):
-            print(path)
+    if options.method:
+        from ift import method_names
+
+        more = {"more": method_names(options.method)}
+        out = out / f"with-{'-'.join(more['more'])}"
+    from common.folders import working_in
+
+    with working_in(out):
+        for name in names:
+            function = name.replace("-", "_")
+            draw = getattr(import_module(f"figures.{function}"), function)
+            for path in draw(out, options.quick, options.jobs, **more):
+                print(path)
 
 
 def main() -> None:

@@ -19,44 +19,44 @@ LANGUAGE = ("lake-language.json", "lake-optimisers.json")  # what the lake in wo
 
 def audit(out: Path, quick: bool = False, jobs: int = -1) -> list[Path]:
     """Run what is missing under `out/audit-runs`, write `audit.json`, `AUDIT.md` and the figures; their paths."""
-    found = run_audit(out / "audit-runs", quick, jobs)
-    data = as_data(found, out)
+    result = run_audit(out / "audit-runs", quick, jobs)
+    data = as_data(result, out)
     write_json(out / "audit.json", data)
-    page = render(found, data)
+    page = render(result, data)
     write_whole(out / "AUDIT.md", lambda path: path.write_text(page))
-    texts = captions(found)
+    texts = captions(result)
     return [
         out / "audit.json",
         out / "AUDIT.md",
-        *save(draw_headline(found), out, "audit-leads", texts["audit-leads"], quick),
-        *save(draw_claims(found), out, "audit-claims", texts["audit-claims"], quick),
-        *save(draw_lambda(found), out, "audit-lambda", texts["audit-lambda"], quick),
+        *save(draw_headline(result), out, "audit-leads", texts["audit-leads"], quick),
+        *save(draw_claims(result), out, "audit-claims", texts["audit-claims"], quick),
+        *save(draw_lambda(result), out, "audit-lambda", texts["audit-lambda"], quick),
     ]
 
 
-def as_data(found: Audit, out: Path) -> dict[str, Any]:
+def as_data(result: Audit, out: Path) -> dict[str, Any]:
     """The audit JSON-ready: what README and other pages take their numbers from."""
     config = json.loads((out / "audit-runs" / "held-out" / "config.json").read_text())
     settings = {
         name: {method: {**_own(asdict(each)), **each.numbers_of(METHODS[method])} for method, each in by_method.items()}
-        for name, by_method in found.settings.items()
+        for name, by_method in result.settings.items()
     }
     return _finite(
         {
-            "command": f"python -m figures audit{' --quick' if found.scale.quick else ''}",
+            "command": f"python -m figures audit{' --quick' if result.scale.quick else ''}",
             "versions": {"intuitive-fine-tuning": config["version"], **config["made_with"]},
             "development": {
-                "lakes": [lake.key for lake in found.scale.development_lakes],
-                "trainings": found.development_runs,
+                "lakes": [lake.key for lake in result.scale.development_lakes],
+                "trainings": result.development_runs,
             },
             "held_out": {
-                "lakes": [lake.key for lake in found.scale.held_out_lakes],
-                "seeds": list(found.scale.seeds),
-                "trainings": int((~found.runs["protocol"].str.contains("equal distance")).sum()),
+                "lakes": [lake.key for lake in result.scale.held_out_lakes],
+                "seeds": list(result.scale.seeds),
+                "trainings": int((~result.runs["protocol"].str.contains("equal distance")).sum()),
             },
             "protocols": {name: {"summary": SUMMARIES[name], "settings": settings.get(name)} for name in SUMMARIES},
-            "findings": [asdict(each) for each in found.findings],
-            "standing": found.standing.to_dict("records"),
+            "findings": [asdict(each) for each in result.findings],
+            "standing": result.standing.to_dict("records"),
             **{name.removesuffix(".json"): _language(out / name) for name in LANGUAGE},
         }
     )

@@ -24,14 +24,14 @@ _MARKERS = "osD^vP*X"
 
 
 @paper
-def draw_headline(found: Audit) -> Figure:
+def draw_headline(audit: Audit) -> Figure:
     """How much closer than SFT each method ends, in four readings of the same experiment, by kind of ice."""
     figure = Figure(figsize=(PAGE, 2.3), layout="constrained")
     for place, (axes, (title, protocol, metric)) in enumerate(
         zip(figure.subplots(1, len(HEADLINE), sharey=True), HEADLINE, strict=True)
     ):
         for shift, slippery, marker in ((0.14, False, "o"), (-0.14, True, "s")):
-            rows = found.runs[(found.runs["protocol"] == protocol) & (found.runs["slippery"] == slippery)]
+            rows = audit.runs[(audit.runs["protocol"] == protocol) & (audit.runs["slippery"] == slippery)]
             _draw_leads(axes, rows, metric, shift, marker, f"{'slippery' if slippery else 'not slippery'} ice")
         axes.axvline(0, color=colour_of("sft"), linewidth=1)
         axes.set_title(f"{title}\n" if "\n" not in title else title, fontsize=8)
@@ -60,9 +60,9 @@ def _draw_leads(axes: Axes, rows: pd.DataFrame, metric: str, shift: float, marke
 
 
 @paper
-def draw_claims(found: Audit) -> Figure:
+def draw_claims(audit: Audit) -> Figure:
     """Effect and 95 % interval of every claim about distances, by protocol; parameters first."""
-    claims = [each for each in found.findings if each.claim.metrics == DISTANCES]
+    claims = [each for each in audit.findings if each.claim.metrics == DISTANCES]
     figure = Figure(figsize=(PAGE, 0.55 * len(claims) + 0.9), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
     for axes, metric in zip(panels, DISTANCES, strict=True):
@@ -97,13 +97,13 @@ def draw_claims(found: Audit) -> Figure:
 
 
 @paper
-def draw_lambda(found: Audit) -> Figure:
+def draw_lambda(audit: Audit) -> Figure:
     """Distance to the optimum against λ in the paper's protocol, with each optimiser, by kind of ice."""
     columns = (("paper", False), ("paper", True), ("paper-adam", False), ("paper-adam", True))
     figure = Figure(figsize=(PAGE, 3.4), layout="constrained")
     grid = figure.subplots(2, len(columns), sharex=True)
     for column, (protocol, slippery) in enumerate(columns):
-        rows = found.runs[(found.runs["protocol"] == protocol) & (found.runs["slippery"] == slippery)]
+        rows = audit.runs[(audit.runs["protocol"] == protocol) & (audit.runs["slippery"] == slippery)]
         for axes, metric in zip(grid[:, column], DISTANCES, strict=True):
             _draw_against_lambda(axes, rows, metric)
         grid[0, column].set_title(f"{protocol}, {'slippery' if slippery else 'not slippery'}", fontsize=7.5)

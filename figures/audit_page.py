@@ -17,26 +17,26 @@ _TITLES = {
 _KINDS = ("not slippery", "slippery")
 
 
-def render(found: Audit, data: dict[str, Any]) -> str:
+def render(audit: Audit, data: dict[str, Any]) -> str:
     """The page, Markdown; `data` is what `audit.json` holds."""
     sections = (
         "# What holds of the paper's claims on Frozen Lake\n",
-        "\n".join(f"{place}. {sentence}" for place, sentence in enumerate(sentences(found), 1)) + "\n",
+        "\n".join(f"{place}. {sentence}" for place, sentence in enumerate(sentences(audit), 1)) + "\n",
         "![How much closer than SFT each method ends, in four readings of the same experiment](audit-leads.png)\n",
-        _head(found, data),
-        _table_of_claims(found),
-        _others(found),
+        _head(audit, data),
+        _table_of_claims(audit),
+        _others(audit),
         _language(data),
-        _standing(found),
-        _setting(found, data),
+        _standing(audit),
+        _setting(audit, data),
         _OPEN,
     )
     return "\n".join(sections)
 
 
-def sentences(found: Audit) -> list[str]:
+def sentences(audit: Audit) -> list[str]:
     """The result in five sentences, for readers who know neither the protocols nor the tables."""
-    by_name = {each.claim.name: each for each in found.findings}
+    by_name = {each.claim.name: each for each in audit.findings}
 
     def cell(claim: str, protocol: str, metric: str = "parameter_mse", kind: str = "all") -> Cell:
         wanted = by_name[claim].cell(protocol, metric, kind)
@@ -70,13 +70,13 @@ def sentences(found: Audit) -> list[str]:
     ]
 
 
-def captions(found: Audit) -> dict[str, str]:
+def captions(audit: Audit) -> dict[str, str]:
     """The captions of the three pictures."""
-    first, count = found.scale.seeds
-    lakes = len(found.scale.held_out_lakes)
+    first, count = audit.scale.seeds
+    lakes = len(audit.scale.held_out_lakes)
     setting = (
         f"{lakes} held-out lakes, {count} seeds from {first}; intervals are 95 % bootstrap intervals over lakes and "
-        f"seeds. Settings and numbers are in AUDIT.md. {made_by('audit', found.scale.quick)}"
+        f"seeds. Settings and numbers are in AUDIT.md. {made_by('audit', audit.scale.quick)}"
     )
     return {
         "audit-leads": "How much closer to the optimum than SFT each method ends, as a share of the start's distance: "
@@ -90,10 +90,10 @@ def captions(found: Audit) -> dict[str, str]:
     }
 
 
-def _head(found: Audit, data: dict[str, Any]) -> str:
+def _head(audit: Audit, data: dict[str, Any]) -> str:
     held_out, development = data["held_out"], data["development"]
-    second_way = sum(lake.second_way for lake in found.scale.held_out_lakes)
-    first, count = found.scale.seeds
+    second_way = sum(lake.second_way for lake in audit.scale.held_out_lakes)
+    first, count = audit.scale.seeds
     return (
         f"Written by `{data['command']}` from `audit.json`; every number above and below is made from it. "
         f"{held_out['trainings']:,} trainings on {len(held_out['lakes'])} lakes ({second_way} with a second way to the "
@@ -104,7 +104,7 @@ def _head(found: Audit, data: dict[str, Any]) -> str:
     )
 
 
-def _table_of_claims(found: Audit) -> str:
+def _table_of_claims(audit: Audit) -> str:
     """Claims in rows, protocols in columns, one sign each with the share of lakes; a table per distance."""
     lines = [
         "## Every claim, in every protocol",
@@ -115,7 +115,7 @@ def _table_of_claims(found: Audit) -> str:
         "",
     ]
     for metric in DISTANCES:
-        of_metric = [each for each in found.findings if metric in each.claim.metrics]
+        of_metric = [each for each in audit.findings if metric in each.claim.metrics]
         rows = [(each.claim.sentence, *(_sign(each, name, metric) for name in COLUMNS)) for each in of_metric]
         lines += [f"### {_TITLES[metric]}", "", *_table(("claim", *COLUMNS), rows), ""]
     return "\n".join(lines)
@@ -130,7 +130,7 @@ def _sign(each: Finding, protocol: str, metric: str) -> str:
     return f"{_SIGNS[cell.state]} {cell.lakes_share:.0%} ({by_kind})"
 
 
-def _others(found: Audit) -> str:
+def _others(audit: Audit) -> str:
     """Claims about success, what a training scores and where the trained policy goes."""
     lines = ["## Success, and what is meant by exploring", ""]
     lines += [
@@ -140,7 +140,7 @@ def _others(found: Audit) -> str:
         "",
     ]
     rows = []
-    for each in found.findings:
+    for each in audit.findings:
         if each.claim.metrics != DISTANCES:
             (metric,) = each.claim.metrics
             rows.append((each.claim.sentence, *(_sign(each, name, metric) for name in COLUMNS)))
@@ -166,7 +166,7 @@ def _language(data: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _standing(found: Audit) -> str:
+def _standing(audit: Audit) -> str:
     columns = {
         "parameter_mse": ("parameter MSE, % of start's", 100, "{:.1f}"),
         "policy_mse": ("policy MSE, % of start's", 100, "{:.1f}"),
@@ -185,7 +185,7 @@ def _standing(found: Audit) -> str:
             str(row["method"]).upper(),
             *(_number(float(row[name]), scale, form) for name, (_, scale, form) in columns.items()),
         )
-        for row in found.standing.to_dict("records")
+        for row in audit.standing.to_dict("records")
     ]
     return "\n".join(
         (
@@ -206,16 +206,16 @@ def _number(value: float, scale: float, form: str) -> str:
     return "–" if value != value else form.format(scale * value)
 
 
-def _setting(found: Audit, data: dict[str, Any]) -> str:
-    methods = [name for name in METHODS if any(name in by_method for by_method in found.settings.values())]
+def _setting(audit: Audit, data: dict[str, Any]) -> str:
+    methods = [name for name in METHODS if any(name in by_method for by_method in audit.settings.values())]
     rows = []
-    for name, by_method in found.settings.items():
+    for name, by_method in audit.settings.items():
         own = data["protocols"][name]["settings"]
         shown = [
             ", ".join(f"{key} {value}" for key, value in own[m].items()) if m in by_method else "–" for m in methods
         ]
         rows.append((name, *shown))
-    first, count = found.scale.seeds
+    first, count = audit.scale.seeds
     versions = ", ".join(f"{name} {number}" for name, number in data["versions"].items())
     ranges = "; ".join(f"*{name}* {text}" for name, text in tuning.RANGES.items())
     return "\n".join(
@@ -226,7 +226,7 @@ def _setting(found: Audit, data: dict[str, Any]) -> str:
             "",
             *_table(("protocol", *(name.upper() for name in methods)), rows),
             "",
-            f"Tuned settings were chosen from: {ranges}. Development lakes: {development_summary(found.scale)}. All "
+            f"Tuned settings were chosen from: {ranges}. Development lakes: {development_summary(audit.scale)}. All "
             f"trainings are in float32. Versions: {versions}.",
             "",
             f"Held-out lakes: {', '.join(data['held_out']['lakes'])}; seeds {first} to {first + count - 1}. "

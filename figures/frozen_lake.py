@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from common.folders import package_version, reading, refuse_other, write_whole
+from common.folders import held_record, holds_nothing, reading, record, refuse_other, working_in, write_whole
 from figures.style import PAGE, made_by, paper, save
 from ift import METHODS
 from toy import Lake, Settings, align, protocol, results, scored_states
@@ -23,6 +23,7 @@ DISTANCES = {"parameter_mse": "parameter MSE ×10⁻³", "policy_mse": "policy M
 
 @dataclass(frozen=True, eq=False)
 class _Results:
+    methods: tuple[str, ...]
     summary: dict[str, Any]
     curves: pd.DataFrame
     policies: dict[str, np.ndarray]
@@ -30,33 +31,34 @@ class _Results:
     scored: dict[str, np.ndarray]  # METHOD_KIND
 
 
-def frozen_lake(out: Path, quick: bool, jobs: int) -> list[Path]:
-    """Draw the figure into `out`, from `out/frozen-lake-runs` if it holds the results; returns the files written."""
+def frozen_lake(out: Path, quick: bool, jobs: int, more: tuple[str, ...] = ()) -> list[Path]:
+    """Draw the figure into `out`, from `out/frozen-lake-runs` if it holds the results; returns the files written.
+
+    `more` are methods to show beside those of the paper.
+    """
     lake = Lake.make("ring")
     settings = replace(protocol("paper"), seeds=16 if quick else 200, seed=FIRST_SEED)
-    shown = _read(out / "frozen-lake-runs", lake, settings)
+    shown = _read(out / "frozen-lake-runs", lake, settings, tuple(dict.fromkeys((*SHOWN, *more))))
     return save(_draw(lake, shown, settings.seeds), out, "frozen-lake", _caption(lake, settings, shown, quick), quick)
 
 
-def _read(folder: Path, lake: Lake, settings: Settings) -> _Results:
+def _read(folder: Path, lake: Lake, settings: Settings, methods: tuple[str, ...]) -> _Results:
     """The results in `folder`, made if they are not there; raises `ValueError` if it holds others."""
-    config = results.describe(lake, SHOWN, settings, "paper")
-    wanted = {"version": package_version(), **config}
-    if (folder / "config.json").exists():
-        with reading(folder / "config.json"):
-            held = json.loads((folder / "config.json").read_text())
-            version = held.get("versions", {}).get("intuitive-fine-tuning")
-        refuse_other(folder, {"version": version, **{key: held.get(key) for key in wanted if key != "version"}}, wanted)
-    else:
-        if folder.is_dir() and any(folder.iterdir()):
+    config = results.describe(lake, methods, settings, "paper")
+    with working_in(folder):
+        held = held_record(folder)
+        if held is not None:
+            refuse_other(folder, held, record(config))
+        elif not holds_nothing(folder):
             raise ValueError(f"out {str(folder)!r} holds files without config.json: delete it, and it is made again")
-        result = align(lake, SHOWN, settings)
-        results.save(result, results.summary(result), config, lake, settings, folder)
-    if not (folder / "scored.npz").exists():
-        kinds = ("states", "raised", "lowered", "cells")
-        scored = {method: scored_states(lake, method, settings) for method in SHOWN}
-        tables = {f"{method}_{kind}": getattr(each, kind) for method, each in scored.items() for kind in kinds}
-        write_whole(folder / "scored.npz", lambda path: _save_tables(path, tables))
+        else:
+            result = align(lake, methods, settings)
+            results.save(result, results.summary(result), config, lake, settings, folder)
+        if not (folder / "scored.npz").exists():
+            kinds = ("states", "raised", "lowered", "cells")
+            scored = {method: scored_states(lake, method, settings) for method in methods}
+            tables = {f"{method}_{kind}": getattr(each, kind) for method, each in scored.items() for kind in kinds}
+            write_whole(folder / "scored.npz", lambda path: np.savez_compressed(path, allow_pickle=False, **tables))
     with (
         reading(folder),
         np.load(folder / "policies.npz") as held_tables,
@@ -67,26 +69,25 @@ def _read(folder: Path, lake: Lake, settings: Settings) -> _Results:
             for kind in ("policy_", "visits_")
         )
         summary = json.loads((folder / "summary.json").read_text())
-        return _Results(summary, pd.read_parquet(folder / "curves.parquet"), policies, visits, dict(held_scored))
-
-
-def _save_tables(path: Path, tables: dict[str, np.ndarray]) -> None:
-    with path.open("wb") as file:
-        np.savez_compressed(file, allow_pickle=False, **tables)
+        curves = pd.read_parquet(folder / "curves.parquet")
+        return _Results(methods, summary, curves, policies, visits, dict(held_scored))
 
 
 @paper
 def _draw(lake: Lake, shown: _Results, seeds: int) -> Figure:
-    figure = Figure(figsize=(PAGE, 7.4), layout="constrained")
+    methods = shown.methods
+    figure = Figure(figsize=(PAGE * max(1.0, len(methods) / 5), 7.4), layout="constrained")
     lakes, numbers = figure.subfigures(2, 1, squeeze=False, height_ratios=(3.5, 3.4))[:, 0]
-    above, policies, scored = lakes.subplots(3, len(SHOWN))
+    above, policies, scored = lakes.subplots(3, len(methods))
     _draw_trajectories(above[0], lake, shown.summary)
     for axes, name in zip(above[1:], ("start", "optimum"), strict=False):
         draw_lake(axes, lake, shown.policies[name], shown.visits[name], name, colour_of(name))
-    _draw_key(above[-1])
-    for axes, name in zip(policies, SHOWN, strict=True):
+    _draw_key(above[3])
+    for axes in above[4:]:
+        axes.axis("off")
+    for axes, name in zip(policies, methods, strict=True):
         draw_lake(axes, lake, shown.policies[name], shown.visits[name], f"after {name.upper()}", colour_of(name))
-    for axes, name in zip(scored, SHOWN, strict=True):
+    for axes, name in zip(scored, methods, strict=True):
         cells = shown.scored[f"{name}_cells"].mean()
         draw_cells(axes, lake, shown.scored[f"{name}_states"], darkest=0.32, size=7)
         for kind, colour in (("lowered", "#aa3377"), ("raised", "#1a1a1a")):
@@ -95,8 +96,8 @@ def _draw(lake: Lake, shown: _Results, seeds: int) -> Figure:
         axes.set_title(f"{name.upper()} scores {cells:.1f} cells", fontsize=7.5, color=colour_of(name))
     grid = numbers.subplots(2, 2, height_ratios=(1, 1.3))
     for (errors, curve), (metric, label) in zip(grid.T, DISTANCES.items(), strict=True):
-        _draw_leads(errors, shown.summary, metric, label)
-        _draw_curves(curve, shown.curves, metric, label)
+        _draw_leads(errors, shown, metric, label)
+        _draw_curves(curve, shown, metric, label)
     grid[1, 0].legend(frameon=False, ncols=2)
     grid[0, 0].set_title(f"mean of {seeds} seeds, differences paired by seed, 95 % interval", fontsize=7, loc="left")
     return figure
@@ -118,27 +119,33 @@ def _draw_key(axes: Axes) -> None:
     axes.text(0.0, 1.0, text, va="top", fontsize=6.8, linespacing=1.25, transform=axes.transAxes)
 
 
-def _draw_leads(axes: Axes, summary: dict[str, Any], metric: str, label: str) -> None:
+def _draw_leads(axes: Axes, shown: _Results, metric: str, label: str) -> None:
     """How much closer to the optimum than SFT each method ends, paired by seed."""
-    rows = [row for row in summary["paired_differences"] if row["metric"] == metric and "sft" in row.values()]
+    rows = [row for row in shown.summary["paired_differences"] if row["metric"] == metric and "sft" in row.values()]
     for row in rows:
         sign, method = (1, row["second"]) if row["first"] == "sft" else (-1, row["first"])
-        place, colour = SHOWN.index(method), colour_of(method)
+        place, colour = shown.methods.index(method), colour_of(method)
         axes.plot([1000 * sign * row["low"], 1000 * sign * row["high"]], [place, place], color=colour, linewidth=2)
         axes.plot(1000 * sign * row["mean"], place, "o", color=colour, markersize=5)
     axes.axvline(0, color=colour_of("sft"), linewidth=1)
-    axes.set_yticks(range(1, len(SHOWN)), SHOWN[1:])
-    axes.set_ylim(0.4, len(SHOWN) - 0.4)
+    axes.set_yticks(range(1, len(shown.methods)), shown.methods[1:])
+    axes.set_ylim(0.4, len(shown.methods) - 0.4)
     axes.margins(x=0.15)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:+g}" if value else "SFT")
     axes.set_xlabel(f"closer than SFT by {label}")
 
 
-def _draw_curves(axes: Axes, curves: pd.DataFrame, metric: str, label: str) -> None:
-    for place, method in enumerate(SHOWN):
-        means = curves[curves["method"] == method].groupby("step")[metric].mean()
+def _draw_curves(axes: Axes, shown: _Results, metric: str, label: str) -> None:
+    for place, method in enumerate(shown.methods):
+        means = shown.curves[shown.curves["method"] == method].groupby("step")[metric].mean()
         axes.plot(
-            means.index, 1000 * means, color=colour_of(method), label=method, marker="os^D"[place], markevery=4, ms=3
+            means.index,
+            1000 * means,
+            color=colour_of(method),
+            label=method,
+            marker="os^Dv<>p*h"[place % 10],
+            markevery=4,
+            ms=3,
         )
     axes.set_xlabel("update")
     axes.set_ylabel(label)
@@ -148,7 +155,7 @@ def _caption(lake: Lake, settings: Settings, shown: _Results, quick: bool) -> st
     metrics = shown.summary["methods"]
 
     def listed(metric: str) -> str:
-        order = sorted(SHOWN, key=lambda name: metrics[name][metric]["mean"])
+        order = sorted(shown.methods, key=lambda name: metrics[name][metric]["mean"])
         return "; ".join(
             f"{name} {1000 * m['mean']:.2f} [{1000 * m['low']:.2f}, {1000 * m['high']:.2f}]"
             for name, m in ((name, metrics[name][metric]) for name in ("start", *order))
@@ -162,11 +169,11 @@ def _caption(lake: Lake, settings: Settings, shown: _Results, quick: bool) -> st
     )
     numbers = "; ".join(
         f"{name} " + ", ".join(f"{key} {value:g}" for key, value in settings.numbers_of(METHODS[name]).items())
-        for name in SHOWN
+        for name in shown.methods
         if METHODS[name].numbers
     )
-    success = ", ".join(f"{name} {metrics[name]['success']['mean']:.3f}" for name in ("start", *SHOWN))
-    cells = ", ".join(f"{name} {shown.scored[f'{name}_cells'].mean():.2f}" for name in SHOWN)
+    success = ", ".join(f"{name} {metrics[name]['success']['mean']:.3f}" for name in ("start", *shown.methods))
+    cells = ", ".join(f"{name} {shown.scored[f'{name}_cells'].mean():.2f}" for name in shown.methods)
     share = shown.summary["mixed_share"]["ift"]
     return (
         f"The `paper` protocol on the lake {'/'.join(lake.rows)}, {settings.seeds} seeds from {settings.seed}: a "

@@ -96,16 +96,16 @@ def lake_language(out: Path, quick: bool, jobs: int) -> list[Path]:
     from experiments.lake_language import compare  # only here: the other figures need no language-model libraries
 
     scores = compare(out / "lake-language-runs", quick, jobs)
-    found = findings(scores)
+    result = findings(scores)
     file = out / "lake-language.json"
-    write_json(file, as_data(found, quick))
-    return [file, *save(_draw(scores, found), out, "lake-language", _caption(found, quick), quick)]
+    write_json(file, as_data(result, quick))
+    return [file, *save(_draw(scores, result), out, "lake-language", _caption(result, quick), quick)]
 
 
-def as_data(found: Findings, quick: bool) -> dict[str, Any]:
+def as_data(result: Findings, quick: bool) -> dict[str, Any]:
     """What the file holds: the findings, and `claims` in words, for pages."""
-    claims = [{"claim": each.claim.sentence, "verdict": verdict(each)} for each in found.findings]
-    return {"command": made_by("lake-language", quick).split("`")[1], **asdict(found), "claims": claims}
+    claims = [{"claim": each.claim.sentence, "verdict": verdict(each)} for each in result.findings]
+    return {"command": made_by("lake-language", quick).split("`")[1], **asdict(result), "claims": claims}
 
 
 def verdict(finding: Finding) -> str:
@@ -174,12 +174,12 @@ def _mean_and_interval(table: pd.DataFrame, sample: Sample) -> tuple[float, floa
 
 
 @paper
-def _draw(scores: pd.DataFrame, found: Findings) -> Figure:
-    trials = list(dict.fromkeys(row.trial for row in found.standing))
+def _draw(scores: pd.DataFrame, result: Findings) -> Figure:
+    trials = list(dict.fromkeys(row.trial for row in result.standing))
     figure = Figure(figsize=(PAGE, 3.6), layout="constrained")
     policies, value, elsewhere = figure.subplots(1, 3, width_ratios=(1, 0.8, 1.1))
     for axes, metric in ((policies, "policy_mse"), (value, "value_gap")):
-        _dots(axes, [row for row in found.standing if row.metric == metric], trials)
+        _dots(axes, [row for row in result.standing if row.metric == metric], trials)
     policies.set_yticks(range(len(trials)), [_title(trial) for trial in trials])
     value.set_yticks(range(len(trials)), [])
     policies.set_xlabel("% of the base models'")
@@ -227,29 +227,29 @@ def _draw_elsewhere(axes: Axes, scores: pd.DataFrame) -> None:
     axes.legend(frameon=False, ncols=3, loc="upper right", columnspacing=1, handletextpad=0.2)
 
 
-def _edge(found: Findings) -> str:
+def _edge(result: Findings) -> str:
     """Says in which protocols every method took the smallest step of the range: they stay with the base model."""
-    smallest = f"learning_rate={found.learning_rates[0]:.3g}"
+    smallest = f"learning_rate={result.learning_rates[0]:.3g}"
     stay = [
         protocol
-        for protocol, by_trial in found.settings.items()
+        for protocol, by_trial in result.settings.items()
         if all(smallest in text for trial, text in by_trial.items() if trial != "base")
     ]
     return " ".join(f"In {name} every method took the smallest step of the range." for name in stay)
 
 
-def _caption(found: Findings, quick: bool) -> str:
-    maps = ", ".join(f"{name} {count}" for name, count in found.maps.items())
+def _caption(result: Findings, quick: bool) -> str:
+    maps = ", ".join(f"{name} {count}" for name, count in result.maps.items())
     settings = "; ".join(
         f"{protocol}: {', '.join(text for trial, text in by_trial.items() if trial != 'base' and ':' not in trial)}"
-        for protocol, by_trial in found.settings.items()
+        for protocol, by_trial in result.settings.items()
     )
     return _CAPTION.format(
-        count=len(found.seeds),
-        first=found.seeds[0],
-        last=found.seeds[-1],
+        count=len(result.seeds),
+        first=result.seeds[0],
+        last=result.seeds[-1],
         maps=maps,
         settings=settings,
-        edge=_edge(found),
+        edge=_edge(result),
         made_by=made_by("lake-language", quick),
     )

@@ -57,7 +57,7 @@ with the 95 % interval over seeds. The dashed line is the distance of the method
 methods are compared at equal distance, seed by seed, linearly between measured updates. Narrow panels: the mean rank
 of the four methods over seeds, at equal learning rate and at equal distance travelled. There are no optimal
 parameters of a language model: the distance between parameters, which is the paper's, has no counterpart here.
-{answer} Length of the first update's gradient: {gradients}. After the last update, means over seeds with 95 %
+{answer} {details} Length of the first update's gradient: {gradients}. After the last update, means over seeds with 95 %
 intervals (policy MSE ×10⁻³, gap to the optimal value and success in %): {ends}. {made_by}"""
 
 
@@ -86,10 +86,10 @@ class Findings:
 def lake_optimisers(out: Path, quick: bool, jobs: int) -> list[Path]:
     """Draw into `out`, from `out/lake-optimisers-runs` if it holds the results; returns the files written."""
     rows = run_trainings(out / "lake-optimisers-runs", quick, jobs)
-    found = findings(rows)
+    result = findings(rows)
     file = out / "lake-optimisers.json"
-    write_json(file, as_data(found, quick))
-    return [file, *save(_draw(rows, found), out, "lake-optimisers", _caption(found, quick), quick)]
+    write_json(file, as_data(result, quick))
+    return [file, *save(_draw(rows, result), out, "lake-optimisers", _caption(result, quick), quick)]
 
 
 def findings(rows: pd.DataFrame) -> Findings:
@@ -107,13 +107,19 @@ def findings(rows: pd.DataFrame) -> Findings:
     )
 
 
-def as_data(found: Findings, quick: bool) -> dict[str, Any]:
+def as_data(result: Findings, quick: bool) -> dict[str, Any]:
     """What the file holds: the answer in words, and all numbers."""
     command = made_by("lake-optimisers", quick).split("`")[1]
-    return {"command": command, "answer": answer(found), "verdict": verdict(found), "trials": TRIALS, **asdict(found)}
+    return {
+        "command": command,
+        "answer": answer(result),
+        "verdict": verdict(result),
+        "trials": TRIALS,
+        **asdict(result),
+    }
 
 
-def verdict(found: Findings) -> dict[str, str]:
+def verdict(result: Findings) -> dict[str, str]:
     """By each metric drawn, whether the length of the step accounts for the order under plain gradient descent.
 
     Yes: whoever goes farther at equal learning rate is better, or worse (rank correlation of 0.8 or more either way),
@@ -122,7 +128,7 @@ def verdict(found: Findings) -> dict[str, str]:
     """
     words = {}
     for metric in _DRAWN:
-        account = found.account("sgd", metric)
+        account = result.account("sgd", metric)
         if abs(account.by_length) >= 0.8 and account.spread_high < 0.5:
             words[metric] = "yes"
         else:
@@ -131,39 +137,59 @@ def verdict(found: Findings) -> dict[str, str]:
     return words
 
 
-def answer(found: Findings) -> str:
-    """The answer in sentences, from the numbers."""
-    parts = [f"by {_TITLES[metric]}, {word}" for metric, word in verdict(found).items()]
+def answer(result: Findings) -> str:
+    """The answer in a sentence, and one more per optimiser, from the numbers."""
+    parts = "; ".join(f"by {_TITLES[metric]}, {word}" for metric, word in verdict(result).items())
     sentences = [
         "Is the order of the methods the length of their steps on a language model, as it is on the lake? "
-        f"{'; '.join(parts)[0].upper()}{'; '.join(parts)[1:]}.",
+        f"{parts[0].upper()}{parts[1:]}."
     ]
     for optimiser, name in OPTIMISERS.items():
-        lengths = {each.trial: each.mean for each in found.standing(optimiser, BASES[0], "travelled")}
-        ordered = sorted(METHODS, key=lambda trial: -lengths[trial])
-        distances = _listed([f"{lengths[trial]:.2f} ({trial.upper()})" for trial in ordered])
-        ratio = lengths[ordered[0]] / lengths[ordered[-1]]
+        lengths = _lengths(result, optimiser)
+        farthest, nearest = max(lengths, key=lambda trial: lengths[trial]), min(lengths, key=lambda t: lengths[t])
+        left = [
+            f"{account.spread_left:.0%} of what they were by {_TITLES[account.metric]} "
+            f"[{account.spread_low:.0%}, {account.spread_high:.0%}]"
+            for account in (result.account(optimiser, metric) for metric in _DRAWN)
+        ]
         sentences.append(
-            f"At one learning rate, {name} takes the methods {distances} away from the base models: the farthest goes "
-            f"{ratio:.2f} times as far as the nearest."
+            f"At one learning rate with {name}, {farthest.upper()} travels {lengths[farthest] / lengths[nearest]:.2f} "
+            f"times as far as {nearest.upper()}; where all have travelled equally far, the differences between the "
+            f"methods are {_listed(left)}."
         )
-        sentences += [_in_words(found, optimiser, metric) for metric in _DRAWN]
     return " ".join(sentences)
 
 
-def _in_words(found: Findings, optimiser: str, metric: str) -> str:
+def _details(result: Findings) -> str:
+    """Every optimiser's distances, orders and sure differences, in words."""
+    sentences = []
+    for optimiser, name in OPTIMISERS.items():
+        lengths = _lengths(result, optimiser)
+        ordered = sorted(lengths, key=lambda trial: -lengths[trial])
+        distances = _listed([f"{lengths[trial]:.2f} ({trial.upper()})" for trial in ordered])
+        sentences.append(f"At one learning rate, {name} takes the methods {distances} away from the base models.")
+        sentences += [_in_words(result, optimiser, metric) for metric in _DRAWN]
+    return " ".join(sentences)
+
+
+def _lengths(result: Findings, optimiser: str) -> dict[str, float]:
+    """How far each of the four methods travels at equal learning rate."""
+    rows = result.standing(optimiser, BASES[0], "travelled")
+    return {each.trial: each.mean for each in rows if each.trial in METHODS}
+
+
+def _in_words(result: Findings, optimiser: str, metric: str) -> str:
     """What an optimiser does to the order that a metric gives."""
-    account = found.account(optimiser, metric)
+    account = result.account(optimiser, metric)
     best, equal = (
         ", ".join(each.trial.upper() for each in sorted(rows, key=lambda each: each.rank or 0) if each.rank is not None)
-        for rows in (found.standing(optimiser, basis, metric) for basis in BASES)
+        for rows in (result.standing(optimiser, basis, metric) for basis in BASES)
     )
     low, high = account.by_length_low, account.by_length_high
     return (
         f"By {_TITLES[metric]} they rank {best} (mean rank; rank correlation with the distance travelled "
         f"{account.by_length:+.2f} [{low:+.2f}, {high:+.2f}]). {_pairs(account)} Where all have travelled equally far, "
-        f"they rank {equal}, {account.at_equal_distance} of 6 pairs differ surely, and the differences are "
-        f"{account.spread_left:.0%} of what they were [{account.spread_low:.0%}, {account.spread_high:.0%}]."
+        f"they rank {equal}, and {account.at_equal_distance} of 6 pairs differ surely."
     )
 
 
@@ -184,14 +210,14 @@ def _listed(words: list[str]) -> str:
 
 
 @paper
-def _draw(rows: pd.DataFrame, found: Findings) -> Figure:
+def _draw(rows: pd.DataFrame, result: Findings) -> Figure:
     figure = Figure(figsize=(PAGE, 4.4), layout="constrained")
     grid = figure.subplots(len(_DRAWN), 4, width_ratios=(1.5, 1, 1.5, 1), squeeze=False)
     for line, metric in zip(grid, _DRAWN, strict=True):
         for place, (optimiser, name) in enumerate(OPTIMISERS.items()):
             paths, ranks = line[2 * place], line[2 * place + 1]
             _draw_paths(paths, rows[rows["optimiser"] == optimiser], metric)
-            _draw_ranks(ranks, found, optimiser, metric)
+            _draw_ranks(ranks, result, optimiser, metric)
             if metric == _DRAWN[0]:
                 paths.set_title(name)
                 ranks.set_title("ranks")
@@ -222,13 +248,13 @@ def _draw_paths(axes: Axes, rows: pd.DataFrame, metric: str) -> None:
     axes.axhline(100, color="#9a9a9a", linewidth=0.6, zorder=0)
 
 
-def _draw_ranks(axes: Axes, found: Findings, optimiser: str, metric: str) -> None:
+def _draw_ranks(axes: Axes, result: Findings, optimiser: str, metric: str) -> None:
     """Mean rank of the four methods on both bases, joined by a line."""
     for trial in METHODS:
         ranks = [
             each.rank
             for basis in BASES
-            for each in found.standing(optimiser, basis, metric)
+            for each in result.standing(optimiser, basis, metric)
             if each.trial == trial and each.rank is not None
         ]
         axes.plot(range(len(BASES)), ranks, marker=_MARKERS[trial], ms=4, color=colour_of(trial))
@@ -242,30 +268,31 @@ def _title(trial: str) -> str:
     return trial.replace(":beta=", ", β = ")
 
 
-def _caption(found: Findings, quick: bool) -> str:
+def _caption(result: Findings, quick: bool) -> str:
     return _CAPTION.format(
-        count=len(found.seeds),
-        first=found.seeds[0],
-        last=found.seeds[-1],
-        updates=found.updates[-1],
-        rates=", ".join(f"{rate:g} with {OPTIMISERS[name]}" for name, rate in found.learning_rates.items()),
+        count=len(result.seeds),
+        first=result.seeds[0],
+        last=result.seeds[-1],
+        updates=result.updates[-1],
+        rates=", ".join(f"{rate:g} with {OPTIMISERS[name]}" for name, rate in result.learning_rates.items()),
         candidates="; ".join(
             f"{OPTIMISERS[name]}: {', '.join(f'{rate:g}' for rate in rates)}" for name, rates in CANDIDATE_RATES.items()
         ),
-        points=_listed([str(update) for update in found.updates[1:]]),
-        answer=answer(found),
-        gradients=", ".join(f"{_title(trial)} {length:.2f}" for trial, length in found.gradients.items()),
-        ends="; ".join(_ends(found, optimiser, metric) for optimiser in OPTIMISERS for metric in _IN_CAPTION),
+        points=_listed([str(update) for update in result.updates[1:]]),
+        answer=answer(result),
+        details=_details(result),
+        gradients=", ".join(f"{_title(trial)} {length:.2f}" for trial, length in result.gradients.items()),
+        ends="; ".join(_ends(result, optimiser, metric) for optimiser in OPTIMISERS for metric in _IN_CAPTION),
         made_by=made_by("lake-optimisers", quick),
     )
 
 
-def _ends(found: Findings, optimiser: str, metric: str) -> str:
+def _ends(result: Findings, optimiser: str, metric: str) -> str:
     """Where every trial ends by a metric, in words."""
     scale, digits = _IN_CAPTION[metric]
     numbers = [
         f"{_title(each.trial)} {scale * each.mean:.{digits}f} "
         f"[{scale * each.low:.{digits}f}, {scale * each.high:.{digits}f}]"
-        for each in found.standing(optimiser, BASES[0], metric)
+        for each in result.standing(optimiser, BASES[0], metric)
     ]
     return f"{OPTIMISERS[optimiser]}, {_TITLES[metric]}: {', '.join(numbers)}"

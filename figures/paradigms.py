@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Polygon
 
-from common.folders import claim_folder, reading, write_whole
+from common.folders import claim_folder, reading, working_in, write_whole
 from experiments.costs import SETTING, measured_costs
 from figures.style import PAGE, made_by, paper, save
 from ift import METHODS
@@ -22,6 +22,13 @@ SHOWN = {
     "dpo": "states of targets and\nof negatives",
     "ppo": "states of its\nown episodes",
 }
+_STATES = {  # of other methods, by the states that they are trained in
+    "target": "states of targets",
+    "mixed": "states mixed with\nits own prediction",
+    "replaced": "states of targets, or\nits own prediction",
+    "noisy": "states of targets,\nwith noise",
+    "own": "states of its\nown episodes",
+}
 _ROWS = {"raised": ("likelier", "#1a1a1a"), "lowered": ("less likely", "#a3246f")}
 _DIRECTIONS = np.array([(-1, 0), (0, 1), (1, 0), (0, -1)])  # (right, down) of each action
 _LEAST = 0.001  # share of the scored steps: what is below is not drawn
@@ -31,46 +38,47 @@ NOT_MEASURED = (
 )
 
 
-def paradigms(out: Path, quick: bool, jobs: int) -> list[Path]:
-    """Draw the figure into `out`, from `out/paradigms-runs` if it holds the results; returns the files written."""
+def paradigms(out: Path, quick: bool, jobs: int, more: tuple[str, ...] = ()) -> list[Path]:
+    """Draw the figure into `out`, from `out/paradigms-runs` if it holds the results; returns the files written.
+
+    `more` are methods to show beside those of the paper.
+    """
+    shown = {**SHOWN, **{name: _STATES[METHODS[name].states] for name in more if name not in SHOWN}}
     lake, settings = Lake.make("ring"), Settings(seeds=100, seed=60_000, prediction="expected", lam=0.2)
     folder = out / "paradigms-runs"
-    claim_folder(folder, {"lake": lake.rows, "methods": list(SHOWN), "settings": settings.as_dict()})
-    if not (folder / "states.npz").exists():
-        scored = {method: scored_states(lake, method, settings) for method in SHOWN}
-        tables = {
-            f"{m}_{kind}": getattr(s, kind) for m, s in scored.items() for kind in ("states", "raised", "lowered")
-        }
-        write_whole(folder / "states.npz", lambda path: _save_tables(path, tables))
+    made_of = {"lake": lake.rows, "methods": list(shown), **METHODS.from_outside(more), "settings": settings.as_dict()}
+    with working_in(folder):
+        claim_folder(folder, made_of)
+        if not (folder / "states.npz").exists():
+            scored = {method: scored_states(lake, method, settings) for method in shown}
+            tables = {
+                f"{m}_{kind}": getattr(s, kind) for m, s in scored.items() for kind in ("states", "raised", "lowered")
+            }
+            write_whole(folder / "states.npz", lambda path: np.savez_compressed(path, allow_pickle=False, **tables))
     costs = measured_costs(out, quick)
     with reading(folder / "states.npz"), np.load(folder / "states.npz") as held:
         tables = dict(held)
-    caption = _caption(lake, settings, tables, costs, quick)
-    return save(_draw(lake, tables, costs), out, "paradigms", caption, quick)
-
-
-def _save_tables(path: Path, tables: dict[str, np.ndarray]) -> None:
-    with path.open("wb") as file:
-        np.savez_compressed(file, allow_pickle=False, **tables)
+    caption = _caption(lake, settings, tables, costs, quick, shown)
+    return save(_draw(lake, tables, costs, shown), out, "paradigms", caption, quick)
 
 
 @paper
-def _draw(lake: Lake, tables: dict[str, np.ndarray], costs: dict[str, Any]) -> Figure:
-    figure = Figure(figsize=(PAGE, 3.9), layout="constrained")
+def _draw(lake: Lake, tables: dict[str, np.ndarray], costs: dict[str, Any], shown: dict[str, str]) -> Figure:
+    figure = Figure(figsize=(PAGE * len(shown) / len(SHOWN), 3.9), layout="constrained")
     figure.suptitle("the moves that an update scores, what it needs, what it costs", fontsize=8, x=0.01, ha="left")
-    largest = max(tables[f"{method}_{kind}"].max() for method in SHOWN for kind in _ROWS)
-    *grid, below = figure.subplots(len(_ROWS) + 1, len(SHOWN), height_ratios=(1, 1, 1.25))
+    largest = max(tables[f"{method}_{kind}"].max() for method in shown for kind in _ROWS)
+    *grid, below = figure.subplots(len(_ROWS) + 1, len(shown), height_ratios=(1, 1, 1.25))
     for row, (kind, (label, colour)) in zip(grid, _ROWS.items(), strict=True):
         row[0].set_ylabel(label, color=colour)
-        for axes, method in zip(row, SHOWN, strict=True):
+        for axes, method in zip(row, shown, strict=True):
             share = tables[f"{method}_{kind}"]
             draw_cells(axes, lake, share.sum(1), darkest=0.32, size=7)
             _draw_moves(axes, lake, share, largest, colour)
             if not share.any():
                 axes.set_title("no move", fontsize=6.5, pad=2)
-    for axes, method in zip(grid[0], SHOWN, strict=True):
+    for axes, method in zip(grid[0], shown, strict=True):
         axes.set_title(method.upper(), fontsize=8, color=colour_of(method), fontweight="bold")
-    for axes, (method, what) in zip(below, SHOWN.items(), strict=True):
+    for axes, (method, what) in zip(below, shown.items(), strict=True):
         axes.axis("off")
         scored = what if "\n" in what else f"{what}\n"
         text = "\n".join((scored, "", *needs(method), "", *_cost_lines(method, costs)))
@@ -120,9 +128,16 @@ def _cost_lines(method: str, costs: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _caption(lake: Lake, settings: Settings, tables: dict[str, np.ndarray], costs: dict[str, Any], quick: bool) -> str:
+def _caption(
+    lake: Lake,
+    settings: Settings,
+    tables: dict[str, np.ndarray],
+    costs: dict[str, Any],
+    quick: bool,
+    shown: dict[str, str],
+) -> str:
     aside = "; ".join(
-        f"{method} {100 * (1 - tables[f'{method}_states'][tables['sft_states'] > 0].sum()):.1f} %" for method in SHOWN
+        f"{method} {100 * (1 - tables[f'{method}_states'][tables['sft_states'] > 0].sum()):.1f} %" for method in shown
     )
     return (
         f"What the first update of each method scores on the lake {'/'.join(lake.rows)}, from {settings.seeds} start "

@@ -24,19 +24,19 @@ _MARKERS = dict(zip(PAPERS_ORDER, "D^so", strict=True))
 
 def step_length(out: Path, quick: bool, jobs: int) -> list[Path]:
     """Draw the figure into `out`, from `out/step-length-runs` if it holds the results; returns the files written."""
-    found = run_step_length(out / "step-length-runs", quick, jobs)
-    leads = leads_over_sft(found)
-    return save(_draw(found, leads), out, "step-length", _caption(found, leads, quick), quick)
+    result = run_step_length(out / "step-length-runs", quick, jobs)
+    leads = leads_over_sft(result)
+    return save(_draw(result, leads), out, "step-length", _caption(result, leads, quick), quick)
 
 
-def leads_over_sft(found: StepLength) -> pd.DataFrame:
+def leads_over_sft(result: StepLength) -> pd.DataFrame:
     """How much closer than SFT each method is, as a share of the start's distance, with its 95 % interval over seeds.
 
     A row per `optimizer`, `basis`, `metric` and `method`: the mean over lakes of each seed, then over seeds.
     """
-    starts = found.runs.groupby("lake")[[f"start_{metric}" for metric in DISTANCES]].mean()
+    starts = result.runs.groupby("lake")[[f"start_{metric}" for metric in DISTANCES]].mean()
     rows = []
-    for (optimizer, basis), ranked in rankings(found).groupby(["optimizer", "basis"], sort=False):
+    for (optimizer, basis), ranked in rankings(result).groupby(["optimizer", "basis"], sort=False):
         for metric in DISTANCES:
             shares = ranked.assign(share=ranked[metric] / ranked["lake"].map(starts[f"start_{metric}"]))
             by_seed = shares.groupby(["method", "seed"])["share"].mean().unstack("method")
@@ -47,13 +47,13 @@ def leads_over_sft(found: StepLength) -> pd.DataFrame:
 
 
 @paper
-def _draw(found: StepLength, leads: pd.DataFrame) -> Figure:
+def _draw(result: StepLength, leads: pd.DataFrame) -> Figure:
     figure = Figure(figsize=(PAGE, 5.2), layout="constrained")
     above, below = figure.subfigures(2, 1, squeeze=False, height_ratios=(1.15, 1))[:, 0]
     panels = above.subplots(1, 4)
     places = [(metric, optimizer) for metric in DISTANCES for optimizer in _OPTIMISERS]
     for axes, (metric, optimizer) in zip(panels, places, strict=True):
-        _draw_paths(axes, found.runs[found.runs["optimizer"] == optimizer], metric)
+        _draw_paths(axes, result.runs[result.runs["optimizer"] == optimizer], metric)
         axes.set_title(f"{_TITLES[metric]},\n{_OPTIMISERS[optimizer]}", fontsize=7.5)
     panels[0].set_ylabel("distance to the optimum,\n% of the start's")
     panels[0].legend(frameon=False)
@@ -64,7 +64,7 @@ def _draw(found: StepLength, leads: pd.DataFrame) -> Figure:
         _draw_ranking(axes, chosen, legend=optimizer == "sgd")
         axes.set_title(f"parameter MSE, {_OPTIMISERS[optimizer]}", fontsize=7.5)
     ranks[1].set_yticks([])
-    _draw_gradients(ranks[2], found.gradients)
+    _draw_gradients(ranks[2], result.gradients)
     return figure
 
 
@@ -135,9 +135,9 @@ def gradient_ratios(gradients: pd.DataFrame) -> pd.DataFrame:
     return beside.assign(measured=beside["norm"] / beside["sft"])
 
 
-def _caption(found: StepLength, leads: pd.DataFrame, quick: bool) -> str:
+def _caption(result: StepLength, leads: pd.DataFrame, quick: bool) -> str:
     settings = protocol("paper")
-    seeds, lakes = found.runs["seed"].nunique(), list(found.runs["lake"].unique())
+    seeds, lakes = result.runs["seed"].nunique(), list(result.runs["lake"].unique())
     numbers = []
     for optimizer, name in _OPTIMISERS.items():
         for basis in _BASES:
@@ -149,7 +149,7 @@ def _caption(found: StepLength, leads: pd.DataFrame, quick: bool) -> str:
                     for row in rows
                 )
                 numbers.append(f"{_TITLES[metric]}, {name}, {basis}: {listed}")
-    ratios = gradient_ratios(found.gradients).groupby(["method", "at"])[["measured", "predicted"]].mean().sort_index()
+    ratios = gradient_ratios(result.gradients).groupby(["method", "at"])[["measured", "predicted"]].mean().sort_index()
     lengths = ", ".join(
         f"{method} {ratios['measured'][method, 'start']:.2f} at the start, "
         f"{ratios['measured'][method, 'after sft']:.2f} where SFT ends "

@@ -33,3 +33,7 @@ __all__ = [
     "simpo_loss",
     "temporal_residual",
 ]
+
+# Last, as what they run imports this package.
+METHODS.add_installed()
+METHODS.add_of_parent()

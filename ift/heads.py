@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from ift.checks import check_choice
 
@@ -109,6 +110,59 @@ def target_scores(
     """
     with gathered():  # around `apply`: autograd notes the shape that the gradient has to have
         return TargetScores(*_TargetScores.apply(hidden, weight, bias, targets, softcap, gathered))
+
+
+@dataclass(frozen=True, eq=False)
+class ReferenceHead:
+    """The hidden states `[positions, features]` of another model with its head, and how it caps its logits."""
+
+    hidden: Tensor
+    weight: Tensor
+    bias: Tensor | None
+    softcap: float | None = None
+
+
+TokenLoss = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
+
+
+def token_losses(
+    hidden: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    targets: Tensor,
+    loss: TokenLoss,
+    *,
+    reference: ReferenceHead | None = None,
+    softcap: float | None = None,
+    gathered: Callable[[], AbstractContextManager] = nullcontext,
+) -> tuple[Tensor, TargetScores]:
+    """A loss of each position that reads the whole policy there, `[positions]`, and the scores without gradient.
+
+    `loss(log_probs, tokens, policy, reference_policy)` gets the target's log-probabilities `[n]`, their token ids, and
+    log π(· | s) `[n, vocabulary]` of some positions at a time, the reference's too if there is one. Never more than one
+    chunk of each is held: the backward pass makes them again. `gathered` as in `target_scores`.
+    """
+
+    def piece(rows: Tensor, wanted: Tensor, other: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        with gathered():
+            policy = _logits(rows, weight, bias, softcap).log_softmax(-1)
+        reference_policy = None
+        if other is not None and reference is not None:
+            with torch.no_grad():
+                logits = _logits(other, reference.weight, reference.bias, reference.softcap)
+                reference_policy = logits.log_softmax(-1)
+        log_probs = policy.gather(-1, wanted[:, None])[:, 0]
+        losses = loss(log_probs, wanted, policy, reference_policy)
+        fixed = policy.detach()
+        return losses, log_probs.detach(), -torch.linalg.vecdot(fixed.exp(), fixed), fixed.argmax(-1)
+
+    others = [None] * len(hidden.split(CHUNK)) if reference is None else reference.hidden.split(CHUNK)
+    parts = [
+        checkpoint(piece, *each, use_reentrant=False, preserve_rng_state=False)
+        for each in zip(hidden.split(CHUNK), targets.split(CHUNK), others, strict=True)
+    ]
+    losses, *scores = (torch.cat(part) for part in zip(*parts, strict=True))
+    return losses, TargetScores(*scores)
 
 
 class _TargetScores(torch.autograd.Function):

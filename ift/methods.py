@@ -4,20 +4,23 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 from ift import pairs, rollouts, targets
-from ift.method import Method
+from ift.own import Methods
 
-METHODS: dict[str, Method] = {method.name: method for method in (*targets.METHODS, *pairs.METHODS, *rollouts.METHODS)}
+METHODS = Methods((*targets.METHODS, *pairs.METHODS, *rollouts.METHODS))
 
 
 def method_names(requested: str | Iterable[str]) -> tuple[str, ...]:
     """Known, distinct names in the order asked for, also from `"sft,ift"`; `all` stands for every method.
 
+    `FILE.py:NAME` stands for a method in a file of yours (`ift.own`).
+
     Raises:
-        ValueError: nothing asked for, or an unknown name (the message has the nearest known one).
+        ValueError: nothing asked for, an unknown name (the message has the nearest known one), or a method from outside
+            whose loss does not do what its value says.
     """
     names: list[str] = []
     parts = [requested] if isinstance(requested, str) else requested
-    for name in (name for part in parts for name in part.split(",")):
+    for name in (name for part in parts for name in METHODS.named_in(part).split(",")):
         if name != "all" and name not in METHODS:
             near = get_close_matches(name.lower(), (*METHODS, "all"), n=1)
             hint = f"did you mean {near[0]!r}? " if near else ""
@@ -25,4 +28,6 @@ def method_names(requested: str | Iterable[str]) -> tuple[str, ...]:
         names.extend(METHODS if name == "all" else [name])
     if not names:
         raise ValueError(f"method must name at least one of {', '.join(METHODS)}, all")
+    for name in names:
+        METHODS.try_outsider(name)
     return tuple(dict.fromkeys(names))

@@ -74,7 +74,7 @@ IFT = Method(
     ift_loss,
     (LAM, GAMMA),
     colour="#de8f05",
-    mixes_states=True,
+    states="mixed",
     propagates=True,
 )
 

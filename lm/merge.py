@@ -39,10 +39,12 @@ def merge(options: Options) -> None:
     import torch
 
     from common import models
+    from common.folders import writing
 
     models.offline()
-    model, tokenizer = models.load_trained(options.model)
-    models.save_whole(model.merge_and_unload().to(getattr(torch, options.dtype)), tokenizer, options.out)
+    with writing(options.out):
+        model, tokenizer = models.load_trained(options.model)
+        models.save_whole(model.merge_and_unload().to(getattr(torch, options.dtype)), tokenizer, options.out)
 
 
 def run() -> None:

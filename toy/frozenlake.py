@@ -8,14 +8,15 @@ Examples:
   python -m toy.frozenlake --method sft ift dpo orpo --seeds 100 --lam 0.3 --prediction expected
   python -m toy.frozenlake --method ift:lam=0 ift:lam=0.5 --protocol adam
   python -m toy.frozenlake --method all --map 8x8 --slippery --out results/slippery
+  python -m toy.frozenlake --method sft ift my_method.py:mine
 """
 
 import argparse
 import sys
 import warnings
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, make_dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 from rich.console import Console
@@ -34,22 +35,21 @@ from toy.settings import (
     Settings,
     StartOptions,
     TrainingOptions,
+    as_numbers,
+    other_numbers,
 )
 from toy.trials import named_trials
 
 _PROG = "python -m toy.frozenlake"
 _RENAMED = {f"--{former}": f"--{name}" for former, name in FORMER_NAMES.items()}
 _IFT_ALONE = ("ift", "ift:lam=0", "sft")  # what is shown for `--method ift`: IFT without either of its parts beside it
-_METHOD_HELP = (
-    f"One or more of {', '.join(METHODS)}, or all. A method with a setting changed is METHOD:NAME=VALUE, as ift:lam=0."
-)
 
 
 @dataclass(frozen=True)
 class Output:
     """What to run and where the results go."""
 
-    method: Annotated[tuple[str, ...], tyro.conf.arg(help=_METHOD_HELP)] = ("ift",)
+    method: tuple[str, ...] = ("ift",)
     protocol: str = "paper"
     """Settings that the other options change; list describes each."""
     out: Path | None = None
@@ -90,26 +90,44 @@ class Command:
     ift: IFTOptions = field(default_factory=IFTOptions)
     pairs: PairOptions = field(default_factory=PairOptions)
     ppo: PPOOptions = field(default_factory=PPOOptions)
+    own: object = None  # numbers that no group above has, see `command_type`
 
-    @classmethod
-    def of(cls, settings: Settings) -> "Command":
-        """The command whose options say what the settings say."""
-        groups = {name: type(group) for name, group in vars(cls()).items() if name not in ("output", "lake")}
-        options = {
-            name: kind(**{f.name: getattr(settings, f.name) for f in fields(kind)}) for name, kind in groups.items()
+    def of_protocol(self, name: str) -> "Command":
+        """The same command whose options say what the protocol's settings say."""
+        settings = protocol(name)
+        groups = {key: type(group) for key, group in vars(self).items() if key not in ("output", "lake", "own")}
+        options: dict[str, Any] = {
+            key: kind(**{each.name: getattr(settings, each.name) for each in fields(kind)})
+            for key, kind in groups.items()
         }
-        return cls(**options)
+        return replace(self, output=replace(self.output, protocol=name), **options)
 
     def settings(self) -> Settings:
         """The settings: numbers of single methods are added to the protocol's, and the later ones count."""
-        groups = [group for name, group in vars(self).items() if name not in ("output", "lake")]
+        groups = [group for name, group in vars(self).items() if name not in ("output", "lake", "own")]
         given = {name: value for group in groups for name, value in vars(group).items()}
         of_protocol = protocol(self.output.protocol).numbers
-        return Settings(**{**given, "numbers": tuple(dict.fromkeys((*of_protocol, *given["numbers"])))})
+        own = as_numbers(vars(self.own)) if self.own is not None else ()
+        return Settings(**{**given, "numbers": tuple(dict.fromkeys((*of_protocol, *own, *given["numbers"])))})
+
+
+def command_type() -> type[Command]:
+    """`Command` with what the methods that are known by now add: their names in the help, and their own numbers."""
+    help_of_method = (
+        f"One or more of {', '.join(METHODS)}, or all. A method with a setting changed is METHOD:NAME=VALUE, as "
+        "ift:lam=0; one of a file of yours is FILE.py:NAME (docs/add-a-method.md)."
+    )
+    hint = Annotated[tuple[str, ...], tyro.conf.arg(help=help_of_method)]
+    output = make_dataclass("Output", [("method", hint, field(default=Output.method))], bases=(Output,), frozen=True)
+    output.__doc__ = Output.__doc__
+    numbers = other_numbers()
+    added = [("output", output, field(default_factory=output)), ("own", numbers, field(default_factory=numbers))]
+    return make_dataclass("Command", added, bases=(Command,), frozen=True)
 
 
 def parse_command(arguments: list[str]) -> Command:
     """The command of a line of arguments, on top of the protocol that it names; raises `ValueError` for a bad one."""
+    arguments = [METHODS.named_in(word) for word in arguments]  # first, as help and options are made of the methods
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     first.add_argument("--protocol", nargs="?", default=Output.protocol)
     named = first.parse_known_args(arguments)[0].protocol or "list"
@@ -117,15 +135,15 @@ def parse_command(arguments: list[str]) -> Command:
         for each in PROTOCOLS.values():
             print(f"{each.name}: {each.summary} Source: {each.source}.")
         sys.exit(0)
-    default = Command.of(protocol(named))
-    default = replace(default, output=replace(default.output, protocol=named))
-    return parse(Command, _PROG, __doc__, arguments=arguments, default=default, renamed=_RENAMED)
+    kind = command_type()
+    return parse(kind, _PROG, __doc__, arguments=arguments, default=kind().of_protocol(named), renamed=_RENAMED)
 
 
 def run(command: Command, console: Console) -> None:
     """The whole command: check, train with a progress bar, write the files, print what came out."""
     methods, settings = command.output.method, command.settings()
     methods = _IFT_ALONE if methods == ("ift",) else tuple(named_trials(methods, settings))
+    from common.folders import working_in
     from toy import results
     from toy.experiment import align
     from toy.lake import Lake
@@ -140,8 +158,8 @@ def run(command: Command, console: Console) -> None:
     )
     config = results.describe(lake, methods, settings, command.output.protocol)
     folder = command.output.out or results.default_folder(config, command.lake.map)
-    results.check_folder(folder, config, command.output.overwrite)
-    with progress_bar(console) as bar:
+    with working_in(folder), progress_bar(console) as bar:
+        results.check_folder(folder, config, command.output.overwrite)
         task = bar.add_task("", total=1.0)
         result = align(lake, methods, settings, lambda doing, done: bar.update(task, description=doing, completed=done))
         bar.update(task, description="writing files and picture")

@@ -1,4 +1,4 @@
-"""What a method's loss is fed with on a lake, by what it learns from: targets, pairs or its own episodes.
+"""What a method's loss is fed with on a lake, by what it learns from: targets, pairs, its own episodes, the optimum.
 
 An objective takes the current policies, the `Task` and what was drawn for this update, and returns `[runs]`. Targets
 are trajectories `[targets, steps]` that all runs share; drawn ones are `[runs, trajectories, steps]`. The losses are
@@ -31,7 +31,8 @@ class Task:
     dynamics: Dynamics
     targets: Trajectories  # tensors [targets, steps]
     suboptimal: Trajectories | None  # tensors, one trajectory per target
-    start_log_probs: Tensor  # of the start policy, the reference, [runs, cells, 4]
+    reference: Tensor  # log-probabilities of the start policy, or of a later one (`refreshed`), [runs, cells, 4]
+    optimum: Tensor  # π*, [cells, 4]
     generators: list[np.random.Generator]  # one per run
     horizon: int
 
@@ -71,20 +72,31 @@ def objective(policy: Policy, task: Task, drawn: "Drawn") -> Tensor:
 
 
 def _of_targets(policy: Policy, task: Task, drawn: None) -> Tensor:
-    """The loss of the target trajectories: in their own states, or in states mixed with the policy's predictions."""
-    if task.method.mixes_states:
-        states = mixed_states(policy, task)
-        actions = task.targets.actions.expand(states.shape[:-1]).unsqueeze(-1)
-        log_probs = state_log_probs(policy, states).gather(-1, actions).squeeze(-1)
+    """The loss of the target trajectories, in their own states or in those that the method makes of them."""
+    method, cells = task.method, task.targets.cells
+    if method.states == "target":
+        all_log_probs = cell_log_probs(policy, cells.flatten()).view(-1, *cells.shape, 4)
     else:
-        log_probs = target_log_probs(policy, task)
-    return task.method.loss(log_probs, task.targets.mask.expand_as(log_probs), **task.loss_options(3)).mean(-1)
+        all_log_probs = state_log_probs(policy, scored_vectors(policy, task))
+    log_probs = _of_actions(all_log_probs, task.targets.actions)
+    mask = task.targets.mask.expand_as(log_probs)
+    reads: dict[str, Tensor] = {"policy": all_log_probs} if "policy" in method.reads else {}
+    if method.needs_reference:
+        of_reference = task.reference[:, cells]
+        reads |= {"reference": _of_actions(of_reference, task.targets.actions), "reference_policy": of_reference}
+    losses = method.loss(log_probs, mask, **{name: reads[name] for name in method.reads}, **task.loss_options(3))
+    return (ift.masked_mean(losses, mask) if method.per_token else losses).mean(-1)
+
+
+def _of_actions(log_probs: Tensor, actions: Tensor) -> Tensor:
+    """Of log π(· | s) `[runs, ..., 4]` those of the actions `[...]`, `[runs, ...]`."""
+    return log_probs.gather(-1, actions.expand(log_probs.shape[:-1]).unsqueeze(-1)).squeeze(-1)
 
 
 def _of_pairs(policy: Policy, task: Task, drawn: Negatives) -> Tensor:
     """The loss of target and negative; a negative that equals its target is none, and leaves the target alone."""
     method, answers = task.method, _pair_sums if task.method.answer == "sum" else _pair_means
-    tables = [cell_log_probs(policy), *([task.start_log_probs] if method.needs_reference else [])]
+    tables = [cell_log_probs(policy), *([task.reference] if method.needs_reference else [])]
     log_probs = [part for table in tables for part in answers(table, task, drawn)]
     if method.unpaired:
         return _of_single_answers(log_probs, task, drawn)
@@ -110,10 +122,21 @@ def _of_rollouts(policy: Policy, task: Task, drawn: Rollouts) -> Tensor:
     return task.method.loss(log_probs, drawn.log_probs, drawn.advantages, mask, **options).mean(-1)
 
 
+def _of_optimum(policy: Policy, task: Task, drawn: Rollouts | None) -> Tensor:
+    """The loss against π* itself, in the target's cells or in those of the policy's own episodes: a ceiling."""
+    where = task.targets if drawn is None else drawn.trajectories
+    table = cell_log_probs(policy)
+    cells = where.cells.expand(len(table), *where.cells.shape[-2:])
+    log_probs = table.gather(1, cells.flatten(1).unsqueeze(-1).expand(-1, -1, 4)).view(*cells.shape, 4)
+    mask = where.mask.expand(cells.shape)
+    return task.method.loss(log_probs, task.optimum[cells], mask, **task.loss_options(3)).mean(-1)
+
+
 _OBJECTIVES: dict[str, Callable[..., Tensor]] = {
     "targets": _of_targets,
     "pairs": _of_pairs,
     "rollouts": _of_rollouts,
+    "optimum": _of_optimum,
 }
 
 Drawn = Negatives | Rollouts | None
@@ -124,11 +147,25 @@ def draw(policy: Policy, task: Task) -> Drawn:
     """What the method has to sample before an update: nothing, negatives or episodes."""
     if task.method.learns_from == "pairs":
         return draw_negatives(policy, task)
-    return draw_rollouts(policy, task) if task.method.learns_from == "rollouts" else None
+    return draw_rollouts(policy, task) if task.method.states == "own" else None
+
+
+def refreshed(policy: Policy, task: Task, step: int) -> Task:
+    """The task with the policy as it is for its reference, in runs whose number `refresh` divides the update."""
+    if "refresh" not in task.numbers or step == 0:
+        return task
+    due = torch.as_tensor(step % task.number("refresh", 1) == 0, device=task.reference.device)
+    if not due.any():
+        return task
+    with torch.no_grad():
+        return replace(task, reference=torch.where(due.view(-1, 1, 1), cell_log_probs(policy), task.reference))
 
 
 def draw_negatives(policy: Policy, task: Task) -> Negatives:
-    """Rejected trajectories for every target, `settings.negatives` says from where."""
+    """Rejected trajectories for every target, `settings.negatives` says from where.
+
+    A method with a number `refresh` plays against its reference, which was the policy a while ago.
+    """
     settings, targets = task.settings, task.targets
     runs = len(policy.first_weight)
     if settings.negatives == "suboptimal":
@@ -137,7 +174,8 @@ def draw_negatives(policy: Policy, task: Task) -> Negatives:
         trajectories = fixed.map(lambda part: part.expand(runs, *part.shape))
         repeats = 1
     else:
-        log_probs = cell_log_probs(policy) if settings.negatives == "current" else task.start_log_probs
+        of_policy = settings.negatives == "current" and "refresh" not in task.numbers
+        log_probs = cell_log_probs(policy) if of_policy else task.reference
         repeats = settings.negatives_per_step
         starts = targets.cells[:, 0].repeat_interleave(repeats).expand(runs, -1)
         trajectories = simulate(task.dynamics, log_probs.exp(), starts, task.horizon, task.generators)
@@ -163,16 +201,38 @@ def draw_rollouts(policy: Policy, task: Task) -> Rollouts:
     return Rollouts(episodes, trajectory_log_probs(log_probs, episodes), centred / (std + 1e-8))
 
 
+def scored_vectors(policy: Policy, task: Task) -> Tensor:
+    """The states in which the targets' moves are trained, as vectors `[runs, targets, steps, cells]`."""
+    if task.method.mixes_states:
+        return mixed_states(policy, task)
+    cells = len(task.optimum)
+    states = one_hot(task.targets.cells, cells).to(task.optimum.dtype).expand(len(policy.first_weight), -1, -1, -1)
+    if task.method.states == "target":
+        return states
+    # Uniform noise in [−1, 1] · α/√(N d), N tokens of d features (NEFTune).
+    draws = np.stack([generator.uniform(-1, 1, states.shape[1:]) for generator in task.generators])
+    length = (task.targets.mask.sum(-1) * cells).to(states.dtype).rsqrt()
+    return states + torch.as_tensor(draws).to(states) * task.number("noise", 4) * length[:, None, None]
+
+
 def mixed_states(policy: Policy, task: Task) -> Tensor:
-    """δ_θ(s_i*) = (1 − λ) onehot(s_i*) + λ E[onehot(s')] of each target step, `[runs, targets, steps, cells]`."""
+    """δ_θ(s_i*) = (1 − λ) onehot(s_i*) + λ E[onehot(s')] of each target step, `[runs, targets, steps, cells]`.
+
+    A method with `replaced` states takes the predicted state for the target's, or leaves it, by a draw with
+    probability λ.
+    """
     with torch.no_grad():
         predicted = predicted_states(policy, task)
     states = one_hot(task.targets.cells, predicted.shape[-1]).to(predicted.dtype).expand_as(predicted)
     mask = task.targets.mask.expand(predicted.shape[:-1])
     if task.settings.residual == "noise":
         predicted = states + _noise_like(predicted - states, task.generators)
+    lam = task.number("lam", 3)
+    if task.method.states == "replaced":
+        draws = np.stack([generator.random(mask.shape[1:]) for generator in task.generators])
+        lam = (torch.as_tensor(draws).to(states) < lam).to(states.dtype)
     has_predecessor = torch.arange(mask.shape[-1], device=mask.device) > 0
-    return ift.temporal_residual(states, predicted, task.number("lam", 3), mask & has_predecessor)
+    return ift.temporal_residual(states, predicted, lam, mask & has_predecessor)
 
 
 def predicted_states(policy: Policy, task: Task) -> Tensor:
@@ -217,9 +277,8 @@ def _noise_like(residual: Tensor, generators: list[np.random.Generator]) -> Tens
 def target_log_probs(policy: Policy, task: Task) -> Tensor:
     """log π(a* | s*) of each target step, `[runs, targets, steps]`; only the cells of the targets are computed."""
     targets = task.targets
-    log_probs = cell_log_probs(policy, targets.cells.flatten())
-    actions = targets.actions.flatten().expand(len(log_probs), -1).unsqueeze(-1)
-    return log_probs.gather(-1, actions).view(-1, *targets.cells.shape)
+    log_probs = cell_log_probs(policy, targets.cells.flatten()).view(-1, *targets.cells.shape, 4)
+    return _of_actions(log_probs, targets.actions)
 
 
 def trajectory_log_probs(log_probs: Tensor, trajectories: Trajectories) -> Tensor:

@@ -13,7 +13,7 @@ from toy.policy import Policy
 from toy.settings import Settings
 from toy.stages import Problem, make_task, start_policies
 from toy.trajectories import Trajectories
-from toy.trials import Trial
+from toy.trials import named_trials
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,10 +37,10 @@ def scored_states(lake: Lake, method: str, settings: Settings | None = None) -> 
     """What a method scores on a lake, before its first update.
 
     Targets are raised; negatives of pairs are lowered; of PPO's own episodes, the steps whose advantage is above 0 are
-    raised and the others lowered. Pairs that are no pairs, as the negative equals the target, have no terms; in ORPO
-    their target has.
+    raised and the others lowered; of methods that learn from the optimum, its moves are raised. Pairs that are no
+    pairs, as the negative equals the target, have no terms; in ORPO their target has.
     """
-    trial = Trial(method, settings or Settings())
+    (trial,) = named_trials(method, settings or Settings()).values()
     problem = Problem.of(lake, trial.settings.shared())
     seeds = range(problem.settings.seed, problem.settings.seed + problem.settings.seeds)
     start, _ = start_policies(problem, seeds)
@@ -55,7 +55,13 @@ def scored_by(policy: Policy, task: Task, problem: Problem) -> Scored:
     states = one_hot(targets.cells, len(problem.live)).to(problem.optimum.dtype).expand(runs, -1, -1, -1)
     if task.method.mixes_states:
         states = mixed_states(policy, task)
-    if isinstance(drawn, Rollouts):
+    if task.method.learns_from == "optimum":
+        every_run = targets.map(lambda part: part.expand(runs, *part.shape))
+        where = drawn.trajectories if isinstance(drawn, Rollouts) else every_run
+        reached = _reached(where, where.mask, problem)
+        raised = _counts(where, where.mask, problem).sum(-1, keepdim=True) * problem.optimum
+        lowered = torch.zeros_like(raised)
+    elif isinstance(drawn, Rollouts):
         signs = (drawn.advantages > 0, drawn.advantages < 0)
         reached = _reached(drawn.trajectories, drawn.trajectories.mask & (drawn.advantages != 0), problem)
         raised, lowered = (_counts(drawn.trajectories, drawn.trajectories.mask & part, problem) for part in signs)

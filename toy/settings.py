@@ -6,8 +6,9 @@ first kind only, and takes numbers from `toy.objectives.Task`, where each run ha
 """
 
 import dataclasses
-from dataclasses import dataclass, fields
-from typing import Annotated, Literal, get_args, get_origin, get_type_hints
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, make_dataclass
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import tyro
 
@@ -112,9 +113,14 @@ class SharedSettings(PPOOptions, PairOptions, IFTOptions, TrainingOptions, Start
     """What runs that are trained side by side have in common: everything but the numbers of the methods."""
 
 
+def _owners(name: str) -> list[Method]:
+    """The methods that have a number of that name."""
+    return [method for method in METHODS.values() if name in (number.name for number in method.numbers)]
+
+
 def _help(name: str) -> str:
     """What `--help` says of a number: from the methods that have it."""
-    owners = [method for method in METHODS.values() if name in (number.name for number in method.numbers)]
+    owners = _owners(name)
     number = owners[0].number(name)
     defaults = ", ".join(f"{method.name} {method.number(name).lake:g}" for method in owners)
     return f"{number.help[0].upper()}{number.help[1:]}. It must be {number.allowed}; if not given it is {defaults}."
@@ -132,6 +138,37 @@ class NumberOptions:
     clip: Annotated[float | None, tyro.conf.arg(help=_help("clip"), metavar="FLOAT")] = None
     numbers: tuple[str, ...] = ()
     """Numbers of one method each, as METHOD.NAME=VALUE, such as dpo.beta=1 orpo.beta=0.25."""
+
+
+def other_numbers() -> type:
+    """A class of options like `NumberOptions`, with all numbers of the known methods that it does not have.
+
+    Raises:
+        ValueError: a method from outside whose number has the name of a setting.
+    """
+    known = {each.name for each in fields(NumberOptions)}
+    names = dict.fromkeys(number.name for method in METHODS.values() for number in method.numbers)
+    options = []
+    for name in (name for name in names if name not in known):
+        if name in (each.name for each in fields(SharedSettings)):
+            raise ValueError(
+                f"method {_owners(name)[0].name!r}: its number {name!r} has the name of a setting: give it another"
+            )
+        hint = Annotated[float | None, tyro.conf.arg(help=_help(name), metavar="FLOAT")]
+        options.append((name, hint, field(default=None)))
+    made = make_dataclass("OtherNumbers", options, frozen=True)
+    made.__doc__ = "Numbers of single methods: one that is given here holds for every method that has it."
+    return made
+
+
+def as_numbers(given: Mapping[str, Any]) -> tuple[str, ...]:
+    """Numbers by name, where they are given, as `Settings.numbers` has them: for every method that has them."""
+    return tuple(
+        f"{method.name}.{name}={value!r}"
+        for name, value in given.items()
+        if value is not None
+        for method in _owners(name)
+    )
 
 
 @takes_former_names(FORMER_NAMES)
@@ -170,10 +207,10 @@ class Settings(NumberOptions, SharedSettings):
                 raise ValueError(f"{name} must be a number, got {value!r}")
             if get_origin(hint) is Literal and value not in get_args(hint):
                 raise ValueError(f"{name} must be one of {', '.join(get_args(hint))}; got {value!r}")
-        for field in fields(NumberOptions):
-            value = getattr(self, field.name)
-            if field.name != "numbers" and not isinstance(value, int | float | None):
-                raise ValueError(f"{field.name} must be a number, got {value!r}")
+        for option in fields(NumberOptions):
+            value = getattr(self, option.name)
+            if option.name != "numbers" and not isinstance(value, int | float | None):
+                raise ValueError(f"{option.name} must be a number, got {value!r}")
 
     def _require(self, name: str, holds: bool, allowed: str) -> None:
         if not holds:
@@ -223,7 +260,7 @@ class Settings(NumberOptions, SharedSettings):
 
     def shared(self) -> SharedSettings:
         """What runs have in common that differ in the numbers of their methods."""
-        return SharedSettings(**{field.name: getattr(self, field.name) for field in fields(SharedSettings)})
+        return SharedSettings(**{each.name: getattr(self, each.name) for each in fields(SharedSettings)})
 
     def as_dict(self) -> dict:
         """The settings as JSON-ready data."""

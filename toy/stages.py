@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ift import Method
 from toy.lake import Lake
-from toy.objectives import Drawn, Task, draw, objective
+from toy.objectives import Drawn, Task, draw, objective, refreshed
 from toy.planning import Plan, value_iteration
 from toy.policy import Policy, cell_log_probs, init_policy, train
 from toy.rollout import Dynamics, Episodes
@@ -188,8 +188,9 @@ def fine_tune(
     drawn: Drawn = None
 
     def loss(policy: Policy, step: int) -> Tensor:
-        nonlocal drawn
+        nonlocal drawn, task
         on_step(step, policy)
+        task = refreshed(policy, task, step)
         if step % updates_per_draw == 0:
             drawn = draw(policy, task)
             if drawn is not None and isinstance(drawn.trajectories, Episodes):
@@ -212,7 +213,8 @@ def make_task(
         dynamics=problem.dynamics,
         targets=targets,
         suboptimal=problem.suboptimal_trajectories,
-        start_log_probs=cell_log_probs(start),
+        reference=cell_log_probs(start),
+        optimum=problem.optimum,
         generators=[np.random.default_rng([seed, 1]) for seed in seeds],
         horizon=problem.settings.horizon or 4 * targets.cells.shape[-1],
     )

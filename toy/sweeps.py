@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from ift import Method, method_names
+from ift import METHODS, Method, method_names
 from toy.curves import fine_tune_with_curve
 from toy.experiment import block_runs, score_runs
 from toy.lake import Lake
@@ -48,8 +48,7 @@ def sweep_with_curves(
     lake: Lake, trials: Mapping[str, Trial], curves: bool = True
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """`sweep`, and the learning curves of all runs: `trial`, `seed`, `step` and the columns of `toy.curves`."""
-    for trial in trials.values():
-        method_names(trial.method)
+    trials = {name: replace(trial, method=method_names(trial.method)[0]) for name, trial in trials.items()}
     frames: list[pd.DataFrame] = []
     points: list[pd.DataFrame] = []
     for alike in _grouped(trials, _start_of):
@@ -79,8 +78,12 @@ def _start_of(trial: Trial) -> Hashable:
 
 
 def _shared_of(trial: Trial) -> Hashable:
-    """What runs of a block have in common: method and settings, but for the method's numbers."""
-    return trial.method, trial.settings.shared()
+    """What runs of a block have in common: method and settings, but for the method's numbers.
+
+    A loss from outside this project may not be written for numbers that differ between runs: they are in common too.
+    """
+    numbers = tuple(trial.settings.numbers_of(trial.value).items()) if trial.method in METHODS.origins else ()
+    return trial.method, numbers, trial.settings.shared()
 
 
 def _starts(lake: Lake, settings: Settings) -> _Starts:

@@ -8,7 +8,7 @@ from typing import Any
 
 from common import models
 from common.command import progress_bar
-from common.folders import write_whole
+from common.folders import write_whole, writing
 from lm.pairs.options import Options
 from lm.pairs.sampling import sampler_of
 from lm.pairs.scoring import Answer, Messages, scorer_of
@@ -21,7 +21,7 @@ Pair = dict[str, Any]
 
 
 def make(options: Options) -> str:
-    """Write the file of pairs; a sentence on what came out.
+    """Write the file of pairs, as the only process that does; a sentence on what came out.
 
     What is made is kept beside the file until it is whole, so that the same command goes on after a stop, and ends
     with the same file.
@@ -29,6 +29,11 @@ def make(options: Options) -> str:
     Raises:
         ValueError: a model, data or a scorer that cannot be used; no prompt that gives a pair.
     """
+    with writing(options.out):
+        return _make(options)
+
+
+def _make(options: Options) -> str:
     work = options.out.with_name(f".{options.out.name}.work")
     head = {name: str(value) for name, value in asdict(options).items() if name != "out"}
     models.offline()

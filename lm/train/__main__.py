@@ -13,6 +13,7 @@ Examples:
 """
 
 import os
+from contextlib import nullcontext
 
 from common import command
 from lm.train.command_line import as_yaml, parse_groups
@@ -37,14 +38,15 @@ def run() -> None:
         from lm.train.dry_run import show_estimate
 
         show_estimate(settings, console)
-    elif settings.seeds:
-        from lm.train.seeds import train_seeds
-
-        train_seeds(settings, console)
     else:
+        from common.folders import working_in
+        from lm.train.run_folder import folder_of
+        from lm.train.seeds import train_seeds
         from lm.train.training import train
 
-        train(settings, console)
+        # One process of a training that has several writes its folder.
+        with nullcontext() if console.quiet else working_in(folder_of(settings), "output_dir"):
+            (train_seeds if settings.seeds else train)(settings, console)
 
 
 def main() -> None:

@@ -4,7 +4,8 @@ from dataclasses import fields
 from typing import Any
 
 from ift import METHODS, Method
-from lm.train.settings import IFTOptions, LoraOptions, TrainSettings
+from lm.train.options import IFTOptions, LoraOptions
+from lm.train.settings import TrainSettings
 from lm.train.trainable import TRL_LOSSES
 
 _TOKENS = "the data are turned into tokens before TRL sees them"

@@ -12,7 +12,8 @@ import yaml
 
 from common import command
 from common.renamed import with_new_names
-from lm.train.settings import Groups, TrainSettings
+from ift import METHODS
+from lm.train.settings import Groups, TrainSettings, groups_type
 from lm.trainers.names import NEW_NAMES
 
 _NEW_FLAGS = {f"--{name.replace('_', '-')}": f"--{new}" for name, new in NEW_NAMES.items()}
@@ -36,13 +37,18 @@ def parse_groups(arguments: Sequence[str] | None = None, description: str | None
         given, rest = recipes.parse_known_args(arguments)
     except argparse.ArgumentError as error:
         raise ValueError("config needs the name of a YAML file") from error
-    groups = Groups()
-    for path in (path for paths in given.config for path in paths):
+    paths = [path for paths in given.config for path in paths]
+    rest = [METHODS.named_in(word) for word in rest]  # first, as help and options are made of the methods
+    for path in paths:
+        METHODS.named_in(str(_mapping(path).get("method", "")))
+    kind = groups_type()
+    groups = kind()
+    for path in paths:
         groups = read_recipe(path, groups)
         groups.settings()  # a bad value is named here, before the parser sees it as a default
     words = _together(rest)
     parsed: Groups = command.parse(
-        Groups, "python -m lm.train", description, arguments=words, default=groups, renamed=_NEW_FLAGS
+        kind, "python -m lm.train", description, arguments=words, default=groups, renamed=_NEW_FLAGS
     )
     trainer_options(parsed.settings())
     return parsed
@@ -71,6 +77,34 @@ def read_recipe(path: str | Path, groups: Groups | None = None) -> Groups:
     Raises:
         ValueError: no such file, not a mapping, or an unknown key (the message has the nearest known one).
     """
+    given = with_new_names(
+        _mapping(path), NEW_NAMES, lambda line: print(f"note: config {str(path)!r}: {line}", file=sys.stderr)
+    )
+    groups = groups or groups_type()()
+    known = {
+        option.name: (option, get_type_hints(type(group))[option.name])
+        for name, group in vars(groups).items()
+        for option in dataclasses.fields(group)
+        if name != "files"
+    }
+    for name, value in given.items():
+        if name not in known:
+            raise ValueError(
+                f"config {str(path)!r}: {str(name)[:200]!r} is no option{_nearest(str(name), tuple(known))}"
+            )
+        given[name] = _read(name, value, *known[name], path)
+    if isinstance(given.get("method"), str):
+        given["method"] = METHODS.named_in(given["method"])
+    return type(groups)(
+        **{
+            name: dataclasses.replace(group, **{key: given[key] for key in vars(group) if key in given})
+            for name, group in vars(groups).items()
+        }
+    )
+
+
+def _mapping(path: str | Path) -> dict[str, Any]:
+    """What a recipe says; raises `ValueError` if it is no file or holds no mapping."""
     if not Path(path).is_file():
         raise ValueError(f"config {str(path)!r} is not a file")
     try:
@@ -81,24 +115,12 @@ def read_recipe(path: str | Path, groups: Groups | None = None) -> Groups:
         raise ValueError(f"config {str(path)!r} cannot be read: it must be YAML, as UTF-8 text") from error
     if not isinstance(given, dict):
         raise ValueError(f"config {str(path)!r} must hold 'name: value' lines")
-    given = with_new_names(given, NEW_NAMES, lambda line: print(f"note: config {str(path)!r}: {line}", file=sys.stderr))
-    for name, value in given.items():
-        if name not in _OPTIONS:
-            raise ValueError(f"config {str(path)!r}: {str(name)[:200]!r} is no option{_nearest(str(name))}")
-        given[name] = _read(name, value, path)
-    groups = groups or Groups()
-    return Groups(
-        **{
-            name: dataclasses.replace(group, **{key: given[key] for key in vars(group) if key in given})
-            for name, group in vars(groups).items()
-        }
-    )
+    return given
 
 
-def _read(name: str, value: Any, path: str | Path) -> Any:
+def _read(name: str, value: Any, option: dataclasses.Field[Any], hint: Any, path: str | Path) -> Any:
     """A value of a YAML file as the option's type has it, where YAML has another."""
-    hint = get_type_hints(TrainSettings)[name]
-    if isinstance(_OPTIONS[name].default, tuple):
+    if isinstance(option.default, tuple):
         kind = get_args(hint)[0]
         try:
             return tuple(kind(one) for one in (value if isinstance(value, list) else [value]))
@@ -113,6 +135,9 @@ def as_yaml(settings: TrainSettings) -> str:
     """The options as a YAML file that `--config` reads back; secrets, and how the run was started, are left out."""
     kept = {name: value for name, value in vars(settings).items() if name not in _OF_THE_START}
     kept["trainer"] = [pair for pair in settings.trainer if not pair.replace("-", "_").startswith(SECRETS)]
+    origin = METHODS.origins.get(settings.method)
+    if origin is not None and ".py:" in origin.reference:
+        kept["method"] = origin.reference
     lists = {name: list(value) if isinstance(value, tuple) else value for name, value in kept.items()}
     return yaml.safe_dump(lists, sort_keys=False, allow_unicode=True, width=1000)
 
@@ -124,9 +149,9 @@ def _number(text: str) -> float | None:
         return None
 
 
-def _nearest(name: str) -> str:
-    near = get_close_matches(name.lower(), _OPTIONS, n=1)
-    return f": did you mean {near[0]!r}?" if near else f" (known: {', '.join(_OPTIONS)})"
+def _nearest(name: str, known: tuple[str, ...]) -> str:
+    near = get_close_matches(name.lower(), known, n=1)
+    return f": did you mean {near[0]!r}?" if near else f" (known: {', '.join(known)})"
 
 
 def trainer_options(settings: TrainSettings) -> dict[str, Any]:

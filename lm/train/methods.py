@@ -8,7 +8,8 @@ from trl import DPOConfig, KTOConfig, SFTConfig
 
 from ift import METHODS
 from lm.train.acting import why_refused
-from lm.train.settings import IFTOptions, TrainSettings
+from lm.train.options import IFTOptions
+from lm.train.settings import TrainSettings
 from lm.train.trainable import TRL_LOSSES
 from lm.trainers.config import IFTConfig
 from lm.trainers.ift import IFTTrainer
@@ -82,7 +83,9 @@ def make_trainer(
     if method.name not in TRL_LOSSES:
         others |= {"method": method, "options": _loss_options(settings)}
     if method.learns_from == "targets":
-        return (SupervisedTrainer if method.name in TRL_LOSSES else TargetTrainer)(model, **others)
+        if method.name in TRL_LOSSES:
+            return SupervisedTrainer(model, **others)
+        return TargetTrainer(model, ref_model=reference, **others)
     if method.unpaired:
         return UnpairedTrainer(model, ref_model=reference, **others)
     return (PreferenceTrainer if method.name in TRL_LOSSES else PairTrainer)(model, ref_model=reference, **others)

@@ -13,8 +13,9 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from common.folders import versions, write_json, write_whole
+from common.folders import holds_nothing, versions, write_json, write_whole
 from common.renamed import with_new_names
+from ift import METHODS
 from lm.train.command_line import as_yaml
 from lm.train.data import Source
 from lm.train.settings import TrainSettings
@@ -26,17 +27,13 @@ _WRITTEN = (
     "model",
     "model.part",
     "base",
-    ".base.part",
     "log.jsonl*",
     ".log.jsonl.part",
     "answers.jsonl",
-    ".answers.jsonl.part",
     "settings.*",
     ".settings.json.part",
     "config.yaml",
-    ".config.yaml.part",
     "README.md",
-    ".README.md.part",
     "nonfinite-loss-*.json",
     "runs/*/events.out.tfevents.*",
 )
@@ -56,6 +53,7 @@ def describe(settings: TrainSettings) -> dict[str, Any]:
     for name in ("dataset", "eval_dataset"):
         kept[name] = [anonymous(source) for source in kept[name]]
     kept["model"], kept["chat_template"] = anonymous(settings.model), anonymous(settings.chat_template)
+    kept |= METHODS.from_outside([settings.method])
     kept["trainer"] = [pair for pair in settings.trainer if not pair.replace("-", "_").startswith("hub_token")]
     return {"settings": kept, "versions": versions(_PACKAGES)}
 
@@ -96,7 +94,7 @@ def check(folder: Path, settings: TrainSettings) -> dict[str, Any] | None:
         if other:
             changes = ", ".join(f"{name} was {held.get(name)!r}, is {wanted[name]!r}" for name in other)
             raise ValueError(f"resume: {str(folder)!r} holds a run with other settings ({changes})")
-    elif folder.is_dir() and any(folder.iterdir()):
+    elif folder.is_dir() and not holds_nothing(folder):
         if not settings.overwrite:
             raise ValueError(f"output_dir {str(folder)!r} holds files already: take --resume, --overwrite or another")
         if held is None:

@@ -1,24 +1,30 @@
-"""Every choice of a training run as plain data, for the command line, for recipes and for Python alike.
+"""Every choice of a training run as one checked value, for the command line, for recipes and for Python alike."""
 
-Names that TRL has are TRL's, and go to its configuration as they are.
-"""
-
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, make_dataclass
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import tyro
 
 from common.renamed import takes_former_names
 from ift import METHODS
-from ift.propagation import Norm, Side, Source
-from ift.targets import GAMMA, LAM
-from lm.train.trainable import require_trainable, trainable
+from lm.train.options import (
+    DataOptions,
+    EvaluationOptions,
+    FileOptions,
+    IFTOptions,
+    LoraOptions,
+    NumberOptions,
+    PairOptions,
+    RunOptions,
+    TrainingOptions,
+    number_help,
+)
+from lm.train.trainable import TRL_LOSSES, require_trainable, trainable
 from lm.trainers.names import NEW_NAMES
 
 # Step sizes of TRL's own configurations; LoRA takes ten times as much, the tiny model of the lake 1e-3.
 LEARNING_RATES = {"targets": 2e-5, "pairs": 1e-6}
 
-Flag = tyro.conf.FlagCreatePairsOff[bool]
 _KINDS: dict[Any, tuple[Any, str]] = {
     int: (int, "a whole number"),
     float: (int | float, "a number"),
@@ -30,186 +36,11 @@ _KINDS: dict[Any, tuple[Any, str]] = {
 }
 
 
-def _number_help(name: str) -> str:
-    """What a number is, with each method that has it and its default there."""
-    methods = [METHODS[method] for method in trainable() if name in METHODS[method].loss_numbers]
-    by_default: dict[float, list[str]] = {}
-    for method in methods:
-        by_default.setdefault(method.number(name).text, []).append(method.name)
-    defaults = "; ".join(f"{value:g} for {', '.join(names)}" for value, names in by_default.items())
-    return f"{methods[0].number(name).help}; if it is not given, {defaults}."
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """What is trained, and where it goes."""
-
-    method: Annotated[str, tyro.conf.arg(help=f"One of {', '.join(trainable())}.")] = "ift"
-    model: str = "tiny-lake"
-    """Hub name, local folder, .gguf file, or tiny-lake: a Mistral of 0.8M parameters that is trained here, once."""
-    output_dir: str | None = None
-    """Folder for the model, checkpoints and logs; results/lm-METHOD-MODEL-DIGEST if not given."""
-    resume: Flag = False
-    """Go on from the newest whole checkpoint in the folder."""
-    overwrite: Flag = False
-    """Write into a folder that holds another run; its files are removed."""
-    dry_run: Flag = False
-    """Print size, tokens per step, memory and time, and stop."""
-    devices: int = 1
-    """Devices that --dry-run reckons with; a run takes what it is launched on."""
-    seed: int = 0
-    """Seed of the data order, the draws from data sets and new weights."""
-    seeds: tuple[int, ...] = ()
-    """Several seeds in place of one: a run for each in a folder of its own, and a table of their held-out losses."""
-    trust_remote_code: Flag = False
-    """Run code that comes with the model from the Hub."""
-
-
-@dataclass(frozen=True)
-class DataOptions:
-    """The data; methods that learn from targets take the chosen answers of pairs."""
-
-    dataset: tuple[str, ...] = ("lake:512",)
-    """NAME, NAME:ROWS, NAME@SPLIT or NAME@SPLIT:ROWS each, with *SHARE behind it for its share of the mix: lake,
-    lake-english, lake-slippery, lake-slippery-english, lake-base, ultrachat, ultrafeedback, a Hub name, a local file
-    (.jsonl, .json, .csv, .tsv, .parquet, also .gz, .zst or .bz2)."""
-    eval_dataset: tuple[str, ...] = ()
-    """The same, for the loss before and after; the lake has its own held-out maps."""
-    max_length: int = 1024
-    """Tokens of prompt and answer; an answer that goes beyond loses its end."""
-    max_prompt_length: int | None = None
-    """Tokens of the prompt; a longer one loses its beginning. If not given, 512 or half of max_length."""
-    columns: tuple[str, ...] = ()
-    """OURS=THEIRS each, for data in no known layout: prompt=question completion=solution. OURS is prompt, completion,
-    chosen, rejected, label, messages, text, system or tools."""
-    packing: Flag = False
-    """Put several examples in a row, with methods that learn from targets."""
-    chat_template: str = "auto"
-    """auto: the tokenizer's, zephyr if it has none; zephyr; none: prompt and answer as they are; or a .jinja file."""
-
-
-@dataclass(frozen=True)
-class TrainingOptions:
-    """The updates; names are TRL's where it has one."""
-
-    num_train_epochs: float = 3.0
-    """Passes over the data."""
-    max_steps: int = -1
-    """Updates, if above 0: then epochs do not count."""
-    learning_rate: float | None = None
-    """Step size; if not given, TRL's for the method, ten times that for LoRA, 1e-3 for tiny-lake."""
-    batch_size: int = 32
-    """Sequences (or pairs) per update, over all devices; accumulation follows from it."""
-    per_device_train_batch_size: int = 8
-    """Sequences (or pairs) that a device holds at a time."""
-    optim: str = "adamw_torch"
-    """Optimiser, by its name in transformers, such as rmsprop or adamw_8bit."""
-    weight_decay: float = 0.0
-    """Weight decay."""
-    lr_scheduler_type: str = "cosine"
-    """Schedule of the step size, by its name in transformers."""
-    warmup_steps: float = 0.1
-    """Warm-up, in updates, or as a share of them below 1."""
-    max_grad_norm: float = 1.0
-    """Norm at which gradients are clipped."""
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Precision; auto: bfloat16 where the device has it, float32 on CPU."""
-    gradient_checkpointing: Flag = False
-    """Compute activations twice instead of keeping them."""
-    logging_steps: int = 10
-    """Updates between log lines."""
-    save_steps: int = 500
-    """Updates between checkpoints."""
-    report_to: str = "none"
-    """Where else to log, separated by commas: tensorboard, wandb, trackio, …"""
-    neftune_noise_alpha: float = 0.0
-    """Noise on the input embeddings (NEFTune), often 5; 0 is none."""
-    attention: str = "auto"
-    """Attention of transformers: sdpa, eager, flash_attention_2, …; auto: the best that the model has."""
-    trainer: tuple[str, ...] = ()
-    """Any other option of TRL's configuration, as NAME=VALUE."""
-
-
-@dataclass(frozen=True)
-class EvaluationOptions:
-    """Looks at held-out data on the way; each needs --eval-dataset, which the lake has of its own."""
-
-    eval_steps: int = 0
-    """Updates between evaluations; 0 evaluates before and after the training only."""
-    keep: Literal["last", "best"] = "last"
-    """Which model is written at the end: the last one, or the one of the lowest held-out loss. With best there is a
-    checkpoint at each evaluation."""
-    early_stopping: int = 0
-    """Evaluations in a row without a lower held-out loss after which the training stops; 0 never stops early."""
-    eval_answers: int = 0
-    """At each evaluation, the greedy answers to this many held-out prompts: on the console and in answers.jsonl."""
-
-
-@dataclass(frozen=True)
-class IFTOptions:
-    """Intuitive fine-tuning; defaults as its authors released."""
-
-    lam: float = LAM.text
-    """λ of the temporal residual connection, in [0, 1]; 0 is the target's state."""
-    min_lam: float | None = None
-    """λ at step 0; it rises to lam over the warm-up. Constant if not given."""
-    lam_jitter: float = 0.0
-    """Standard deviation of the noise on λ, relative to λ."""
-    gamma: float = GAMMA.text
-    """γ of the relation propagation, in [0, 1]; 0 is none."""
-    form: Literal["product", "sum"] = "product"
-    """product: as in the released code; sum: the paper's equation."""
-    source: Source = "loss"
-    """What the form `product` sums along the answer."""
-    norm: Norm = "L1"
-    """How the form `product` normalises its weights."""
-    side: Side = "left"
-    """Whether the form `product` sums over later (left) or earlier (right) tokens."""
-    prediction: Literal["greedy", "sampled", "expected", "lagged"] = "greedy"
-    """Token that the model is taken to say; lagged: what it said in the previous epoch, for the cost of SFT."""
-    prediction_top_k: int = 8
-    """Tokens of `expected`."""
-    loss_average: Literal["sequence", "token"] = "sequence"
-    """sequence: mean of each sequence's mean, as the paper; token: all tokens alike."""
-
-
-@dataclass(frozen=True)
-class PairOptions:
-    """Numbers of the methods that learn from pairs."""
-
-    beta: Annotated[float | None, tyro.conf.arg(help=_number_help("beta"), metavar="FLOAT")] = None
-    margin: Annotated[float | None, tyro.conf.arg(help=_number_help("margin"), metavar="FLOAT")] = None
-
-
-@dataclass(frozen=True)
-class LoraOptions:
-    """Low-rank adapters instead of all weights."""
-
-    lora_r: int = 0
-    """Rank; 0 trains all weights."""
-    lora_alpha: int = 16
-    """Scale of the adapters, over the rank."""
-    lora_dropout: float = 0.0
-    """Dropout of the adapters."""
-    lora_target_modules: str = "all-linear"
-    """Modules that get adapters, separated by commas."""
-    use_dora: Flag = False
-    """Weight-decomposed adapters (DoRA)."""
-    use_rslora: Flag = False
-    """Scale the adapters by alpha over the root of the rank (rsLoRA)."""
-    modules_to_save: str = ""
-    """Modules that are trained as a whole beside the adapters, separated by commas, such as embed_tokens,lm_head."""
-    adapter: Literal["continue", "new"] = "continue"
-    """Where --model is an adapter: continue trains that adapter further; new merges it into its base, writes that to
-    base/ in the run's folder, and trains a new adapter on it. Without --lora-r it is merged and all weights are
-    trained."""
-    load_in_4bit: Flag = False
-    """Load the model in 4-bit NF4 (QLoRA; needs bitsandbytes)."""
-
-
 @takes_former_names(NEW_NAMES)
 @dataclass(frozen=True)
-class TrainSettings(LoraOptions, PairOptions, IFTOptions, EvaluationOptions, TrainingOptions, DataOptions, RunOptions):
+class TrainSettings(
+    LoraOptions, NumberOptions, PairOptions, IFTOptions, EvaluationOptions, TrainingOptions, DataOptions, RunOptions
+):
     """All choices of a run; a bad one raises `ValueError` with its name and what is allowed."""
 
     def __post_init__(self) -> None:
@@ -220,7 +51,7 @@ class TrainSettings(LoraOptions, PairOptions, IFTOptions, EvaluationOptions, Tra
             kinds, words = _KINDS.get(hint, (object, ""))
             if not isinstance(value, kinds) or (isinstance(value, bool) and hint in (int, float)):
                 raise ValueError(f"{name} must be {words}, got {value!r}")
-        require_trainable(self.method)
+        object.__setattr__(self, "method", require_trainable(self.method))
         for name in ("max_length", "batch_size", "per_device_train_batch_size", "devices",
                      "logging_steps", "save_steps", "prediction_top_k", "lora_alpha"):  # fmt: skip
             self._require(name, getattr(self, name) >= 1, "at least 1")
@@ -231,6 +62,7 @@ class TrainSettings(LoraOptions, PairOptions, IFTOptions, EvaluationOptions, Tra
         for number in {number.name: number for method in methods for number in method.numbers}.values():
             value = getattr(self, number.name, None)
             self._require(number.name, value is None or number.holds(value), number.allowed)
+        self._other_numbers()
         for name in ("lam_jitter", "weight_decay", "warmup_steps", "max_grad_norm", "lora_r", "eval_steps",
                      "early_stopping", "eval_answers", "neftune_noise_alpha"):  # fmt: skip
             self._require(name, 0 <= getattr(self, name) < float("inf"), "a finite number of 0 or more")
@@ -268,8 +100,27 @@ class TrainSettings(LoraOptions, PairOptions, IFTOptions, EvaluationOptions, Tra
     @property
     def numbers(self) -> dict[str, float]:
         """The method's own numbers by name: as given, else the method's default for language models."""
-        given = {number: getattr(self, number.name, None) for number in METHODS[self.method].numbers}
+        other = self._other_numbers()
+        given = {number: getattr(self, number.name, other.get(number.name)) for number in METHODS[self.method].numbers}
         return {number.name: number.text if value is None else value for number, value in given.items()}
+
+    def _other_numbers(self) -> dict[str, float]:
+        """What `method_numbers` gives, by name."""
+        known = {number.name: number for number in METHODS[self.method].numbers}
+        values: dict[str, float] = {}
+        for text in self.method_numbers:
+            name, _, value = text.partition("=")
+            if name not in known:
+                raise ValueError(
+                    f"method_numbers: {self.method} has no number {name!r} (it has: {', '.join(known) or 'none'})"
+                )
+            try:
+                values[name] = float(value)
+            except ValueError as error:
+                raise ValueError(f"method_numbers must be NAME=VALUE with a number, got {text!r}") from error
+            if not known[name].holds(values[name]):
+                raise ValueError(f"{name} must be {known[name].allowed}, got {value}")
+        return values
 
     @property
     def learning_rate_or_default(self) -> float:
@@ -278,16 +129,6 @@ class TrainSettings(LoraOptions, PairOptions, IFTOptions, EvaluationOptions, Tra
         if self.model == "tiny-lake":
             return 1e-3
         return LEARNING_RATES[METHODS[self.method].learns_from] * (10 if self.lora_r else 1)
-
-
-@dataclass(frozen=True)
-class FileOptions:
-    """Options from files and to files."""
-
-    config: tuple[str, ...] = ()
-    """YAML files with options, such as a run's config.yaml; later ones win, and the command line wins over all."""
-    print_config: Flag = False
-    """Print all options as such a file, and stop."""
 
 
 @dataclass(frozen=True)
@@ -301,9 +142,35 @@ class Groups:
     evaluation: EvaluationOptions = field(default_factory=EvaluationOptions)
     ift: IFTOptions = field(default_factory=IFTOptions)
     pairs: PairOptions = field(default_factory=PairOptions)
+    numbers: NumberOptions = field(default_factory=NumberOptions)
     lora: LoraOptions = field(default_factory=LoraOptions)
 
     def settings(self) -> TrainSettings:
         """All of them as one value; raises `ValueError` for a bad one."""
-        groups = {name: group for name, group in vars(self).items() if name != "files"}
-        return TrainSettings(**{name: value for group in groups.values() for name, value in vars(group).items()})
+        groups = [group for name, group in vars(self).items() if name != "files"]
+        given = {name: value for group in groups for name, value in vars(group).items()}
+        known = {each.name for each in fields(TrainSettings)}
+        words = tuple(f"{name}={value!r}" for name, value in given.items() if name not in known and value is not None)
+        return TrainSettings(
+            **{name: value for name, value in given.items() if name in known}
+            | {"method_numbers": (*given["method_numbers"], *words)}
+        )
+
+
+def groups_type() -> type[Groups]:
+    """`Groups` with what the methods that are known by now add: their names in the help, and their own numbers."""
+    taken = {each.name for each in fields(TrainSettings)}
+    own = [METHODS[name] for name in trainable() if name not in TRL_LOSSES]
+    names = dict.fromkeys(number.name for method in own for number in method.numbers if number.name not in taken)
+    options = [
+        (name, Annotated[float | None, tyro.conf.arg(help=number_help(name), metavar="FLOAT")], field(default=None))
+        for name in names
+    ]
+    numbers = make_dataclass("Numbers", options, bases=(NumberOptions,), frozen=True)
+    numbers.__doc__ = NumberOptions.__doc__
+    help_of_method = f"One of {', '.join(trainable())}, or FILE.py:NAME for one of your own (docs/add-a-method.md)."
+    hint = Annotated[str, tyro.conf.arg(help=help_of_method)]
+    run = make_dataclass("Run", [("method", hint, field(default=RunOptions.method))], bases=(RunOptions,), frozen=True)
+    run.__doc__ = RunOptions.__doc__
+    added = [("run", run, field(default_factory=run)), ("numbers", numbers, field(default_factory=numbers))]
+    return make_dataclass("Groups", added, bases=(Groups,), frozen=True)

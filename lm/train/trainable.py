@@ -24,8 +24,12 @@ def why_not(method: Method) -> str | None:
         return "it learns from rollouts"
     if method.unpaired and method.name not in TRL_LOSSES:
         return "its loss takes single answers, which only KTO's trainer has"
-    if method.mixes_states and method.name != "ift":
-        return "it mixes states, which only IFT's trainer does"
+    if method.learns_from == "optimum":
+        return "it learns from the optimal policy, which only a lake has"
+    if method.states != "target" and method.name != "ift":
+        return f"it is trained in {method.states} states, which only IFT's trainer does"
+    if any(number.name == "refresh" for number in method.numbers):
+        return "its reference is refreshed, which only a lake does"
     return None
 
 
@@ -34,8 +38,13 @@ def trainable() -> tuple[str, ...]:
     return tuple(name for name, method in METHODS.items() if why_not(method) is None)
 
 
-def require_trainable(name: str) -> None:
-    """Raise `ValueError` for a method that is unknown, or that no language model can be trained with."""
+def require_trainable(name: str) -> str:
+    """The name of a method that a language model can be trained with; `FILE.py:NAME` stands for one of a file.
+
+    Raises:
+        ValueError: a method that is unknown, that no language model can be trained with, or whose loss is broken.
+    """
+    name = METHODS.named_in(name)
     if name not in METHODS:
         near = get_close_matches(name.lower(), trainable(), n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(trainable())}"
@@ -45,3 +54,5 @@ def require_trainable(name: str) -> None:
         raise ValueError(
             f"method {name!r} cannot be trained on a language model: {problem}; take one of {', '.join(trainable())}"
         )
+    METHODS.try_outsider(name)
+    return name

@@ -58,13 +58,7 @@ def train(settings: TrainSettings, console: Console) -> None:
         train_rows, test_rows, counted = _encoded(settings, tokenizer, console)
     if "label" in train_rows.column_names:  # single answers: an update has as many as batch_size says
         args = make_arguments(settings, _trl_options(settings, half, paired=False), asked)
-    was_there = folder.exists()
-    try:
-        trainer = _make_trainer(settings, args, dtype, tokenizer, (train_rows, test_rows), console)
-    except ValueError:
-        if main and not was_there and folder.exists():
-            folder.rmdir()  # transformers makes it, and has written nothing yet
-        raise
+    trainer = _make_trainer(settings, args, dtype, tokenizer, (train_rows, test_rows), console)
     checkpoint = broadcast_object_list([prepare(folder, settings) if main else None])[0]
     if main:
         models.write_merged(settings, dtype, folder / "base")

@@ -16,7 +16,16 @@ from transformers.utils import ModelOutput
 from trl.trainer.utils import maybe_gather_lm_head_ctx
 
 import ift
-from ift.heads import NextTokens, Prediction, next_tokens, target_scores
+from ift.heads import (
+    NextTokens,
+    Prediction,
+    ReferenceHead,
+    TargetScores,
+    TokenLoss,
+    next_tokens,
+    target_scores,
+    token_losses,
+)
 
 # Settings by which some architectures scale their logits before the softmax; both passes would have to do the same.
 _LOGIT_SCALES = ("logit_scale", "output_multiplier", "lm_head_multiplier", "logits_scaling")
@@ -24,9 +33,11 @@ _LOGIT_SCALES = ("logit_scale", "output_multiplier", "lm_head_multiplier", "logi
 
 @dataclass(frozen=True)
 class Residual:
-    """What one forward call needs to know of the temporal residual connection.
+    """What one forward call needs to know of the temporal residual connection, and of a loss that reads policies.
 
-    `predicted`, token ids `[batch, tokens − 1]` like the labels shifted by one, takes the place of pass 1.
+    `predicted`, token ids `[batch, tokens − 1]` like the labels shifted by one, takes the place of pass 1. With
+    `token_loss` the loss of each token is computed where the policy is at hand, beside the policy of `reference`;
+    `as_reference` asks for what a later call takes as that: no gradient, no dropout.
     """
 
     lam: float
@@ -35,6 +46,9 @@ class Residual:
     freeze_embedding: bool = False
     generator: torch.Generator | None = None
     predicted: Tensor | None = None
+    token_loss: TokenLoss | None = None
+    reference: ReferenceHead | None = None
+    as_reference: bool = False
 
 
 @dataclass
@@ -48,6 +62,8 @@ class ResidualOutput(ModelOutput):
         most_likely: arg-max token under the mixed states.
         plain_log_probs: like `log_probs` under the target's own states (pass 1), no gradient; None without pass 1.
         predicted: arg-max token of pass 1; None without pass 1.
+        token_losses: of `Residual.token_loss`, with gradient; None without it.
+        reference: what `Residual.reference` takes; None unless it was asked for.
     """
 
     # Any stands for Tensor: ModelOutput wants defaults, and a type that the fields hold once they are set.
@@ -57,6 +73,8 @@ class ResidualOutput(ModelOutput):
     most_likely: Any = None
     plain_log_probs: Any = None
     predicted: Any = None
+    token_losses: Any = None
+    reference: Any = None
 
 
 def add_residual_forward(model: PreTrainedModel | PeftModel) -> None:
@@ -96,13 +114,16 @@ def add_residual_forward(model: PreTrainedModel | PeftModel) -> None:
         targets = labels[:, 1:]  # the token at position i is predicted from position i − 1
         answer = targets != -100
         head = _Head(self, answer, targets[answer], softcap)
+        if residual.as_reference:
+            with torch.no_grad(), _dropout_off(self):
+                return head.reference(self.base_model(input_ids=input_ids, **kwargs).last_hidden_state)
         said = None
         if residual.lam > 0 and residual.predicted is None:
             with torch.no_grad(), _dropout_off(self):
                 said = head.predict(self.base_model(input_ids=input_ids, **kwargs).last_hidden_state, residual)
         embeddings = _mixed_embeddings(self, input_ids, answer, said, residual)
         hidden = self.base_model(inputs_embeds=embeddings, **kwargs).last_hidden_state
-        scores = head.score(hidden)
+        losses, scores = head.score(hidden, residual)
         return ResidualOutput(
             log_probs=head.spread(scores.log_probs),
             label_mask=answer,
@@ -110,6 +131,7 @@ def add_residual_forward(model: PreTrainedModel | PeftModel) -> None:
             most_likely=head.spread(scores.most_likely),
             plain_log_probs=None if said is None else head.spread(said.log_probs),
             predicted=None if said is None else head.spread(said.most_likely),
+            token_losses=None if losses is None else head.spread(losses),
         )
 
     model.forward = types.MethodType(forward, model)
@@ -149,9 +171,20 @@ class _Head:
         with self.gathered():
             return next_tokens(*self._parts(hidden), softcap=self.softcap, **options)
 
-    def score(self, hidden: Tensor) -> ift.heads.TargetScores:
+    def score(self, hidden: Tensor, residual: Residual) -> tuple[Tensor | None, TargetScores]:
+        """The losses of tokens if there is such a loss, and the scores of the targets."""
+        options: dict[str, Any] = {"softcap": self.softcap, "gathered": self.gathered}
         with self.gathered():
-            return target_scores(*self._parts(hidden), softcap=self.softcap, gathered=self.gathered)
+            if residual.token_loss is None:
+                return None, target_scores(*self._parts(hidden), **options)
+            return token_losses(*self._parts(hidden), residual.token_loss, reference=residual.reference, **options)
+
+    def reference(self, hidden: Tensor) -> ResidualOutput:
+        with self.gathered():
+            rows, weight, bias, targets = self._parts(hidden)
+            log_probs = target_scores(rows, weight, bias, targets, softcap=self.softcap).log_probs
+        reference = ReferenceHead(rows, weight.detach(), None if bias is None else bias.detach(), self.softcap)
+        return ResidualOutput(log_probs=self.spread(log_probs), label_mask=self.answer, reference=reference)
 
     def spread(self, values: Tensor) -> Tensor:
         """One value per answer token to `[batch, tokens − 1]`, connected to the graph even if there is no answer."""

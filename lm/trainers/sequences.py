@@ -22,20 +22,22 @@ class AveragesSequences(KeepsExampleIds):
 
     def mean_loss(
         self,
-        loss: Callable[[Tensor, Tensor], Tensor],
+        loss: Callable[..., Tensor],
         outputs: ResidualOutput,
         inputs: dict[str, Any],
         num_items: Any,
+        **more: Tensor,
     ) -> Tensor:
-        """The mean of `loss(log_probs, mask)` over the update's sequences; packed rows are taken apart before.
+        """The mean of `loss(log_probs, mask, **more)` over the update's sequences; packed rows are taken apart before.
 
-        `num_items` counts sequences, or tokens, of the whole update.
+        `num_items` counts sequences, or tokens, of the whole update; `more` are `[batch, tokens − 1]` too.
         """
         trainer: Any = self
-        log_probs, mask = outputs.log_probs, outputs.label_mask
+        parts = [outputs.log_probs, outputs.label_mask, *more.values()]
         if inputs.get("position_ids") is not None:
-            log_probs, mask = split_sequences(log_probs, mask, inputs["position_ids"][:, 1:])
-        losses = loss(log_probs, mask)
+            parts = split_sequences(parts, inputs["position_ids"][:, 1:])
+        log_probs, mask, *others = parts
+        losses = loss(log_probs, mask, **dict(zip(more, others, strict=True)))
         tokens = mask.sum(-1)
         counts = tokens > 0 if self.loss_average == "sequence" else tokens
         mean = (losses * counts).sum() / torch.as_tensor(counts.sum() if num_items is None else num_items).clamp(min=1)

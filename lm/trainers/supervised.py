@@ -1,9 +1,13 @@
 """Methods that learn from targets: TRL's supervised trainer as it is, and with any method's loss of the core."""
 
+from contextlib import nullcontext
 from typing import Any
 
+import torch
+from torch import Tensor
 from trl import SFTConfig, SFTTrainer
 
+import ift
 from ift import Method
 from lm.trainers.examples import KeepsExampleIds
 from lm.trainers.forward import Residual, ResidualOutput, add_residual_forward
@@ -17,10 +21,19 @@ class SupervisedTrainer(KeepsExampleIds, SFTTrainer):
 class TargetTrainer(AveragesSequences, SFTTrainer):
     """TRL's `SFTTrainer` with the loss of a method that learns from targets; sequences count alike.
 
-    `options` are the keyword arguments of `method.loss`. Evaluation reports SFT's loss: a number that methods share.
+    `options` are the keyword arguments of `method.loss`. The reference of a method that reads one is `ref_model`, or,
+    without one, the model with its adapter switched off. Evaluation reports SFT's loss: a number that methods share.
     """
 
-    def __init__(self, model: Any, args: SFTConfig, method: Method, options: dict[str, Any], **kwargs: Any):
+    def __init__(
+        self,
+        model: Any,
+        args: SFTConfig,
+        method: Method,
+        options: dict[str, Any],
+        ref_model: Any = None,
+        **kwargs: Any,
+    ):
         super().__init__(model, args=args, **kwargs)
         trainer: Any = self
         if trainer.aux_loss_enabled:
@@ -29,6 +42,10 @@ class TargetTrainer(AveragesSequences, SFTTrainer):
             )
         self.method, self.options = method, options
         add_residual_forward(trainer.model)
+        self.ref_model = None
+        if ref_model is not None:
+            add_residual_forward(ref_model)
+            self.ref_model = trainer.accelerator.prepare_model(ref_model, evaluation_mode=True)
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
@@ -37,13 +54,19 @@ class TargetTrainer(AveragesSequences, SFTTrainer):
         trainer: Any = self
         if not trainer.model.training:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        outputs: ResidualOutput = model(**inputs, residual=Residual(0.0))
-        loss = self.mean_loss(
-            lambda log_probs, mask: self.method.loss(log_probs, mask, **self.options),
-            outputs,
-            inputs,
-            num_items_in_batch,
-        )
+        reference = self._reference(model, inputs) if self.method.needs_reference else ResidualOutput()
+        outputs: ResidualOutput
+        if self.method.per_token:
+            residual = Residual(0.0, token_loss=self._token_loss, reference=reference.reference)
+            outputs = model(**inputs, residual=residual)
+            loss = self.mean_loss(
+                lambda log_probs, mask, losses: ift.masked_mean(losses, mask),
+                outputs, inputs, num_items_in_batch, losses=outputs.token_losses,
+            )  # fmt: skip
+        else:
+            outputs = model(**inputs, residual=Residual(0.0))
+            reads = {"reference": reference.log_probs} if "reference" in self.method.reads else {}
+            loss = self.mean_loss(self._sequence_loss, outputs, inputs, num_items_in_batch, **reads)
         mask = outputs.label_mask
         labels = inputs["labels"][:, 1:].to(mask.device)
         totals = {
@@ -53,3 +76,21 @@ class TargetTrainer(AveragesSequences, SFTTrainer):
         }
         self.log_token_means(totals, mask, inputs)
         return (loss, outputs) if return_outputs else loss
+
+    def _sequence_loss(self, log_probs: Tensor, mask: Tensor, **reads: Tensor) -> Tensor:
+        return self.method.loss(log_probs, mask, **reads, **self.options)
+
+    def _token_loss(self, log_probs: Tensor, tokens: Tensor, policy: Tensor, reference: Tensor | None) -> Tensor:
+        """The loss of answer tokens `[n]`, none of which is padding."""
+        reads = {"policy": policy}
+        if reference is not None:
+            reads |= {"reference_policy": reference, "reference": reference.gather(-1, tokens[:, None])[:, 0]}
+        mask = torch.ones_like(log_probs, dtype=torch.bool)
+        return self.method.loss(log_probs, mask, **{name: reads[name] for name in self.method.reads}, **self.options)
+
+    def _reference(self, model: Any, inputs: Any) -> ResidualOutput:
+        """What the reference says of the batch, without gradient."""
+        trainer: Any = self
+        adapter_off = nullcontext() if self.ref_model else trainer.accelerator.unwrap_model(model).disable_adapter()
+        with torch.no_grad(), adapter_off:
+            return (self.ref_model or model)(**inputs, residual=Residual(0.0, as_reference=True))

@@ -3,7 +3,8 @@ from contextlib import contextmanager
 import pytest
 import torch
 
-from ift.heads import next_tokens, target_scores
+from ift import heads
+from ift.heads import ReferenceHead, next_tokens, target_scores, token_losses
 
 
 def head(seed=0, positions=10, features=4, vocabulary=7):
@@ -110,3 +111,32 @@ def test_no_positions_are_no_error():
     scores = target_scores(hidden.requires_grad_(), weight, bias, targets)
     scores.log_probs.sum().backward()
     assert scores.log_probs.shape == (0,)
+
+
+@pytest.mark.parametrize("softcap", [None, 1.5])
+@pytest.mark.parametrize("with_reference", [True, False])
+def test_token_losses_equal_all_logits_at_once_with_their_gradients(chunk, softcap, with_reference):
+    """A loss that reads both policies: the value, its gradients, and the scores, whatever the size of a chunk."""
+    hidden, weight, bias, targets = head()
+    other = head(seed=1)
+    reference = ReferenceHead(*other[:3]) if with_reference else None
+    held = []
+
+    def loss(log_probs, tokens, policy, reference_policy):
+        held.append(len(policy))
+        assert torch.equal(log_probs, policy.gather(-1, tokens[:, None])[:, 0])
+        anchor = policy.exp().square() if reference_policy is None else reference_policy.exp() * policy
+        return -log_probs.exp() * log_probs - anchor.sum(-1)
+
+    parameters = [part.requires_grad_() for part in (hidden, weight, bias)]
+    losses, scores = token_losses(hidden, weight, bias, targets, loss, reference=reference, softcap=softcap)
+    found = torch.autograd.grad((losses * torch.arange(1.0, 11.0)).sum(), parameters)
+    assert max(held) == min(heads.CHUNK, 10)
+    logits = hidden @ weight.T + bias
+    policy = (logits if softcap is None else softcap * torch.tanh(logits / softcap)).log_softmax(-1)
+    reference_policy = (other[0] @ other[1].T + other[2]).log_softmax(-1) if with_reference else None
+    expected = loss(policy.gather(-1, targets[:, None])[:, 0], targets, policy, reference_policy)
+    torch.testing.assert_close(losses, expected)
+    torch.testing.assert_close(found, torch.autograd.grad((expected * torch.arange(1.0, 11.0)).sum(), parameters))
+    torch.testing.assert_close(scores.entropy, -(policy.exp() * policy).sum(-1))
+    assert torch.equal(scores.most_likely, policy.argmax(-1))

@@ -43,7 +43,8 @@ def task_and_policy(settings=None, lake=None, method="ift"):
         dynamics=problem.dynamics,
         targets=stack(problem.targets),
         suboptimal=problem.suboptimal_trajectories,
-        start_log_probs=cell_log_probs(start),
+        reference=cell_log_probs(start),
+        optimum=problem.optimum,
         generators=[np.random.default_rng([seed, 1]) for seed in range(RUNS)],
         horizon=12,
     )
@@ -92,7 +93,7 @@ def test_pair_methods_equal_their_definition(method):
     drawn = draw_negatives(policy, task)
     losses = loss_of(method, policy, task, drawn)
     for run in range(RUNS):
-        table, reference = cell_log_probs(policy)[run], task.start_log_probs[run]
+        table, reference = cell_log_probs(policy)[run], task.reference[run]
         target = steps_of(task.targets, run, 0)
         negatives = [steps_of(drawn.trajectories, run, i) for i in range(4)]
         expected = [pair_loss(method, table, reference, target, n) for n in negatives if n != target]
@@ -104,7 +105,7 @@ def test_kto_equals_its_definition():
     drawn = draw_negatives(policy, task)
     losses = loss_of("kto", policy, task, drawn)
     for run in range(RUNS):
-        table, reference = cell_log_probs(policy)[run], task.start_log_probs[run]
+        table, reference = cell_log_probs(policy)[run], task.reference[run]
         target = steps_of(task.targets, run, 0)
         gains = [
             log_prob_of(table, trajectory) - log_prob_of(reference, trajectory)
@@ -291,7 +292,7 @@ def test_negatives_come_from_where_they_are_said_to(negatives):
     if negatives == "suboptimal":
         assert torch.equal(drawn.trajectories.actions, task.suboptimal.actions.expand(RUNS, 1, -1))
         return
-    source = cell_log_probs(policy) if negatives == "current" else task.start_log_probs
+    source = cell_log_probs(policy) if negatives == "current" else task.reference
     first = torch.nn.functional.one_hot(drawn.trajectories.actions[:, :, 0], 4).double().mean(1)
     torch.testing.assert_close(first, source[:, 0].exp(), atol=0.08, rtol=0)
 

@@ -4,19 +4,24 @@ Examples:
   python -m toy.explore
   python -m toy.explore --preset adam
   python -m toy.explore --preset order --replay order.html    (a file that plays without a server)
+  python -m toy.explore --method sft ift my_method.py:mine
 """
 
 import socket
 import sys
 import threading
 import webbrowser
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
 
 import tyro
 
 from common.command import main as command_main
 from common.command import parse
+from ift import METHODS
 
 _PROG = "python -m toy.explore"
 
@@ -27,6 +32,8 @@ class Command:
 
     preset: str | None = None
     """What is shown first: order, adam, lambda, dpo or ties."""
+    method: tuple[str, ...] = ()
+    """Methods to show first in place of the preset's, also FILE.py:NAME of your own; the page lists all of them."""
     port: int = 8765
     """Port of the page on this machine; 0 takes a free one."""
     browser: tyro.conf.FlagCreatePairsOff[bool] = True
@@ -38,8 +45,14 @@ class Command:
 def run(command: Command) -> None:
     """Write the replay, or serve the page until it is interrupted."""
     from toy.explore.catalogue import preset
+    from toy.explore.request import Request
 
     chosen = preset(command.preset) if command.preset else None
+    if command.method:
+        methods = [METHODS.named_in(name) for name in command.method]
+        methods = ["sft", *methods] if len(methods) == 1 and methods != ["sft"] else methods  # a page compares
+        chosen = replace(chosen or preset("order"), methods=methods)
+        Request.of(chosen.request)  # raises for what the page could not show
     if command.replay is not None:
         from toy.explore.replay import record
 
@@ -55,7 +68,18 @@ def run(command: Command) -> None:
         except OSError as error:
             raise ValueError(f"port {command.port} is taken or not allowed: give another --port") from error
         listening.listen()
-        _serve(listening, f"#preset={chosen.name}" if chosen else "", command.browser)
+        if command.method and chosen:
+            _serve(listening, f"#{_fragment(chosen.request)}", command.browser)
+        else:
+            _serve(listening, f"#preset={chosen.name}" if chosen else "", command.browser)
+
+
+def _fragment(request: Mapping[str, Any]) -> str:
+    """The part of the address after "#" that asks for a request, as `state.js` has it."""
+    words = [(name, request[name]) for name in ("map", "protocol", "shade")]
+    words += [("slippery", "1")] if request["slippery"] else []
+    words += [("method", name) for name in request["methods"]]
+    return urlencode([*words, *request["settings"].items(), *request["numbers"].items()], safe="/:=")
 
 
 def _serve(listening: socket.socket, fragment: str, open_browser: bool) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+from ift import METHODS as METHODS_BY_NAME
 from ift.checks import check_choice
 from toy.protocols import protocol
 from toy.settings import Settings
@@ -93,7 +94,14 @@ class Request:
     @property
     def arguments(self) -> list[str]:
         """The arguments of `python -m toy.frozenlake` that train the same, but for the number of updates."""
-        arguments = ["--protocol", self.protocol, "--map", "/".join(self.rows), "--method", *self.methods]
+        arguments = [
+            "--protocol",
+            self.protocol,
+            "--map",
+            "/".join(self.rows),
+            "--method",
+            *map(_on_command_line, self.methods),
+        ]
         arguments += ["--slippery"] if self.slippery else []
         for name in SETTINGS:
             if name in self.settings and name != "steps":
@@ -118,6 +126,13 @@ class Request:
 
     def _number_words(self) -> tuple[str, ...]:
         return tuple(f"{name}={value!r}" for name, value in self.numbers.items())
+
+
+def _on_command_line(name: str) -> str:
+    """A method or variant as a command names it, which has to be told of a file."""
+    method, colon, changes = name.partition(":")
+    origin = METHODS_BY_NAME.origins.get(method)
+    return f"{origin.on_command_line if origin else method}{colon}{changes}"
 
 
 _ON_THE_WAY = ("lr", "numbers", "steps")  # settings that may change while a run goes on
@@ -147,6 +162,8 @@ def _methods(value: object) -> tuple[str, ...]:
     if not METHODS[0] <= len(names) <= METHODS[1] or "all" in names:
         raise ValueError(f"methods must name {METHODS[0]} to {METHODS[1]} methods, got {len(names)}")
     for name in names:
+        if ".py:" in name:  # a page must not make this process run a file
+            raise ValueError(f"methods: {name!r} is a file: name it on the command line, --method {name}")
         _, _, changes = name.partition(":")
         keys = [change.partition("=")[0] for change in changes.split(",") if change]
         if set(keys) & {"steps", "rollouts", "epochs", "negatives_per_step", "horizon"}:

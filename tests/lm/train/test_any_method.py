@@ -138,6 +138,58 @@ def test_a_method_of_targets(call, saved_model, pairs):
     assert "fine-tuned with POWER" in (folder / "model" / "README.md").read_text()
 
 
+def all_log_probs(folder, pairs):
+    """log π(· | s) of every answer token, `[tokens, vocabulary]` for each chosen answer, by the plain definition."""
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    tokenizer.chat_template = None
+    rows, _ = data.encode(data.load((f"{pairs}:8",), True, 0), tokenizer, data.Cut(64, 32))
+    for row in rows:
+        ids = torch.tensor([row["prompt_ids"] + row["chosen_ids"]])
+        with torch.no_grad():
+            yield model(input_ids=ids).logits[0, len(row["prompt_ids"]) - 1 : -1].log_softmax(-1)
+
+
+@pytest.mark.parametrize("arguments", [[], ["--lora-r", "4"], ["--packing", "--batch-size", "4"]])
+@pytest.mark.parametrize("chunk", [7, 1024])
+def test_a_method_that_reads_policies(arguments, chunk, call, saved_model, pairs, monkeypatch):
+    """Its loss is that of all logits at once; the reference is the start, and stays it while the model learns."""
+    monkeypatch.setattr("ift.heads.CHUNK", chunk)
+    folder = call(HELD, *arguments, "--lr-scheduler-type", "constant", "--warmup-steps", 0)
+    entropies = [-(p.exp() * p).sum(-1).mean() for p in all_log_probs(saved_model, pairs)]
+    rows = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    assert rows[0]["loss"] == pytest.approx(torch.stack(entropies).mean().item(), rel=1e-4)
+    assert rows[0]["sft_loss"] > rows[0]["loss"]
+    assert moved(folder, saved_model) if "--lora-r" not in arguments else (folder / "model").is_dir()
+
+
+def held_loss(log_probs, mask, policy, reference, reference_policy, pull):
+    """The cross-entropy to the start policy, and nothing of the target but a trace: at first its entropy."""
+    ratio = (log_probs - reference).exp()
+    return -(reference_policy.exp() * policy).sum(-1) - pull * (ratio - 1)
+
+
+HELD = ift.Method(
+    "held", "Held", "", "targets", held_loss, (ift.Number("pull", "", 0.5, 0.5),),
+    reads=("policy", "reference", "reference_policy"),
+)  # fmt: skip
+
+
+def weighed_loss(log_probs, mask, reference):
+    return ift.masked_mean(-(log_probs - reference).exp(), mask)
+
+
+WEIGHED = ift.Method("weighed", "Weighed", "", "targets", weighed_loss, reads=("reference",))
+
+
+@pytest.mark.parametrize("arguments", [[], ["--lora-r", "4"], ["--packing", "--batch-size", "4"]])
+def test_a_method_that_reads_the_references_log_probabilities(arguments, call):
+    """At first policy and reference are one, so every ratio is 1; then the policy leaves the reference behind."""
+    folder = call(WEIGHED, *arguments, "--lr-scheduler-type", "constant", "--warmup-steps", 0)
+    rows = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    assert rows[0]["loss"] == pytest.approx(-1, rel=1e-5)
+    assert rows[-2]["loss"] < -1
+
+
 def test_a_method_of_targets_takes_packed_rows_apart(call, saved_model, pairs):
     """Sequences count alike wherever they stand; so the loss of packed rows is that of rows of their own."""
     plain, packed = call(POWER), call(POWER, "--packing", "--batch-size", "4", folder="packed")
@@ -149,7 +201,7 @@ def test_a_method_of_targets_takes_packed_rows_apart(call, saved_model, pairs):
     [
         (ift.METHODS["ppo"], "it learns from rollouts; take one of"),
         (ift.Method("lone", "", "", "pairs", cpo_loss, unpaired=True), "its loss takes single answers"),
-        (ift.Method("stir", "", "", "targets", power_loss, mixes_states=True), "it mixes states"),
+        (ift.Method("stir", "", "", "targets", power_loss, states="noisy"), "it is trained in noisy states"),
     ],
     ids=lambda value: getattr(value, "name", ""),
 )

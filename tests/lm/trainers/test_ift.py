@@ -228,7 +228,7 @@ def test_split_sequences():
     log_probs = torch.tensor([[-1.0, -2.0, -3.0, -4.0, -5.0]])
     mask = torch.tensor([[True, True, False, True, True]])
     positions = torch.tensor([[1, 2, 0, 1, 2]])  # the first token of all has been shifted away
-    split, split_mask = split_sequences(log_probs, mask, positions)
+    split, split_mask = split_sequences((log_probs, mask), positions)
     assert split.tolist() == [[-1, -2, 0], [-3, -4, -5]]
     assert split_mask.tolist() == [[True, True, False], [False, True, True]]
 

@@ -96,7 +96,8 @@ def _make_trainer(
         console.print(f"The adapter {settings.model} is merged into its base {models.base_of(settings.model)}")
     _warn_of_memory(settings, model, len(rows[0]), console)
     check_optimizer(settings, args, model)
-    needs_reference = METHODS[settings.method].needs_reference and not settings.lora_r
+    method = METHODS[settings.method]
+    needs_reference = method.needs_reference and not settings.lora_r and "refresh" not in settings.numbers
     callbacks: list[Any] = [Progressing(console)] if PartialState().is_main_process else []
     if settings.eval_answers and PartialState().is_main_process:
         callbacks.append(Answering(console, tokenizer, rows[1], settings.eval_answers))

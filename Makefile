@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: demo demo-lm test test-slow test-real test-browser study-real lint bench figures audit leaderboard readme clean
+.PHONY: demo demo-lm test test-slow test-campaign test-real test-browser study-real lint bench figures audit leaderboard readme docs dist clean
 
 demo: .venv/installed-base
 	$(BIN)/python -m toy.frozenlake --method ift
@@ -16,6 +16,13 @@ test: lint
 
 test-slow: .venv/installed-dev .venv/installed-bench
 	$(BIN)/python -m pytest -m slow
+
+# Bad inputs, kills, full disks, two at once: docs/promises.md. SEED draws other cases
+N ?= 300
+KILLS ?= 60
+SEED ?= 0
+test-campaign: .venv/installed-dev
+	$(BIN)/python -W ignore -m tests.campaign --inputs $(N) --kills $(KILLS) --seed $(SEED) $(if $(CASE),--case $(CASE))
 
 # The page of `python -m toy.explore` in chromium; without one, the tests are skipped and say what to install
 test-browser: .venv/installed-dev
@@ -73,8 +80,20 @@ readme: .venv/installed-base
 	$(BIN)/python -m toy.frozenlake --method sft ift ift:lam=0 dpo orpo --seeds 100 --seed 10000 --out results/readme --overwrite
 	cp results/readme/picture.png docs/frozenlake.png
 
+# The site in docs/_build/html, without network; its tutorial runs, and a warning is an error. One thread suffices.
+docs: .venv/installed-docs
+	OMP_NUM_THREADS=1 $(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
+	@echo "open docs/_build/html/index.html"
+
+# Wheel and source archive for a release, checked as PyPI would
+dist: .venv/installed-base
+	$(INSTALL) build twine
+	rm -rf dist
+	$(BIN)/python -m build
+	$(BIN)/twine check --strict dist/*
+
 clean:
-	rm -rf .venv results build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv results build dist docs/_build docs/methods *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 .venv/installed-base: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -85,6 +104,10 @@ clean:
 
 .venv/installed-dev: .venv/installed-base
 	$(INSTALL) --editable '.[dev,eval,judge]'
+	@touch $@
+
+.venv/installed-docs: .venv/installed-base
+	$(INSTALL) --editable '.[docs]'
 	@touch $@
 
 # Apart from dev: EnvPool brings 250 MB that only comparisons of speed need

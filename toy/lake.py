@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -45,7 +46,7 @@ class Lake:
     @classmethod
     def make(
         cls,
-        map: str | Sequence[str] = "ring",
+        map: "str | Sequence[Any] | np.ndarray | gym.Env[Any, Any]" = "ring",
         *,
         slippery: bool = False,
         success_rate: float = 1 / 3,
@@ -54,14 +55,20 @@ class Lake:
     ) -> "Lake":
         """The lake of a map: a preset, `random:SIZE:SEED`, a text file, rows like `SFFF/FHFG`, or a list of rows.
 
-        `max_episode_steps` is Gymnasium's for FrozenLake-v1 if it is not given (100; FrozenLake8x8-v1 has 200), and 0
-        stands for no limit.
+        It may also be the `desc` of a Gymnasium environment, or a FrozenLake environment itself: then ice, rewards and
+        limit of steps are the environment's own. Without `max_episode_steps` the limit is Gymnasium's for FrozenLake-v1
+        (100; FrozenLake8x8-v1 has 200); 0 stands for none.
 
         Raises:
             ValueError: a map that is not rectangular, has other letters than S, F, H, G, lacks a start or a goal, or
-                a start that no goal can be reached from; a success rate outside [0, 1]; a reward that is not finite.
+                a start that no goal can be reached from; a success rate outside [0, 1]; a reward that is not finite;
+                an environment that is no FrozenLake, whose tables were changed, or that has other arguments beside it.
         """
-        rows = read_map(map) if isinstance(map, str) else tuple("".join(row) for row in map)
+        if isinstance(map, gym.Env):
+            if (slippery, success_rate, reward_schedule) != (False, 1 / 3, (1.0, 0.0, 0.0)):
+                raise ValueError("slippery, success_rate and reward_schedule are the environment's own: leave them out")
+            return cls.make(**_of_environment(map, max_episode_steps))
+        rows = read_map(map) if isinstance(map, str) else tuple(_row(row) for row in map)
         check_map(rows)
         if not 0 <= success_rate <= 1:
             raise ValueError(f"success_rate must lie in [0, 1], got {success_rate}")
@@ -115,6 +122,38 @@ class Lake:
         for k in range(self.next_cell.shape[2]):
             np.add.at(dense, (source, action, self.next_cell[..., k]), self.probability[..., k])
         return dense
+
+
+def _row(letters: Any) -> str:
+    """A row of a map from a string or from letters, which Gymnasium keeps as bytes."""
+    row = letters if isinstance(letters, str | bytes) else "".join(map(_row, letters))
+    return row.decode("latin-1") if isinstance(row, bytes) else row
+
+
+def _of_environment(environment: "gym.Env[Any, Any]", max_episode_steps: int | None) -> dict[str, Any]:
+    """The arguments of `Lake.make` that give an environment's lake: its ice and rewards are read from its tables."""
+    lake = environment.unwrapped
+    if not isinstance(lake, FrozenLakeEnv):
+        raise ValueError(f"map is an environment {type(lake).__name__}: only Gymnasium's FrozenLake is a lake")
+    rows = tuple(_row(row) for row in lake.desc)
+    check_map(rows)
+    letters = "".join(rows)
+    live = [lake.P[cell] for cell, letter in enumerate(letters) if letter in "SF"]
+    outcomes = [outcome for moves in live for outcomes in moves.values() for outcome in outcomes]
+    paid = {letters[reached]: float(reward) for _, reached, reward, _ in outcomes}
+    first = live[0][0]
+    made: dict[str, Any] = {
+        "is_slippery": len(first) == 3,
+        "success_rate": float(first[1][0]) if len(first) == 3 else 1 / 3,
+        "reward_schedule": (paid.get("G", 1.0), paid.get("H", 0.0), paid.get("F", paid.get("S", 0.0))),
+    }
+    if FrozenLakeEnv(desc=[list(row) for row in rows], **made).P != lake.P:  # type: ignore[misc]
+        raise ValueError(
+            "map is an environment whose table P was changed: a lake has the moves and rewards of FrozenLake"
+        )
+    limit = environment.spec.max_episode_steps if environment.spec else None
+    given = (limit or 0) if max_episode_steps is None else max_episode_steps
+    return {"map": rows, "slippery": made.pop("is_slippery"), **made, "max_episode_steps": given}
 
 
 def read_map(spec: str) -> tuple[str, ...]:

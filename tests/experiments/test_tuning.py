@@ -35,7 +35,7 @@ def test_lakes_and_seeds_are_what_was_promised():
     assert not set(development) & set(range(first, first + count))
 
 
-@pytest.mark.parametrize("lake", (*lakes.DEVELOPMENT_LAKES, *lakes.HELD_OUT_LAKES), ids=lambda lake: lake.key)
+@pytest.mark.parametrize("lake", [*lakes.DEVELOPMENT_LAKES, *lakes.HELD_OUT_LAKES], ids=lambda lake: lake.key)
 def test_a_lake_has_the_second_way_that_it_is_said_to_have(lake):
     assert lakes.has_second_way(lake.make()) == lake.second_way
 

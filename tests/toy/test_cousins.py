@@ -123,7 +123,7 @@ def test_the_ceilings_are_closer_than_what_sees_targets_alone():
 def test_numbers_of_the_cousins_are_settings():
     settings = All(numbers=("gem.temperature=0.5",))
     assert settings.numbers_of(ift.METHODS["gem"]) == {"temperature": 0.5}
-    with pytest.raises(ValueError, match="psft.refresh must be a whole number of at least 1, got 2.5"):
+    with pytest.raises(ValueError, match=r"psft\.refresh must be a whole number of at least 1, got 2\.5"):
         All(numbers=("psft.refresh=2.5",))
 
 

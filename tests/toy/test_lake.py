@@ -121,3 +121,35 @@ def test_bad_chances_and_rewards_are_refused():
         Lake.make("4x4", slippery=True, success_rate=1.2)
     with pytest.raises(ValueError, match="rewards"):
         Lake.make("4x4", reward_schedule=(1.0, float("nan"), 0.0))
+
+
+@pytest.mark.parametrize("slippery", [False, True])
+def test_a_gymnasium_environment_is_a_lake_with_its_ice_rewards_and_limit(slippery):
+    options = {"success_rate": 0.8} if slippery else {}
+    environment = gym.make(
+        "FrozenLake-v1", desc=["SFH", "FFG"], is_slippery=slippery, reward_schedule=(5, -1, -0.1), max_episode_steps=7,
+        **options,
+    )  # fmt: skip
+    lake = Lake.make(environment)
+    same = Lake.make(["SFH", "FFG"], slippery=slippery, reward_schedule=(5, -1, -0.1), max_episode_steps=7, **options)
+    assert (lake.rows, lake.slippery, lake.max_episode_steps) == (same.rows, slippery, 7)
+    np.testing.assert_array_equal(lake.next_cell, same.next_cell)
+    np.testing.assert_allclose(lake.probability, same.probability, rtol=1e-15)
+    np.testing.assert_array_equal(lake.reward, same.reward)
+
+
+def test_a_desc_of_gymnasium_is_a_map():
+    environment = gym.make("FrozenLake-v1", map_name="4x4")
+    assert Lake.make(environment.unwrapped.desc).rows == Lake.make("4x4").rows
+    assert Lake.make([b"SF", "FG", ["F", b"F"]]).rows == ("SF", "FG", "FF")
+
+
+def test_an_environment_that_is_no_lake_is_refused():
+    with pytest.raises(ValueError, match="only Gymnasium's FrozenLake"):
+        Lake.make(gym.make("CliffWalking-v1"))
+    environment = gym.make("FrozenLake-v1", desc=["SFG"], is_slippery=False)
+    with pytest.raises(ValueError, match="leave them out"):
+        Lake.make(environment, slippery=True)
+    environment.unwrapped.P[1][2] = [(1.0, 0, 0.0, False)]
+    with pytest.raises(ValueError, match="table P was changed"):
+        Lake.make(environment)

@@ -1,0 +1,132 @@
+"""Compare two result folders of `python -m toy.frozenlake`: differences paired by method and seed, with intervals.
+
+Examples:
+  python -m toy.compare results/lam-0 results/lam-0.2
+  python -m toy.compare results/first results/second --metrics success value_gap
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from common.command import main as command_main
+from common.command import parse
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+METRICS = ("parameter_mse", "policy_mse", "success", "value_gap")
+
+
+@dataclass(frozen=True)
+class Options:
+    """Two result folders that share methods and seeds."""
+
+    first: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FIRST")]
+    """A folder that `python -m toy.frozenlake` wrote."""
+    second: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="SECOND")]
+    """Another one; the differences are first minus second."""
+    metrics: tuple[str, ...] = METRICS
+    """Columns of runs.parquet to compare."""
+
+
+def compare(first: Path, second: Path, metrics: Sequence[str] = METRICS) -> "pd.DataFrame":
+    """First minus second, paired by seed: `method, metric, seeds, mean, low, high` (95 % bootstrap interval).
+
+    A method that only one folder has is left out, and so is a seed.
+
+    Raises:
+        ValueError: a folder that holds no results, an unknown metric, or folders that share no method and seed.
+    """
+    import pandas as pd
+
+    from toy.metrics import mean_interval
+
+    of_first, of_second = _runs(first, metrics), _runs(second, metrics)
+    shared = of_first.index.intersection(of_second.index, sort=False)
+    if shared.empty:
+        raise ValueError(f"{str(first)!r} and {str(second)!r} share no method and seed: nothing can be paired")
+    differences = of_first.loc[shared] - of_second.loc[shared]
+    rows = []
+    for method, of_method in differences.groupby(level="method", sort=False):
+        for metric in metrics:
+            values = of_method[metric].dropna().to_numpy()
+            rows.append((method, metric, len(values), *mean_interval(values)))
+    return pd.DataFrame(rows, columns=["method", "metric", "seeds", "mean", "low", "high"])
+
+
+def changed_settings(first: Path, second: Path) -> dict[str, tuple[Any, Any]]:
+    """What differs between the two experiments, by name: `(first's, second's)`."""
+    of_first, of_second = (dict(_flat(_config(folder))) for folder in (first, second))
+    names = dict.fromkeys((*of_first, *of_second))
+    both = {name: (of_first.get(name), of_second.get(name)) for name in names}
+    return {name: values for name, values in both.items() if values[0] != values[1]}
+
+
+def _runs(folder: Path, metrics: Sequence[str]) -> "pd.DataFrame":
+    import pandas as pd
+
+    from common.folders import reading
+
+    if not (folder / "runs.parquet").is_file():
+        raise ValueError(f"{str(folder)!r} holds no runs.parquet: give a folder of python -m toy.frozenlake")
+    with reading(folder / "runs.parquet"):
+        runs = pd.read_parquet(folder / "runs.parquet").set_index(["method", "seed"])
+    for metric in metrics:
+        if metric not in runs:
+            columns = ", ".join(map(str, runs))
+            raise ValueError(f"metric {metric!r} is no column of {str(folder)!r} (columns: {columns})")
+    return runs[list(metrics)]
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    from common.folders import reading
+
+    with reading(folder / "config.json"):
+        config: dict[str, Any] = json.loads((folder / "config.json").read_text())
+    return {name: value for name, value in config.items() if name != "versions"}
+
+
+def _flat(data: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in data.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def run(options: Options) -> None:
+    """Print what was changed, and the differences; bold where the interval leaves out 0."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    rows = compare(options.first, options.second, options.metrics)
+    console = Console()
+    for name, (before, after) in changed_settings(options.first, options.second).items():
+        console.print(f"{name}: {before} in the first, {after} in the second", highlight=False)
+    console.print("[bold]First minus second[/bold], paired by seed, ± half the 95 % interval")
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("method")
+    for metric in options.metrics:
+        table.add_column(metric, justify="right")
+    for method, of_method in rows.groupby("method", sort=False):
+        cells = []
+        for mean, low, high in of_method[["mean", "low", "high"]].to_numpy():
+            shown = f"{mean:+.5f} ±{(high - low) / 2:.5f}"
+            cells.append(f"[bold]{shown}[/bold]" if low > 0 or high < 0 else shown)
+        table.add_row(str(method), *cells)
+    console.print(table)
+
+
+def main() -> None:
+    """Parse, compare, and end as all commands do."""
+    command_main(lambda: run(parse(Options, "python -m toy.compare", __doc__)))
+
+
+if __name__ == "__main__":
+    main()

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 HEAVY = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "lm_eval", "pandas", "scipy", "matplotlib")
-COMMANDS = ("lm.train", "lm.chat", "lm.merge", "lm.lake", "lm.scaling", "lm.evaluate", "experiments.study",
+COMMANDS = ("lm.train", "lm.chat", "lm.merge", "lm.pairs", "lm.lake", "lm.scaling", "lm.evaluate", "experiments.study",
             "experiments.lake_language")  # fmt: skip
 _RUN = """
 import json, runpy, sys

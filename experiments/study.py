@@ -158,7 +158,7 @@ def _run(name: str, seed: int, base: str, options: Options) -> pd.DataFrame:
 
 
 def _train(name: str, seed: int, base: str, folder: Path, options: Options) -> None:
-    """One training as its own command, gone on with if it was stopped."""
+    """One training as its own command, continued if it was stopped."""
     if (folder / "log.jsonl").is_file():
         return
     file, settings = RUNS[name]
@@ -225,7 +225,7 @@ def answer_losses(model: str, rows: list[dict[str, str]]) -> list[float]:
     from datasets import Dataset
 
     from common.models import load_trained
-    from lm.train import data
+    from lm.train.tokens import Cut, encode
 
     loaded, tokenizer = load_trained(model)
     loaded.eval().to("cuda" if torch.cuda.is_available() else "cpu")
@@ -236,7 +236,7 @@ def answer_losses(model: str, rows: list[dict[str, str]]) -> list[float]:
         }
         for row in rows
     ]
-    tokens, _ = data.encode(Dataset.from_list(turns), tokenizer, data.Cut(1024, 512))
+    tokens, _ = encode(Dataset.from_list(turns), tokenizer, Cut(1024, 512))
     losses = []
     with torch.no_grad():
         for row in tokens:

@@ -231,7 +231,8 @@ def _move_together(folder: Path) -> None:
 @contextmanager
 def _private(folder: Path, name: str) -> Iterator[Path]:
     """A folder that nobody else can know of, so that no link can lie in wait there; it is removed in any case."""
-    stage = Path(tempfile.mkdtemp(prefix=f".{name}.", suffix=".part", dir=folder))
+    # Absolute: pandas takes a folder that is called `~` for one's home.
+    stage = Path(tempfile.mkdtemp(prefix=f".{name}.", suffix=".part", dir=folder.absolute()))
     try:
         yield stage
     finally:

@@ -40,7 +40,7 @@ def run_parts(folder: Path, definition: dict[str, Any], parts: Mapping[str, Part
 
 def _read(file: Path) -> pd.DataFrame:
     with reading(file):
-        return pd.read_parquet(file)
+        return pd.read_parquet(file.absolute())
 
 
 def _make(folder: Path, parts: Mapping[str, Part], jobs: int) -> None:

@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import jinja2
 import lm_eval
 import torch
 import yaml
+from datasets.exceptions import DatasetsError
 from lm_eval.tasks import TaskManager
 from lm_eval.utils import handle_non_serializable
 
@@ -203,6 +205,9 @@ def _one_line(questions: Questions) -> Iterator[None]:
             f"the questions of {', '.join(questions.tasks)} could not be fetched ({models.reason(error)}): they come "
             "from the Hub, or from its cache (HF_HOME) once they were fetched"
         ) from error
+    except (DatasetsError, BadZipFile, EOFError) as error:
+        problem = models.reason(error.__cause__ if isinstance(error.__cause__, Exception) else error)
+        raise ValueError(f"the questions of {', '.join(questions.tasks)} cannot be read ({problem})") from error
     except (jinja2.TemplateError, KeyError, ImportError, AttributeError, TypeError, AssertionError) as error:
         problem = f"{type(error).__name__}: {models.reason(error)}"
         raise ValueError(f"task {', '.join(questions.tasks)} cannot be asked ({problem}): look at its file") from error

@@ -7,6 +7,7 @@ Examples:
 
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -42,6 +43,7 @@ def main(options: Options) -> int:
     counts = (options.inputs, options.kills, -(-options.kills // 12), -(-options.kills // 12))
     names = [f"{family}:{index}:{options.seed}" for family, count in zip(FAMILIES, counts, strict=True)
              for index in range(count)]  # fmt: skip
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the count is printed, whatever ends it
     begun, tried, short = time.monotonic(), Counter[str](), Counter[str]()
     try:
         _import_all()
@@ -57,6 +59,8 @@ def main(options: Options) -> int:
                 print(f"its folder: {work / name.replace(':', '-')}")
             else:
                 shutil.rmtree(work / name.replace(":", "-"), ignore_errors=True)
+    except KeyboardInterrupt:
+        print(f"interrupted: {len(names) - sum(tried.values())} cases are left")
     finally:
         if not options.case:
             shutil.rmtree(work, ignore_errors=True)

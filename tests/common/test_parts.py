@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -98,6 +99,13 @@ def test_of_nested_settings_the_one_that_differs_is_named(tmp_path):
     run_parts(tmp_path, {"task": {"name": "a" * 80, "shots": 0}}, parts(1), jobs=1)
     with pytest.raises(ValueError, match=r"another task\.shots \(0; now 5\)"):
         run_parts(tmp_path, {"task": {"name": "a" * 80, "shots": 5}}, parts(1), jobs=1)
+
+
+def test_a_folder_may_have_any_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("~", "*", "a b", "[x]"):
+        assert len(run_parts(Path(name), {"size": 1}, parts(1), jobs=1)) == 2
+        assert sorted(path.name for path in (tmp_path / name).iterdir()) == ["config.json", "runs.parquet"]
 
 
 def test_a_kill_while_parts_are_removed_leaves_nothing_for_good(tmp_path):

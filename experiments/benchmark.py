@@ -53,7 +53,7 @@ class Scale:
     held_out_seeds: tuple[int, int] = (62_000, 8)
 
 
-FULL = Scale(("random-5-0", "random-5-1-slippery"), 10, 4, 2)
+FULL = Scale(("random-5-0", "random-5-1-slippery"), 5, 4, 2)
 QUICK = Scale(("random-5-0", "random-5-1-slippery"), 4, 2, 2)
 
 

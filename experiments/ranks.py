@@ -1,7 +1,7 @@
 """What the rows of a benchmark say: ranks and distances with intervals over lakes, and what an update costs."""
 
 from collections.abc import Iterable
-from time import perf_counter
+from time import process_time
 from typing import Any
 
 import numpy as np
@@ -70,7 +70,7 @@ def _with_interval(name: str, values: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def update_costs(methods: Iterable[str], runs: int = 64, updates: int = 5, rounds: int = 3) -> dict[str, float]:
-    """The time of an update of each method as a multiple of SFT's, the best of some rounds, `runs` policies at once."""
+    """The processor time of an update of each method as a multiple of SFT's, the best of some rounds, `runs` policies at once."""
     settings = protocol("adam")
     shared = type(settings)(**{**settings.as_dict(), "steps": updates, "dtype": "float32", "seeds": runs}).shared()
     problem = Problem.of(Lake.make("random:6:0"), shared)
@@ -78,9 +78,9 @@ def update_costs(methods: Iterable[str], runs: int = 64, updates: int = 5, round
 
     def seconds(method: str) -> float:
         numbers: dict[str, Any] = settings.numbers_of(METHODS[method])
-        begin = perf_counter()
+        begin = process_time()
         fine_tune(problem, METHODS[method], numbers, start, range(runs))
-        return perf_counter() - begin
+        return process_time() - begin
 
     names = tuple(dict.fromkeys(("sft", *methods)))
     best = dict.fromkeys(names, float("inf"))

@@ -4,6 +4,7 @@ A command's own file parses its options and imports what it needs after that, so
 wait for PyTorch.
 """
 
+import errno
 import logging
 import os
 import re
@@ -29,6 +30,7 @@ _LONGEST = 10_000  # characters of an argument
 # What libraries say, each in its own type of error, where the disk (or a quota, or a file's limit) or the memory ends.
 _DISK_FULL = ("No space left on device", "Disk quota exceeded", "File too large", "disk is full", "unexpected pos",
               "PytorchStreamWriter failed")  # fmt: skip
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NO_MEMORY = (
     "can't allocate memory",
     "out of memory",
@@ -60,6 +62,8 @@ def parse(
     for place, word in enumerate(sys.argv[1:] if arguments is None else arguments, 1):
         _check_text(place, word)
         flag, equals, value = word.partition("=")
+        if flag == "--lambda":  # a keyword of Python, which no setting can be called
+            raise ValueError("--lambda is no option: λ is --lam")
         new = (renamed or {}).get(flag.replace("_", "-"))
         if new is not None:
             print(f"note: {flag} is called {new} now; the old name goes with the next version", file=sys.stderr)
@@ -121,7 +125,7 @@ def _ending(error: BaseException) -> tuple[str, int | None]:
     texts = [str(each) for each in chain]
     if isinstance(error, FailedError):
         return f"error: {_one_line(error)}", 1
-    if _says(texts, _DISK_FULL):
+    if _says(texts, _DISK_FULL) or any(isinstance(each, OSError) and each.errno in _NO_ROOM for each in chain):
         return f"error: the disk is full ({_one_line(error)}): make room, then give the same command again", 2
     if isinstance(error, BrokenPipeError):
         return "", 141

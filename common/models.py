@@ -70,6 +70,8 @@ def load_trained(name: str, dtype: torch.dtype = torch.float32) -> tuple[Any, An
         return _with_finite_weights(load_weights(source, dtype), name), tokenizer
     from peft import PeftConfig, PeftModel  # only here: whole models need not wait for it
 
+    if not (path / "adapter_model.safetensors").is_file():
+        raise ValueError(f"model {name!r}: it lacks adapter_model.safetensors, and no other weights are read")
     try:
         base = str(PeftConfig.from_pretrained(path).base_model_name_or_path)
         model = PeftModel.from_pretrained(load_weights(base, dtype), path)

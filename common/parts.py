@@ -1,4 +1,4 @@
-"""Long work in parts: made by any number of processes, kept one by one, and gone on with after a stop."""
+"""Long work in parts: made by any number of processes, kept one by one, and continued after a stop."""
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress

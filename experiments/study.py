@@ -158,7 +158,7 @@ def _run(name: str, seed: int, base: str, options: Options) -> pd.DataFrame:
 
 
 def _train(name: str, seed: int, base: str, folder: Path, options: Options) -> None:
-    """One training as its own command, gone on with if it was stopped."""
+    """One training as its own command, continued if it was stopped."""
     if (folder / "log.jsonl").is_file():
         return
     file, settings = RUNS[name]

@@ -159,7 +159,9 @@ def _run(wrapped: Any, tasks: list[Any], questions: Questions) -> dict[str, Any]
             limit=questions.limit,
             gen_kwargs=None if questions.max_new_tokens is None else {"max_gen_toks": questions.max_new_tokens},
         )
-    return {name: part for name, part in dict(results).items() if name not in _OF_THIS_RUN}
+    for config in results["configs"].values():
+        (config.get("metadata") or {}).pop("config_source", None)  # a path on this machine
+    return {name: part for name, part in results.items() if name not in _OF_THIS_RUN}
 
 
 def _cut_contexts(wrapped: Any, samples: dict[str, list[dict[str, Any]]]) -> dict[str, int]:

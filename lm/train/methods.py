@@ -31,12 +31,10 @@ def make_arguments(settings: TrainSettings, options: dict[str, Any], asked: dict
         if reason is not None:
             raise ValueError(f"trainer: {name!r} cannot be set: {reason}")
     options = options | (asked or {})
-    if method.name == "ift":
-        return _configure(
-            IFTConfig,
-            options,
-            {option.name: getattr(settings, option.name) for option in dataclasses.fields(IFTOptions)},
-        )
+    if method.mixes_states:
+        own = {option.name: getattr(settings, option.name) for option in dataclasses.fields(IFTOptions)}
+        own |= {"residual": method.states} | ({} if method.propagates else {"gamma": 0.0})
+        return _configure(IFTConfig, options, own)
     of_trl = TRL_LOSSES.get(method.name, {})
     if method.learns_from == "targets":
         return _configure(SFTConfig, options, {"loss_type": "nll"} | of_trl)
@@ -78,14 +76,14 @@ def make_trainer(
                 "to other prompts in the batch"
             )
     others |= {"args": args, "train_dataset": data, "eval_dataset": eval_data}
-    if method.name == "ift":
+    if method.mixes_states:
         return IFTTrainer(model, **others)
     if method.name not in TRL_LOSSES:
         others |= {"method": method, "options": _loss_options(settings)}
     if method.learns_from == "targets":
         if method.name in TRL_LOSSES:
             return SupervisedTrainer(model, **others)
-        return TargetTrainer(model, ref_model=reference, **others)
+        return TargetTrainer(model, ref_model=reference, refresh=int(settings.numbers.get("refresh", 0)), **others)
     if method.unpaired:
         return UnpairedTrainer(model, ref_model=reference, **others)
     return (PreferenceTrainer if method.name in TRL_LOSSES else PairTrainer)(model, ref_model=reference, **others)

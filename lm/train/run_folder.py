@@ -1,5 +1,6 @@
 """The folder of a run: what may be written there, what a resumed run goes on from, what is kept."""
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -23,19 +24,16 @@ from lm.trainers.names import NEW_NAMES
 
 # What a run leaves in its folder; `overwrite` removes nothing else.
 _WRITTEN = (
-    "checkpoint-*",
+    "checkpoint-[0-9]*",
     "model",
-    "model.part",
     "base",
-    "log.jsonl*",
-    ".log.jsonl.part",
+    "log.jsonl",
     "answers.jsonl",
-    "settings.*",
-    ".settings.json.part",
+    "settings.json",
     "config.yaml",
     "README.md",
     "nonfinite-loss-*.json",
-    "runs/*/events.out.tfevents.*",
+    "runs/**/events.out.tfevents.*",
 )
 _PACKAGES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate")
 # What a resumed run may do otherwise than the first.
@@ -110,8 +108,9 @@ def prepare(folder: Path, settings: TrainSettings) -> str | None:
         return None if checkpoint is None else str(checkpoint)
     for path in [path for pattern in _WRITTEN for path in folder.glob(pattern)]:
         shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-    for left in [path for path in folder.glob("runs/*") if path.is_dir() and not any(path.iterdir())]:
-        left.rmdir()
+    for left in sorted((folder / "runs").rglob("*"), reverse=True):
+        with contextlib.suppress(OSError):  # what is not empty holds something else
+            left.rmdir()
     write_json(folder / "settings.json", describe(settings))
     text = as_yaml(settings)
     write_whole(folder / "config.yaml", lambda path: path.write_text(text, encoding="utf-8"))
@@ -167,7 +166,8 @@ def keep_model(trainer: Any, folder: Path, finish: Callable[[Path], None]) -> Pa
     `finish` adds the card to the folder that it is given. The model's folder gets its name last, so that a run with a
     model is a finished one.
     """
-    part, model = folder / "model.part", folder / "model"
+    # Its name is one that `common.folders` removes after a kill; all processes have to know it.
+    part, model = folder / ".model.by_train.part", folder / "model"
     if trainer.accelerator.is_main_process and part.exists():
         shutil.rmtree(part)
     trainer.accelerator.wait_for_everyone()

@@ -39,11 +39,13 @@ CONTENTS = (
 class Campaign:
     """Where it runs, and what was found once and serves many cases.
 
-    `inputs` holds what small runs read; `references` the files that each command leaves, and how long it took.
+    `inputs` holds what small runs read; `seconds` is how long a bad input may run; `references` are the files that each
+    command leaves, and how long it took.
     """
 
     work: Path
     inputs: Path
+    seconds: float = INPUT_SECONDS
     commands: dict[str, Command] = field(default_factory=lambda: dict(COMMANDS))
     references: dict[str, tuple[dict[str, str], float]] = field(default_factory=dict)
 
@@ -96,7 +98,7 @@ def bad_input(campaign: Campaign, name: str, draws: random.Random) -> str:
     else:
         what = f"{command.name} with {_spoil(campaign, command, folder, draws)}"
     before = files(folder)
-    done = forked.run(command.module, arguments, folder, INPUT_SECONDS)
+    done = forked.run(command.module, arguments, folder, campaign.seconds)
     problem = problem_of_input(done, before, files(folder), may_remove="--resume" in arguments)
     return f"{what}: {problem}" if problem else ""
 
@@ -149,7 +151,10 @@ def disk(campaign: Campaign, name: str, draws: random.Random) -> str:
     folder = campaign.folder(name)
     before_it_can_run(command, folder)
     done = forked.run(command.module, list(command.arguments), folder, 300, file_bytes=limit)
-    problem = problem_of_disk(done, files(folder)) or goes_on(campaign, command, folder, wanted)
+    if done.code == 0:  # all of it fitted
+        problem = problem_of_end(done, command, files(folder), wanted)
+    else:
+        problem = problem_of_disk(done, files(folder)) or goes_on(campaign, command, folder, wanted)
     return f"{command.name} with files of {limit} bytes: {problem}" if problem else ""
 
 
@@ -157,17 +162,22 @@ def two(campaign: Campaign, name: str, draws: random.Random) -> str:
     """Two at once in one folder: the second says who writes there, the first is as if it had been alone."""
     command = draws.choice([command for command in campaign.commands.values() if command.writes])
     wanted, _ = campaign.reference(command)
-    folder = campaign.folder(name)
-    before_it_can_run(command, folder)
-    first = forked.start(command.module, list(command.arguments), folder)
-    early = first.wait(300, until=lambda: any(file.endswith(".lock") for file in _names(folder)))
-    if early is not None:
-        return f"{command.name}: nobody saw it lock its folder"
-    second = forked.run(command.module, list(command.arguments), folder, 60)
-    done = first.wait(300)
-    assert done is not None
-    problem = problem_of_second(second) or problem_of_end(done, command, files(folder), wanted)
-    return f"two of {command.name}: {problem}" if problem else ""
+    for _ in range(5):  # until both are there at once: the first may be done before it is seen
+        folder = campaign.folder(name)
+        before_it_can_run(command, folder)
+        first = forked.start(command.module, list(command.arguments), folder)
+        if first.wait(300, until=lambda folder=folder: _locked(folder)) is not None:
+            continue
+        first.send(signal.SIGSTOP)
+        held = _locked(folder)
+        second = forked.run(command.module, list(command.arguments), folder, 60) if held else None
+        first.send(signal.SIGCONT)
+        done = first.wait(300)
+        assert done is not None
+        if second is not None:
+            problem = problem_of_second(second) or problem_of_end(done, command, files(folder), wanted)
+            return f"two of {command.name}: {problem}" if problem else ""
+    return f"{command.name}: nobody saw it lock its folder"
 
 
 def goes_on(campaign: Campaign, command: Command, folder: Path, wanted: dict[str, str]) -> str:
@@ -209,9 +219,7 @@ def problem_of_stop(done: Done, number: int, after: dict[str, str]) -> str:
 
 
 def problem_of_disk(done: Done, after: dict[str, str]) -> str:
-    """One line that says so, exit code 2, nothing half-written; or all of it fitted."""
-    if done.code == 0:
-        return _remains(after)
+    """One line that says so, exit code 2, nothing half-written."""
     said = [line for line in done.errors.splitlines() if line.startswith("error: ")]
     if done.code != 2 or "Traceback" in done.errors or len(said) != 1:
         return _end(done)
@@ -248,10 +256,10 @@ def _end(done: Done) -> str:
     )
 
 
-def _names(folder: Path) -> list[str]:
+def _locked(folder: Path) -> bool:
     with contextlib.suppress(OSError):  # files come and go
-        return [path.name for path in folder.rglob("*")]
-    return []
+        return any(path.name.endswith(".lock") for path in folder.rglob("*"))
+    return False
 
 
 def files(folder: Path) -> dict[str, Any]:

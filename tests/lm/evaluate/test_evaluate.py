@@ -52,6 +52,7 @@ def local(monkeypatch, model, gsm8k, out, *more):
 
 def test_the_harness_and_a_plain_loop_agree(parrot, gsm8k, exact_match, tmp_path, monkeypatch, capsys):
     assert local(monkeypatch, parrot, gsm8k, tmp_path / "out", "--fewshot", 0, "--log-samples") == 0
+    assert str(TASKS) not in (tmp_path / "out" / "results.json").read_text()  # nor any path but the task's options
     scores = json.loads((tmp_path / "out" / "results.json").read_text())["results"]["gsm8k_files"]
     model, tokenizer = load_trained(str(parrot))
     plain = exact_match(model, tokenizer, (gsm8k / "test.jsonl").read_text().splitlines(), 32)

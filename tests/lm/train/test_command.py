@@ -285,10 +285,14 @@ def test_folders_are_not_written_over_unasked(command, tmp_path, monkeypatch, ca
     (strange / "settings.json").write_text("{}")  # an editor's
     assert call(monkeypatch, [*short, "--output-dir", strange, "--overwrite"]) == 2
     assert call(monkeypatch, [*short, "--output-dir", strange, "--resume"]) == 2
-    (tmp_path / "out" / "notes.txt").write_text("mine")
+    kept = ["notes.txt", "settings.toml", "runs/mine/notes.txt", "checkpoint-of-mine/notes.txt"]
+    for name in (*kept, "runs/host/events.out.tfevents.1"):
+        (tmp_path / "out" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "out" / name).write_text("mine")
     assert call(monkeypatch, [*short, "--overwrite"]) == 0
     assert (strange / "thesis.tex").exists()
-    assert (tmp_path / "out" / "notes.txt").exists()
+    assert all((tmp_path / "out" / name).exists() for name in kept)
+    assert not (tmp_path / "out" / "runs" / "host").exists()
 
 
 def start(command):

@@ -70,6 +70,8 @@ def idle_options(settings: TrainSettings) -> list[str]:
     idle = dict.fromkeys(_of_other_methods(method), f"with {method.name}")
     if method.name == "ift":
         idle |= _idle_in_ift(settings)
+    if method.states == "noisy":
+        idle["neftune_noise_alpha"] = f"with {method.name}, whose own number is --noise"
     if not settings.lora_r:
         idle |= {option.name: "without lora_r" for option in fields(LoraOptions) if option.name != "lora_r"}
     if not settings.dry_run:

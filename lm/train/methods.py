@@ -37,8 +37,7 @@ def make_arguments(settings: TrainSettings, options: dict[str, Any], asked: dict
         return _configure(IFTConfig, options, own)
     of_trl = TRL_LOSSES.get(method.name, {})
     if method.learns_from == "targets":
-        noise = {"neftune_noise_alpha": settings.numbers["noise"]} if method.states == "noisy" else {}
-        return _configure(SFTConfig, options, {"loss_type": "nll"} | of_trl | noise)
+        return _configure(SFTConfig, options, {"loss_type": "nll"} | of_trl)
     beta = {name: value for name, value in settings.numbers.items() if name == "beta"}
     if method.unpaired:
         return _configure(KTOConfig, options, beta | of_trl)

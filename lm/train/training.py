@@ -174,6 +174,7 @@ def _encoded(settings: TrainSettings, tokenizer: Any, console: Console) -> tuple
 def _trl_options(settings: TrainSettings, half: bool, paired: bool = True) -> dict[str, Any]:
     """Our settings in the words of TRL's configurations; `paired` is whether rows of methods for pairs hold two."""
     on_cpu, several = not torch.cuda.is_available(), PartialState().num_processes > 1
+    noisy = METHODS[settings.method].states == "noisy"
     options = {
         "output_dir": str(folder_of(settings)),
         "learning_rate": settings.learning_rate_or_default,
@@ -187,7 +188,7 @@ def _trl_options(settings: TrainSettings, half: bool, paired: bool = True) -> di
         "report_to": reports(settings) or "none",
         "save_total_limit": 2,  # the newest may be cut short by a kill: the one before it counts then
         "disable_tqdm": True,
-        "neftune_noise_alpha": settings.neftune_noise_alpha or None,
+        "neftune_noise_alpha": (settings.numbers["noise"] if noisy else settings.neftune_noise_alpha) or None,
     }
     if settings.packing:
         options["packing"] = True  # only supervised configurations have it

@@ -142,7 +142,7 @@ def all_log_probs(folder, pairs):
     """log π(· | s) of every answer token, `[tokens, vocabulary]` for each chosen answer, by the plain definition."""
     model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     tokenizer.chat_template = None
-    rows, _ = data.encode(data.load((f"{pairs}:8",), True, 0), tokenizer, data.Cut(64, 32))
+    rows, _ = tokens.encode(data.load((f"{pairs}:8",), True, 0), tokenizer, tokens.Cut(64, 32))
     for row in rows:
         ids = torch.tensor([row["prompt_ids"] + row["chosen_ids"]])
         with torch.no_grad():

@@ -15,6 +15,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+import matplotlib
 import tyro
 
 from tests.campaign.cases import FAMILIES, Campaign, run_case
@@ -38,6 +39,7 @@ class Options:
 def main(options: Options) -> int:
     """Run the cases; 1 if one fell short."""
     work = Path(tempfile.mkdtemp(prefix="campaign-"))
+    os.environ["MPLCONFIGDIR"] = matplotlib.get_cachedir()  # its fonts are known there
     os.environ |= {"XDG_CACHE_HOME": str(work / "cache"), "HF_HOME": str(work / "hf"), "HF_HUB_OFFLINE": "1",
                    "HF_DATASETS_OFFLINE": "1", "OMP_NUM_THREADS": "1"}  # fmt: skip
     counts = (options.inputs, options.kills, -(-options.kills // 12), -(-options.kills // 12))

@@ -17,8 +17,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from common import stop_at_once
+
 MEMORY_BYTES = 6 * 2**30  # of addresses, beyond what the forking process has: a command may not take the machine down
 GRACE_SECONDS = 30.0
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @dataclass(frozen=True)
@@ -92,13 +95,18 @@ def start(module: str, arguments: list[str], folder: Path, file_bytes: int | Non
     (output, to_output), (errors, to_errors) = os.pipe(), os.pipe()
     sys.stdout.flush()
     sys.stderr.flush()
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # until the child is one of its own
     process = os.fork()
     if process:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         for descriptor in (to_output, to_errors):
             os.close(descriptor)
         return Running(process, output, errors, time.monotonic())
     code = 1
     try:
+        for number in _SIGNALS:
+            signal.signal(number, stop_at_once)  # as where a command is imported
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         os.setsid()
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(to_output, 1)

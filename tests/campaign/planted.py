@@ -92,10 +92,10 @@ def found(work_folder: Path) -> dict[str, str]:
     inputs = work_folder / "inputs"
     inputs.mkdir()
     problems: dict[str, str] = {}
-    forked.GRACE_SECONDS = 3.0
+    forked.GRACE_SECONDS = 8.0
     for fault, family in [*FAULTS.items(), *(("none", family) for family in ("input", "kill", "disk", "two"))]:
         planted = Command("planted", "tests.campaign.planted", "tests.campaign.planted:Options", ("--fault", fault))
-        campaign = Campaign(work_folder, inputs, 3.0, {"planted": planted})
+        campaign = Campaign(work_folder, inputs, 4.0, {"planted": planted})
         cases = (run_case(campaign, f"{family}:{index}:0") for index in range(CASES if fault != "none" else 3))
         problems[fault] = next(filter(None, cases), "") or problems.get(fault, "")
     return problems

@@ -165,7 +165,7 @@ def _train(bases: Path, seed: int, scale: Scale, optimiser: str, rate: float, tr
             optim=optimiser,
             learning_rate=rate,
             seed=seed,
-            trainer=(f"save_total_limit={scale.points[-1]}", "save_only_model=true"),
+            trainer=(f"save_total_limit={scale.points[-1]}",),
             **SHARED,
             **TRIALS[trial],
         )

@@ -26,7 +26,10 @@ def test_a_row_per_method_and_seed_with_every_metric(everything):
     assert all(list(group["seed"]) == [0, 1, 2] for _, group in runs.groupby("method"))
     assert np.isfinite(runs[list(METRICS)].to_numpy()).all()
     assert (runs["stopped_at_step"] == -1).all()
-    assert set(runs[runs["sampled_steps"] > 0]["method"]) == {"dpo", "ipo", "orpo", "kto", "simpo", "ppo"}
+    assert set(runs[runs["sampled_steps"] > 0]["method"]) == {
+        *("dpo", "ipo", "orpo", "kto", "simpo", "spin"),  # their negatives
+        *("ppo", "dagger"),  # their own episodes
+    }
 
 
 def test_all_methods_share_the_start():

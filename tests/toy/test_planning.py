@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 from gymnasium.envs.toy_text.frozen_lake import generate_random_map
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from toy import Lake, evaluate, planning, value_iteration
@@ -32,6 +32,13 @@ lakes = st.builds(
 
 
 @given(lakes, st.sampled_from([0.5, 0.9, 0.99]))
+@example(  # two moves that are nearly equally good
+    Lake.make(
+        ["SFFFH", "HFFFH", "HFHFF", "FHFFF", "FFFFG"],
+        slippery=True, success_rate=0.99609375, reward_schedule=(5.0, -2.0, 0.1),
+    ),
+    0.99,
+)  # fmt: skip
 def test_values_equal_the_slow_definition_within_the_stated_bound(lake, discount):
     plan = value_iteration(lake, discount)
     exact, _ = value_iteration_by_definition(lake, discount, sweeps=int(30 / (1 - discount)))

@@ -70,7 +70,7 @@ def _with_interval(name: str, values: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def update_costs(methods: Iterable[str], runs: int = 64, updates: int = 5, rounds: int = 3) -> dict[str, float]:
-    """The processor time of an update of each method as a multiple of SFT's, the best of some rounds, `runs` policies at once."""
+    """Processor time of an update of each method as a multiple of SFT's, the best of some rounds; `runs` at once."""
     settings = protocol("adam")
     shared = type(settings)(**{**settings.as_dict(), "steps": updates, "dtype": "float32", "seeds": runs}).shared()
     problem = Problem.of(Lake.make("random:6:0"), shared)

@@ -78,14 +78,14 @@ def test_a_method_that_stopped_comes_last():
 
 def test_the_file_that_ships_is_checked(tmp_path):
     file = tmp_path / "benchmark.csv"
-    with pytest.raises(ValueError, match=r"benchmark\.csv cannot be read: make it again with"):
+    with pytest.raises(ValueError, match="cannot be read: make it again with"):
         benchmark.shipped(file)
     benchmark.ship(made_up(), {"sft": 1.0}, file)
     held = benchmark.shipped(file)
     assert held.costs == {"sft": 1.0}
     np.testing.assert_allclose(held.rows[list(DISTANCES)], made_up()[list(DISTANCES)], rtol=1e-5)
     file.write_text(file.read_text().replace("sft", "sff", 1))
-    with pytest.raises(ValueError, match=r"is not the file that benchmark\.json describes"):
+    with pytest.raises(ValueError, match="is not the file that"):
         benchmark.shipped(file)
 
 

@@ -49,6 +49,8 @@ def value_iteration(lake: Lake, discount: float = 0.99, tolerance: float = 1e-10
     right also where values are tiny. Larger ones get two helps.
     Help one, inexact policy iteration: between two backups V moves to the value of the greedy policy, roughly solved
     by BiCGSTAB. If that did not shrink ‖TV − V‖∞, the ordinary sweep V ← TV is taken, which always does: it contracts.
+    Where nothing slips there is a better one: shortest paths say V* in closed form (`_walked_values`), and nothing is
+    left to do but the backup of all cells that proves it.
     Help two, windows: away from rewards V* sinks below the tolerance, so the solver works on the cells nearest to a
     reward (V = 0 beyond) and widens this window until the backup of all cells meets the bound.
 
@@ -61,11 +63,13 @@ def value_iteration(lake: Lake, discount: float = 0.99, tolerance: float = 1e-10
         raise ValueError(f"tolerance must be above 0, got {tolerance}")
     order = np.argsort(_distance(lake, lake.expected_reward != 0), kind="stable")
     backup = _Backup(lake, order, discount)
-    guess = _first_guess(lake)[order]
+    small = len(order) <= _SMALL
+    walked = not small and bool((lake.probability.max(-1) == 1).all())
+    guess = (_walked_values(lake, discount) if walked else _first_guess(lake))[order]
     target = tolerance * (1 - discount)
     values = np.zeros(len(order))
-    small = len(order) <= _SMALL
-    solved, window, backups = 0, min(max(_FIRST_WINDOW, backup.last_reward + 1), len(order)), 0
+    first = len(order) if walked or small else max(_FIRST_WINDOW, backup.last_reward + 1)
+    solved, window, backups = 0, min(first, len(order)), 0
     while True:
         values[solved:window] = guess[solved:window]
         backups += 1 + (
@@ -95,6 +99,37 @@ def _first_guess(lake: Lake) -> np.ndarray:
     walk toward it, which saves most of the sweeps that carry a reward across the lake."""
     reward = lake.expected_reward
     return np.where(lake.terminal, 0, max(reward.max(), 0) * 0.9 ** _distance(lake, reward == reward.max()))
+
+
+def _walked_values(lake: Lake, discount: float) -> np.ndarray:
+    """V* of a lake where every action leads to one cell, `[cells]`, without sweeps.
+
+    Whoever enters a goal or a hole (reward r) at step d has F + γ^(d−1) (r − F), F the worth of frozen ice for ever. So
+    each is best entered by a shortest path if r > F, and put off for ever if not, which a cell with a neighbour that
+    does not end the episode allows: one can walk back.
+    """
+    goal_reward, hole_reward, frozen_reward = lake.reward_schedule
+    next_cell = np.take_along_axis(lake.next_cell, lake.probability.argmax(-1)[..., None], -1)[..., 0]
+    for_ever = frozen_reward / (1 - discount)
+    lives = ~lake.terminal
+    values = np.where(lives & lives[next_cell].any(1), for_ever, -np.inf)
+    for reward, end in ((goal_reward, lake.goal), (hole_reward, lake.terminal & ~lake.goal)):
+        steps = _steps_to(end, next_cell, lives)
+        entered = for_ever + discount ** np.maximum(steps - 1.0, 0) * (reward - for_ever)
+        values = np.maximum(values, np.where(steps > 0, entered, -np.inf))
+    return np.where(lives, values, 0)
+
+
+def _steps_to(end: np.ndarray, next_cell: np.ndarray, lives: np.ndarray) -> np.ndarray:
+    """Length of the shortest path into an `end [cells]`, `[cells]`; 0 where there is none, and at ends."""
+    steps = np.zeros(len(end), np.int64)
+    frontier, length = np.flatnonzero(lives & end[next_cell].any(1)), 1
+    while len(frontier):
+        steps[frontier] = length
+        length += 1
+        reached = next_cell[frontier].ravel()  # a neighbour's neighbours: moves on ice can be walked back
+        frontier = np.unique(reached[lives[reached] & (steps[reached] == 0)])
+    return steps
 
 
 class _Backup:

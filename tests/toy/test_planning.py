@@ -204,3 +204,22 @@ def test_gymnasiums_limit_costs_the_optimum_of_the_slippery_8x8_lake_a_quarter_o
     assert evaluate(lake, plan.policy, 0.99).success == pytest.approx(0.89, abs=0.005)
     assert evaluate(lake, plan.policy, 0.99, lake.max_episode_steps).success == pytest.approx(0.63, abs=0.005)
     assert Lake.make("8x8", max_episode_steps=0).max_episode_steps is None
+
+
+@pytest.mark.parametrize("rewards", [(1, 0, 0), (1, -1, -0.01), (-1, -2, 0.1), (0.5, 1, 0), (-3, -2, -0.01)])
+@pytest.mark.parametrize("seed", range(3))
+def test_without_slips_shortest_paths_give_what_sweeps_do(seed, rewards):
+    """Also where it is best never to arrive, and for cells that holes enclose; a success rate of 1 is no slip."""
+    letters = np.where(np.random.default_rng(seed).random((40, 40)) < 0.65, "F", "H")
+    letters[0, :6], letters[:6, 5] = "F", "F"
+    letters[0, 0], letters[5, 5] = "S", "G"
+    rows = ["".join(row) for row in letters]
+    for options in ({}, {"slippery": True, "success_rate": 1.0}):
+        lake = Lake.make(rows, reward_schedule=rewards, **options)
+        values, reached = np.zeros(len(lake.next_cell)), lake.next_cell[..., lake.next_cell.shape[-1] // 2]
+        for _ in range(1500):
+            onward = values[reached] * ~lake.terminal[reached]
+            values = np.where(lake.terminal, 0, (lake.expected_reward + 0.97 * onward).max(1))
+        plan = value_iteration(lake, 0.97, 1e-10)
+        assert plan.backups == 2  # one finds nothing to improve, one more proves it for all cells
+        np.testing.assert_allclose(plan.values, values, rtol=0, atol=1e-12)

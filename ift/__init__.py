@@ -3,6 +3,8 @@
 It knows no model, no environment and no trainer; `toy` (Frozen Lake) and `lm` (language models) both stand on it.
 """
 
+from ift.ceilings import expert_loss
+from ift.cousins import asft_loss, eaft_loss, gem_loss, iwsft_loss, power_loss, psft_loss
 from ift.masks import masked_mean
 from ift.method import Method, Number
 from ift.methods import METHODS, method_names
@@ -16,18 +18,25 @@ __all__ = [
     "METHODS",
     "Method",
     "Number",
+    "asft_loss",
     "dft_loss",
     "discounted_prefix_sum",
     "discounted_suffix_sum",
     "dpo_loss",
+    "eaft_loss",
+    "expert_loss",
+    "gem_loss",
     "ift_loss",
     "ipo_loss",
+    "iwsft_loss",
     "kto_loss",
     "lam_at",
     "masked_mean",
     "method_names",
     "orpo_loss",
+    "power_loss",
     "ppo_loss",
+    "psft_loss",
     "relation_weights",
     "sft_loss",
     "simpo_loss",

@@ -3,10 +3,10 @@
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-from ift import pairs, rollouts, targets
+from ift import ceilings, cousins, pairs, rollouts, targets
 from ift.own import Methods
 
-METHODS = Methods((*targets.METHODS, *pairs.METHODS, *rollouts.METHODS))
+METHODS = Methods((*targets.METHODS, *pairs.METHODS, *rollouts.METHODS, *cousins.METHODS, *ceilings.METHODS))
 
 
 def method_names(requested: str | Iterable[str]) -> tuple[str, ...]:

@@ -52,6 +52,8 @@ def _check_value(method: Method) -> None:
     for name, states in _OUTSIDE_THE_LOSS.items():
         if method.states in states and name not in own:
             raise _refuse(method, f"its states are {method.states}, which needs a number {name!r}")
+    if "refresh" in own and not method.needs_reference:
+        raise _refuse(method, "its number 'refresh' refreshes a reference, which it does not read")
     for number in method.numbers:
         if not number.name.isidentifier():
             raise _refuse(method, f"its number {number.name!r} must be a word, as it is an option and an argument")

@@ -22,15 +22,14 @@ def make_arguments(settings: TrainSettings, options: dict[str, Any]) -> Any:
         ValueError: an option that the configuration does not have, refuses, or that has a name of ours.
     """
     method = METHODS[settings.method]
-    if method.name == "ift":
-        return _configure(
-            IFTConfig,
-            options,
-            {option.name: getattr(settings, option.name) for option in dataclasses.fields(IFTOptions)},
-        )
+    if method.mixes_states:
+        own = {option.name: getattr(settings, option.name) for option in dataclasses.fields(IFTOptions)}
+        own |= {"residual": method.states} | ({} if method.propagates else {"gamma": 0.0})
+        return _configure(IFTConfig, options, own)
     of_trl = TRL_LOSSES.get(method.name, {})
     if method.learns_from == "targets":
-        return _configure(SFTConfig, options, {"loss_type": "nll"} | of_trl)
+        noise = {"neftune_noise_alpha": settings.numbers["noise"]} if method.states == "noisy" else {}
+        return _configure(SFTConfig, options, {"loss_type": "nll"} | of_trl | noise)
     beta = {name: value for name, value in settings.numbers.items() if name == "beta"}
     if method.unpaired:
         return _configure(KTOConfig, options, beta | of_trl)
@@ -61,14 +60,14 @@ def make_trainer(
     if method.unpaired:
         data, eval_data = unpaired(data), None if eval_data is None else unpaired(eval_data)
     others |= {"args": args, "train_dataset": data, "eval_dataset": eval_data}
-    if method.name == "ift":
+    if method.mixes_states:
         return IFTTrainer(model, **others)
     if method.name not in TRL_LOSSES:
         others |= {"method": method, "options": _loss_options(settings)}
     if method.learns_from == "targets":
         if method.name in TRL_LOSSES:
             return SupervisedTrainer(model, **others)
-        return TargetTrainer(model, ref_model=reference, **others)
+        return TargetTrainer(model, ref_model=reference, refresh=int(settings.numbers.get("refresh", 0)), **others)
     if method.unpaired:
         return UnpairedTrainer(model, ref_model=reference, **others)
     return (PreferenceTrainer if method.name in TRL_LOSSES else PairTrainer)(model, ref_model=reference, **others)

@@ -31,7 +31,7 @@ _KINDS: dict[Any, tuple[Any, str]] = {
 
 def _number_help(name: str) -> str:
     """What a number is, with each method that has it and its default there."""
-    methods = [METHODS[method] for method in trainable() if name in METHODS[method].loss_numbers]
+    methods = [METHODS[method] for method in trainable() if any(name == each.name for each in METHODS[method].numbers)]
     by_default: dict[float, list[str]] = {}
     for method in methods:
         by_default.setdefault(method.number(name).text, []).append(method.name)

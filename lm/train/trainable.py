@@ -26,10 +26,16 @@ def why_not(method: Method) -> str | None:
         return "its loss takes single answers, which only KTO's trainer has"
     if method.learns_from == "optimum":
         return "it learns from the optimal policy, which only a lake has"
-    if method.states != "target" and method.name != "ift":
+    if method.mixes_states and method.name not in ("ift", "scheduled"):
         return f"it is trained in {method.states} states, which only IFT's trainer does"
     if any(number.name == "refresh" for number in method.numbers):
-        return "its reference is refreshed, which only a lake does"
+        if method.learns_from == "pairs":
+            return (
+                "it draws its negatives anew (one round of it is dpo on pairs with the model's own answers, which "
+                "`python -m lm.lake data --own` makes)"
+            )
+        if method.per_token:
+            return "it reads the whole policy of a reference that is refreshed, which only a lake does"
     return None
 
 

@@ -70,7 +70,8 @@ def _make_trainer(
     """The method's trainer with its model, and with a reference where it needs one of its own."""
     model = models.load_model(settings, dtype)
     _warn_of_memory(settings, model, len(rows[0]), console)
-    needs_reference = METHODS[settings.method].needs_reference and not settings.lora_r
+    method = METHODS[settings.method]
+    needs_reference = method.needs_reference and not settings.lora_r and "refresh" not in settings.numbers
     trainer = make_trainer(
         settings,
         args,

@@ -20,6 +20,13 @@ class IFTConfig(SFTConfig):
     λ = 0 with γ = 0 is plain SFT, at its cost. Evaluation reports SFT's loss: a number that methods share.
     """
 
+    residual: Literal["mixed", "replaced"] = field(
+        default="mixed",
+        metadata={
+            "help": "mixed: a state has a share λ of the prediction, as in IFT; replaced: with probability λ it is the "
+            "prediction, as in scheduled sampling."
+        },
+    )
     lam: float = field(
         default=LAM.text, metadata={"help": "λ in [0, 1]: share of the model's own prediction in a state."}
     )
@@ -53,7 +60,7 @@ class IFTConfig(SFTConfig):
 
     def __post_init__(self) -> None:
         hints = get_type_hints(IFTConfig)
-        for name in ("form", "source", "norm", "side", "prediction", "loss_average"):
+        for name in ("residual", "form", "source", "norm", "side", "prediction", "loss_average"):
             allowed = get_args(hints[name])
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} must be one of {', '.join(allowed)}; got {getattr(self, name)!r}")

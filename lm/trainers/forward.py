@@ -35,12 +35,14 @@ _LOGIT_SCALES = ("logit_scale", "output_multiplier", "lm_head_multiplier", "logi
 class Residual:
     """What one forward call needs to know of the temporal residual connection, and of a loss that reads policies.
 
+    With `replaced`, a prediction takes its token's place with probability λ, in place of being mixed with it.
     `predicted`, token ids `[batch, tokens − 1]` like the labels shifted by one, takes the place of pass 1. With
     `token_loss` the loss of each token is computed where the policy is at hand, beside the policy of `reference`;
     `as_reference` asks for what a later call takes as that: no gradient, no dropout.
     """
 
     lam: float
+    replaced: bool = False
     prediction: Prediction = "greedy"
     top_k: int = 8
     freeze_embedding: bool = False
@@ -195,7 +197,10 @@ class _Head:
 def _mixed_embeddings(
     model: PreTrainedModel, input_ids: Tensor, answer: Tensor, said: NextTokens | None, residual: Residual
 ) -> Tensor:
-    """(1 − λ) e(y_i) + λ Σ_k share_k e(ŷ_ik) at answer positions, e(y_i) elsewhere, `[batch, tokens, features]`."""
+    """(1 − λ) e(y_i) + λ Σ_k share_k e(ŷ_ik) at answer positions, e(y_i) elsewhere, `[batch, tokens, features]`.
+
+    With `residual.replaced` λ is 1 or 0 at each position, by a draw.
+    """
     embed = model.get_input_embeddings()
     states = embed(input_ids)
     if residual.lam == 0:
@@ -209,7 +214,11 @@ def _mixed_embeddings(
         states, predicted = states.detach(), predicted.detach()
     mask = torch.nn.functional.pad(answer, (1, 0))
     placed = torch.zeros_like(states).masked_scatter(mask[..., None], predicted.to(states.dtype))
-    return ift.temporal_residual(states, placed, residual.lam, mask)
+    lam: float | Tensor = residual.lam
+    if residual.replaced:
+        draws = torch.rand(mask.shape, generator=residual.generator, device=mask.device)
+        lam = (draws < lam).to(states.dtype)
+    return ift.temporal_residual(states, placed, lam, mask)
 
 
 @contextmanager

@@ -78,6 +78,14 @@ class IFTTrainer(AveragesSequences, SFTTrainer):
     def _residual(self, lam: float, labels: Tensor) -> Residual:
         args = self.args
         options: dict[str, Any] = {"top_k": args.prediction_top_k, "freeze_embedding": args.freeze_mixed_embedding}
+        options["replaced"] = args.residual == "replaced"
+        if (options["replaced"] or args.prediction == "sampled") and self._draws[0] != self.state.global_step:
+            generator = torch.Generator(labels.device)
+            generator.manual_seed(
+                (args.seed * 1_000_003 + self.state.global_step) * 4096 + self.accelerator.process_index
+            )
+            self._draws = (self.state.global_step, generator)  # goes on over the micro-batches of an update
+        options["generator"] = self._draws[1]
         if args.prediction == "lagged":
             # Wrappers need the same calls on every rank: a rank that has to run pass 1 makes the others run it too.
             known = self._example_ids is not None and self._predictions.know(self._example_ids)
@@ -85,13 +93,7 @@ class IFTTrainer(AveragesSequences, SFTTrainer):
             if lam > 0 and not unknown:
                 options["predicted"] = self._predictions.recall(self._example_ids, labels[:, 1:] != -100)
             return Residual(lam, **options)
-        if args.prediction == "sampled" and self._draws[0] != self.state.global_step:
-            generator = torch.Generator(labels.device)
-            generator.manual_seed(
-                (args.seed * 1_000_003 + self.state.global_step) * 4096 + self.accelerator.process_index
-            )
-            self._draws = (self.state.global_step, generator)  # goes on over the micro-batches of an update
-        return Residual(lam, args.prediction, generator=self._draws[1], **options)
+        return Residual(lam, prediction=args.prediction, **options)
 
     def _remember(self, outputs: ResidualOutput) -> None:
         """Keep what the model said: under the plain states if pass 1 ran, else under the mixed ones, for no cost."""

@@ -9,9 +9,11 @@ from trl import SFTConfig, SFTTrainer
 
 import ift
 from ift import Method
-from lm.trainers.examples import KeepsExampleIds
+from lm.trainers.examples import EXAMPLE_ID, KeepsExampleIds
 from lm.trainers.forward import Residual, ResidualOutput, add_residual_forward
 from lm.trainers.sequences import AveragesSequences
+
+REFERENCE = "reference_log_probs"  # of a batch's labels, beside its tokens
 
 
 class SupervisedTrainer(KeepsExampleIds, SFTTrainer):
@@ -22,7 +24,10 @@ class TargetTrainer(AveragesSequences, SFTTrainer):
     """TRL's `SFTTrainer` with the loss of a method that learns from targets; sequences count alike.
 
     `options` are the keyword arguments of `method.loss`. The reference of a method that reads one is `ref_model`, or,
-    without one, the model with its adapter switched off. Evaluation reports SFT's loss: a number that methods share.
+    without one, the model with its adapter switched off. With `refresh` it is the model itself, as it was before so
+    many updates: their batches are read at once, and the model asked about all of them, before it is trained on them
+    (a training that is resumed in between begins a new round). Evaluation reports SFT's loss: a number that methods
+    share.
     """
 
     def __init__(
@@ -32,6 +37,7 @@ class TargetTrainer(AveragesSequences, SFTTrainer):
         method: Method,
         options: dict[str, Any],
         ref_model: Any = None,
+        refresh: int = 0,
         **kwargs: Any,
     ):
         super().__init__(model, args=args, **kwargs)
@@ -42,10 +48,28 @@ class TargetTrainer(AveragesSequences, SFTTrainer):
             )
         self.method, self.options = method, options
         add_residual_forward(trainer.model)
-        self.ref_model = None
+        self.ref_model, self.refresh = None, refresh
+        self._read: list[tuple[list[Any], Any]] = []  # batches of coming updates, with what the reference says of them
         if ref_model is not None:
             add_residual_forward(ref_model)
             self.ref_model = trainer.accelerator.prepare_model(ref_model, evaluation_mode=True)
+
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> tuple[list[Any], Any]:
+        """The micro-batches of an update; with `refresh` those of several updates are read in advance."""
+        trainer: Any = super()
+        if not self.refresh:
+            return trainer.get_batch_samples(epoch_iterator, num_batches, device)
+        if not self._read:
+            for _ in range(self.refresh):
+                batches, items = trainer.get_batch_samples(epoch_iterator, num_batches, device)
+                if batches:
+                    self._read.append((batches, items))
+            for batch in (batch for batches, _ in self._read for batch in batches):
+                inputs = trainer._prepare_inputs({name: part for name, part in batch.items() if name != EXAMPLE_ID})
+                with torch.no_grad():
+                    said = self.model_wrapped(**inputs, residual=Residual(0.0, as_reference=True))
+                batch[REFERENCE] = said.log_probs.cpu()
+        return self._read.pop(0) if self._read else ([], None)
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
@@ -54,7 +78,11 @@ class TargetTrainer(AveragesSequences, SFTTrainer):
         trainer: Any = self
         if not trainer.model.training:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        reference = self._reference(model, inputs) if self.method.needs_reference else ResidualOutput()
+        known = inputs.pop(REFERENCE, None)
+        if known is not None:
+            reference = ResidualOutput(log_probs=known)
+        else:
+            reference = self._reference(model, inputs) if self.method.needs_reference else ResidualOutput()
         outputs: ResidualOutput
         if self.method.per_token:
             residual = Residual(0.0, token_loss=self._token_loss, reference=reference.reference)

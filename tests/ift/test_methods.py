@@ -1,3 +1,5 @@
+import re
+
 import pytest
 
 import ift
@@ -23,5 +25,13 @@ def test_no_method_is_refused():
 
 
 def test_a_method_carries_its_loss():
-    assert all(method.loss.__name__ == f"{name}_loss" for name, method in ift.METHODS.items())
-    assert {name for name, method in ift.METHODS.items() if method.needs_reference} == {"dpo", "ipo", "kto"}
+    shared = {"scheduled": "sft", "neftune": "sft", "spin": "dpo", "dagger": "expert"}  # what differs is not the loss
+    assert all(method.loss.__name__ == f"{shared.get(name, name)}_loss" for name, method in ift.METHODS.items())
+    compare = {name for name, method in ift.METHODS.items() if method.needs_reference}
+    assert compare == {"dpo", "ipo", "kto", "asft", "psft", "iwsft", "spin"}
+
+
+def test_every_method_has_a_colour_of_its_own():
+    colours = [method.colour for method in ift.METHODS.values()]
+    assert len(set(colours)) == len(colours)
+    assert all(re.fullmatch("#[0-9a-f]{6}", colour) for colour in colours)

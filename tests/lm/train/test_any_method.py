@@ -174,6 +174,47 @@ HELD = ift.Method(
 )  # fmt: skip
 
 
+@pytest.mark.parametrize("name", ["asft", "eaft", "gem", "iwsft", "psft", "power"])
+def test_a_cousins_first_loss_is_that_of_all_logits_at_once(name, call, saved_model, pairs, monkeypatch):
+    monkeypatch.setattr("ift.heads.CHUNK", 5)
+    method = ift.METHODS[name]
+    losses = []
+    for (chosen, _), policy in zip(
+        answer_log_probs(saved_model, pairs), all_log_probs(saved_model, pairs), strict=True
+    ):
+        reads = {"policy": policy, "reference": chosen, "reference_policy": policy}  # the reference is the start
+        numbers = {number: method.number(number).text for number in method.loss_numbers}
+        mask = torch.ones_like(chosen)
+        losses.append(method.loss(chosen, mask, **{key: reads[key] for key in method.reads}, **numbers).mean())
+    folder = call(method, "--max-steps", 1)
+    assert first_loss(folder) == pytest.approx(torch.stack(losses).mean().item(), rel=1e-4)
+
+
+def test_psfts_reference_is_the_model_a_few_updates_ago(call):
+    """Ratios are 1 at the update after a refresh and not at others; a batch is read again with its own numbers."""
+    arguments = ["--max-steps", 4, "--lr-scheduler-type", "constant", "--warmup-steps", 0, "--batch-size", 4]
+    losses = {}
+    for refresh in (1, 2):
+        folder = call(ift.METHODS["psft"], *arguments, "--refresh", refresh, folder=f"every-{refresh}")
+        losses[refresh] = [json.loads(row).get("loss") for row in (folder / "log.jsonl").read_text().splitlines()][:4]
+    assert losses[1] == pytest.approx([-1] * 4, abs=1e-5)
+    assert losses[2][::2] == pytest.approx([-1] * 2, abs=1e-5)
+    assert abs(losses[2][1] + 1) > 1e-4
+    assert abs(losses[2][3] + 1) > 1e-4
+
+
+def test_neftunes_noise_and_scheduled_samplings_tokens_are_trls_and_ifts_trainers(call, saved_model, pairs):
+    """Without noise, and without replaced tokens, both are SFT; with them, they are not."""
+    expected = torch.stack([-chosen.mean() for chosen, _ in answer_log_probs(saved_model, pairs)]).mean().item()
+    for name, option in (("neftune", "--noise"), ("scheduled", "--lam")):
+        with_none, with_much = (
+            first_loss(call(ift.METHODS[name], "--max-steps", 1, option, value, folder=f"{name}-{value}"))
+            for value in (0, 1)
+        )
+        assert with_none == pytest.approx(expected, rel=1e-4), name
+        assert with_much != pytest.approx(expected, rel=1e-4), name
+
+
 def weighed_loss(log_probs, mask, reference):
     return ift.masked_mean(-(log_probs - reference).exp(), mask)
 
@@ -201,7 +242,9 @@ def test_a_method_of_targets_takes_packed_rows_apart(call, saved_model, pairs):
     [
         (ift.METHODS["ppo"], "it learns from rollouts; take one of"),
         (ift.Method("lone", "", "", "pairs", cpo_loss, unpaired=True), "its loss takes single answers"),
-        (ift.Method("stir", "", "", "targets", power_loss, states="noisy"), "it is trained in noisy states"),
+        (ift.Method("stir", "", "", "targets", power_loss, states="mixed"), "it is trained in mixed states"),
+        (ift.METHODS["spin"], "it draws its negatives anew"),
+        (ift.METHODS["dagger"], "it learns from the optimal policy, which only a lake has"),
     ],
     ids=lambda value: getattr(value, "name", ""),
 )

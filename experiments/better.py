@@ -48,7 +48,7 @@ FRESH_LAKES = tuple(
     for size, numbers in of_size.items()
     for number in numbers
 )
-FRESH_SEEDS = (93_000, 16)  # first, how many
+FRESH_SEEDS = (93_000, 12)  # first, how many
 MORE_DEVELOPMENT = (("ring", False), ("4x4", False), ("random:5:3", False), ("random:6:4", False), ("4x4", True),
                     ("random:5:7", True))  # fmt: skip
 PROTOCOLS: dict[str, Settings] = {"adam": protocol("adam"), "paper": protocol("paper")}
@@ -58,6 +58,7 @@ HARDER = {
     "adam, start nearer to chance": replace(protocol("adam"), start_optimal_share=0.2),
     "adam, random start": replace(protocol("adam"), start="random"),
 }
+_JUDGED = ("effect", "low", "high", "lakes_share", "lakes", "state")
 COLUMNS = ("trial", "seed", "success", *DISTANCES, *(f"start_{metric}" for metric in DISTANCES), "start_success")
 
 
@@ -142,9 +143,9 @@ def verdicts(runs: pd.DataFrame, better: str) -> pd.DataFrame:
                 (trial, metric): lake_means(of_protocol, trial, metric) for trial in of_protocol["trial"].unique()
             }
             for worse in (trial for trial in of_protocol["trial"].unique() if trial != better):
-                effect, low, high, share, lakes, state = judge(tables, ((better, worse),), metric, sample)
-                rows.append({"protocol": name, "metric": metric, "better": better, "than": worse, "effect": effect,
-                             "low": low, "high": high, "lakes_share": share, "lakes": lakes, "state": state})  # fmt: skip
+                judged = judge(tables, ((better, worse),), metric, sample)
+                row = {"protocol": name, "metric": metric, "better": better, "than": worse}
+                rows.append(row | dict(zip(_JUDGED, judged, strict=True)))
     return pd.DataFrame(rows)
 
 

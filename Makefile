@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: demo demo-lm test test-slow test-real test-browser study-real lint bench figures audit readme docs dist clean
+.PHONY: demo demo-lm test test-slow test-campaign test-real test-browser study-real lint bench figures audit leaderboard readme docs dist clean
 
 demo: .venv/installed-base
 	$(BIN)/python -m toy.frozenlake --method ift
@@ -16,6 +16,13 @@ test: lint
 
 test-slow: .venv/installed-dev .venv/installed-bench
 	$(BIN)/python -m pytest -m slow
+
+# Bad inputs, kills, full disks, two at once: docs/promises.md. SEED draws other cases
+N ?= 300
+KILLS ?= 60
+SEED ?= 0
+test-campaign: .venv/installed-dev
+	$(BIN)/python -W ignore -m tests.campaign --inputs $(N) --kills $(KILLS) --seed $(SEED) $(if $(CASE),--case $(CASE))
 
 # The page of `python -m toy.explore` in chromium; without one, the tests are skipped and say what to install
 test-browser: .venv/installed-dev
@@ -61,6 +68,12 @@ audit: .venv/installed-base
 	$(BIN)/python -m figures audit
 	mkdir -p docs/audit
 	cd results/figures && cp AUDIT.md audit-*.png audit-*.md audit.json lake-language.* lake-optimisers.* $(CURDIR)/docs/audit && rm $(CURDIR)/docs/audit/*.svg
+
+# docs/leaderboard.md, and the runs that ship: every method of this project, tuned and scored anew
+leaderboard: .venv/installed-base
+	$(BIN)/python -m toy.benchmark --method all --ship --out results/leaderboard
+	cp results/leaderboard/benchmark.md docs/leaderboard.md
+	cp results/leaderboard/benchmark.png docs/benchmark.png
 
 # The picture and the table of README.md
 readme: .venv/installed-base

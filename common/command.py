@@ -4,8 +4,10 @@ A command's own file parses its options and imports what it needs after that, so
 wait for PyTorch.
 """
 
+import errno
 import logging
 import os
+import re
 import signal
 import sys
 import warnings
@@ -14,12 +16,28 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import tyro
 
+from common import stop_at_once
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
 
 # Modules that only an extra installs, and the extra.
 _EXTRA_OF = {"lm_eval": "eval", "alpaca_eval": "judge", "openai": "judge", "envpool": "bench", "mdptoolbox": "bench"}
+
+
+_LONGEST = 10_000  # characters of an argument
+# What libraries say, each in its own type of error, where the disk (or a quota, or a file's limit) or the memory ends.
+_DISK_FULL = ("No space left on device", "Disk quota exceeded", "File too large", "disk is full", "unexpected pos",
+              "PytorchStreamWriter failed")  # fmt: skip
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NO_MEMORY = (
+    "can't allocate memory",
+    "out of memory",
+    "Cannot allocate memory",
+    "Unable to allocate",
+    "malloc of size",
+)
 
 
 class FailedError(RuntimeError):
@@ -41,8 +59,11 @@ def parse(
     `renamed` maps former spellings of flags to today's: they work for one version, and a note says so.
     """
     words = []
-    for word in sys.argv[1:] if arguments is None else arguments:
+    for place, word in enumerate(sys.argv[1:] if arguments is None else arguments, 1):
+        _check_text(place, word)
         flag, equals, value = word.partition("=")
+        if flag == "--lambda":  # a keyword of Python, which no setting can be called
+            raise ValueError("--lambda is no option: λ is --lam")
         new = (renamed or {}).get(flag.replace("_", "-"))
         if new is not None:
             print(f"note: {flag} is called {new} now; the old name goes with the next version", file=sys.stderr)
@@ -52,23 +73,81 @@ def parse(
     return tyro.cli(options, prog=prog, description=description, args=words, config=config, **more)
 
 
+def _check_text(place: int, word: str) -> None:
+    if len(word) > _LONGEST:
+        raise ValueError(f"argument {place}, {word[:40]!r}…, has {len(word):,} characters: {_LONGEST:,} are allowed")
+    try:
+        word.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"argument {place}, {word[:40]!r}, is not UTF-8 text") from error
+
+
 def main(command: Callable[[], None], stopped: str = "interrupted") -> None:
     """Run a command; `stopped` is what a person who interrupted it should know.
 
-    Exit codes: 2 for bad input, a file that cannot be read or written and an extra that is not installed (one line
-    says which); 1 where the work itself failed; 130 after Ctrl-C or SIGTERM, which schedulers send before they kill.
+    Exit codes: 2 for bad input, a file that cannot be read or written, a disk or a memory that is too small and an
+    extra that is not installed (one line says which); 1 where the work itself failed; 130 after Ctrl-C or SIGTERM,
+    which schedulers send before they kill; 141 where nobody reads what is printed any more.
     """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    interrupted = []
+
+    def interrupt(*_: Any) -> None:
+        interrupted.append(True)
+        raise KeyboardInterrupt
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, interrupt)
     try:
         command()
-    except ImportError as error:
-        _end(_missing(error), 2)
-    except (ValueError, OSError) as error:
-        _end(f"error: {error}", 2)
-    except FailedError as error:
-        _end(f"error: {error}", 1)
-    except KeyboardInterrupt:
-        _end(stopped, 130)
+        sys.stdout.flush()
+    except SystemExit:
+        raise
+    except BaseException as error:
+        # An interrupt within an import may come out of it as any other error.
+        line, code = (stopped, 130) if interrupted or isinstance(error, KeyboardInterrupt) else _ending(error)
+        if code is None:
+            raise
+        if code == 141:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if line:
+            print(line, file=sys.stderr)
+        sys.exit(code)
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, stop_at_once)
+
+
+def _ending(error: BaseException) -> tuple[str, int | None]:
+    """The line and the exit code that an error stands for; no code for a bug, which keeps its traceback."""
+    chain = [error]
+    while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None and cause not in chain:
+        chain.append(cause)
+    texts = [str(each) for each in chain]
+    if isinstance(error, FailedError):
+        return f"error: {_one_line(error)}", 1
+    if _says(texts, _DISK_FULL) or any(isinstance(each, OSError) and each.errno in _NO_ROOM for each in chain):
+        return f"error: the disk is full ({_one_line(error)}): make room, then give the same command again", 2
+    if isinstance(error, BrokenPipeError):
+        return "", 141
+    if any(isinstance(each, MemoryError) for each in chain) or _says(texts, _NO_MEMORY):
+        return f"error: the memory is too small for this ({_one_line(error) or 'MemoryError'}): ask for less", 2
+    if isinstance(error, RecursionError):
+        return "error: a file or a value is nested too deeply to be read", 2
+    if isinstance(error, ImportError):
+        return _missing(error), 2
+    if isinstance(error, ValueError | OSError | OverflowError):
+        return f"error: {_one_line(error)}", 2
+    return "", None
+
+
+def _says(texts: Sequence[str], words: Sequence[str]) -> bool:
+    return any(word in text for text in texts for word in words)
+
+
+def _one_line(error: BaseException) -> str:
+    """What an error says, on one line that a terminal holds: long words lose their middle."""
+    text = re.sub(r"\S{300,}", lambda word: f"{word[0][:200]}…{word[0][-40:]}", " ".join(str(error).split()))
+    return text if len(text) <= 2000 else f"{text[:2000]}…"
 
 
 def _missing(error: ImportError) -> str:
@@ -79,11 +158,6 @@ def _missing(error: ImportError) -> str:
     return (
         f"error: this needs the extra {extra!r}, which is not installed: pip install -e '.[{extra}]' -c constraints.txt"
     )
-
-
-def _end(line: str, code: int) -> None:
-    print(line, file=sys.stderr)
-    sys.exit(code)
 
 
 def hand_over(former: str, module: str, arguments: Sequence[str]) -> NoReturn:

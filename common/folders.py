@@ -1,12 +1,112 @@
-"""Folders of results: files written whole or not at all, one note of what they are of, and who may write there."""
+"""Folders of results: what is there is whole, a note says what it is of, and one process at a time writes there.
 
+Everything is written in a private folder beside its place, `.NAME.XXXXXXXX.part`, reaches the disk there, and is then
+renamed. What a killed run leaves of that is known by its name, and removed by the next run that writes there.
+"""
+
+import glob
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import os
+import shutil
+import socket
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
+
+from filelock import FileLock, Timeout
+
+_ANY = "[0-9a-z_]" * 8  # what tempfile puts into a name
+_LOCK, _WHOLE = ".lock", ".whole.part"
+
+
+@contextmanager
+def working_in(folder: Path, name: str = "out") -> Iterator[None]:
+    """Be the only process that writes into `folder`, which is made if it is not there, and removed if it stays empty.
+
+    What a killed run left half-written is removed, and what it had yet to move into place is moved. `name` is the
+    option that names the folder.
+
+    Raises:
+        ValueError: another process writes there (the message says which), or `folder` is a file or cannot be written.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{name} {str(folder)!r} is a file: give a folder")
+    with _alone(f"{name} {str(folder)!r}", folder / _LOCK):
+        _move_together(folder)
+        _remove_remains(folder, "*")
+        yield
+
+
+@contextmanager
+def writing(path: Path, *, wait: bool = False) -> Iterator[None]:
+    """Be the only process that writes the file or the folder `path`; what a killed run left of it is removed.
+
+    With `wait` it waits for another process to be done with it.
+
+    Raises:
+        ValueError: another process writes it (the message says which), it is a device, or cannot be written.
+    """
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise ValueError(f"out {str(path)!r} is no ordinary file: give another name")
+    with _alone(f"out {str(path)!r}", path.with_name(f".{path.name}{_LOCK}"), timeout=-1 if wait else 0):
+        _remove_remains(path.parent, glob.escape(path.name))
+        yield
+
+
+@contextmanager
+def _alone(place: str, lock_file: Path, timeout: int = 0) -> Iterator[None]:
+    """Hold a lock, in a folder that is made if it is not there; the lock's file and empty new folders go afterwards."""
+    new_folders = [parent for parent in lock_file.absolute().parents if not parent.exists()]
+    try:
+        lock_file.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(lock_file, is_singleton=True, thread_local=False)  # this process may lock it again
+        lock.acquire(timeout=timeout)
+    except Timeout:
+        raise ValueError(f"{place} is being written by {_holder(lock_file)}: wait for it, or name another") from None
+    except OSError as error:
+        _remove_empty(new_folders)
+        raise ValueError(f"{place} cannot be written: {error.strerror}") from error
+    try:
+        lock_file.write_text(f"process {os.getpid()} on {socket.gethostname()} ({_command()})\n")
+        yield
+    finally:
+        if lock.lock_counter == 1:
+            lock_file.unlink(missing_ok=True)
+        lock.release()
+        _remove_empty(new_folders)
+
+
+def _holder(lock_file: Path) -> str:
+    try:
+        return lock_file.read_text(errors="replace").strip()[:200] or "another process"
+    except OSError:
+        return "another process"
+
+
+def _command() -> str:
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    return f"python -m {spec.name.removesuffix('.__main__')}" if spec else Path(sys.argv[0]).name
+
+
+def _remove_empty(folders: Iterable[Path]) -> None:
+    with suppress(OSError):
+        for folder in folders:
+            folder.rmdir()
+
+
+def _remove_remains(folder: Path, name: str) -> None:
+    for left in folder.glob(f".{name}.{_ANY}.part"):  # `name` is a pattern
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def holds_nothing(folder: Path) -> bool:
+    """Whether a folder holds nothing but what a writer of ours has there for a while."""
+    return all(path.name == _LOCK or path.match(f".*.{_ANY}.part") for path in folder.iterdir())
 
 
 @contextmanager
@@ -14,36 +114,54 @@ def reading(path: Path) -> Iterator[None]:
     """Turn what reading broken results raises into a `ValueError` that names `path` and says what to do."""
     try:
         yield
-    except (OSError, ValueError, EOFError, BadZipFile) as error:
+    except (OSError, ValueError, EOFError, BadZipFile, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"{str(path)!r} cannot be read: delete it, and it is made again") from error
 
 
 def claim_folder(folder: Path, definition: dict[str, Any]) -> None:
-    """Make `folder` and note in it what its results are of; refuse one that holds anything else."""
-    wanted = json.loads(json.dumps({"version": package_version(), **definition}))
+    """Note in `folder`, which is made if it is not there, what its results are of; refuse one that holds anything else.
+
+    Raises:
+        ValueError: it holds results of another definition or version, or other files; or it cannot be written.
+    """
+    wanted = record(definition)
+    held = held_record(folder)
+    if held is not None:
+        refuse_other(folder, held, wanted)
+        return
+    if folder.is_dir() and not holds_nothing(folder):
+        raise ValueError(f"out {str(folder)!r} holds files of something else: give another --out")
+    try:
+        write_json(folder / "config.json", wanted)
+    except OSError as error:
+        raise ValueError(f"out {str(folder)!r} cannot be written: {error.strerror}") from error
+
+
+def record(definition: dict[str, Any]) -> dict[str, Any]:
+    """What `config.json` holds: what fixes the numbers, this project's version, and those of the libraries."""
+    return json.loads(json.dumps({"version": package_version(), **definition, "made_with": versions()}))
+
+
+def held_record(folder: Path) -> dict[str, Any] | None:
+    """The `config.json` of a folder, None if it has none; raises `ValueError` for one that is not this project's."""
     try:
         held = json.loads((folder / "config.json").read_text())
     except (FileNotFoundError, NotADirectoryError):
-        if folder.is_dir() and any(not path.name.endswith(".part") for path in folder.iterdir()):
-            raise ValueError(f"out {str(folder)!r} holds files of something else: give another --out") from None
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            write_json(folder / "config.json", {**wanted, "made_with": versions()})
-        except OSError as error:
-            raise ValueError(f"out {str(folder)!r} cannot be written: {error.strerror}") from error
-        return
-    except (OSError, ValueError) as error:
+        return None
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"out {str(folder)!r} has a config.json that cannot be read: give another --out") from error
     if not isinstance(held, dict):
         raise ValueError(f"out {str(folder)!r} has a config.json that is not this project's: give another --out")
-    refuse_other(folder, {key: value for key, value in held.items() if key != "made_with"}, wanted)
+    return held
 
 
 def refuse_other(folder: Path, held: dict[str, Any], wanted: dict[str, Any]) -> None:
-    """Raise `ValueError`, naming the first key in which what `folder` holds differs from what is wanted."""
-    wanted = json.loads(json.dumps(wanted))
+    """Raise `ValueError`, naming the first key in which a record that `folder` holds differs from what is wanted.
+
+    The versions of libraries may differ.
+    """
     for key in {**wanted, **held}:
-        if held.get(key) != wanted.get(key):
+        if key != "made_with" and held.get(key) != wanted.get(key):
             name, was, now = _narrowed(key, held.get(key), wanted.get(key))
             raise ValueError(
                 f"out {str(folder)!r} holds results of another {name} ({_short(was)}; now {_short(now)}): move it away "
@@ -66,10 +184,69 @@ def _short(value: Any) -> str:
 
 
 def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
-    """Write a file under a temporary name, then give it its own: it is there whole or not at all."""
-    part = path.with_name(f".{path.name}.part")
-    write(part)
-    part.replace(path)
+    """Write a file, or a folder that is not there yet: it is there whole or not at all, and no link is followed.
+
+    `write` gets a path of the same name in a private folder.
+    """
+    with _private(path.parent, path.name) as stage:
+        write(stage / path.name)
+        _to_disk(stage)
+        (stage / path.name).replace(path)
+    _to_disk(path.parent, deep=False)
+
+
+def write_together(folder: Path, write: Callable[[Path], Any], replacing: Iterable[str] = ()) -> list[Path]:
+    """Write several files into `folder`, all or none of them also after a kill; their paths.
+
+    `write` gets a private folder. Files that match a pattern in `replacing` are gone afterwards, unless they are new.
+    It is for use within `working_in`, which finishes what a killed run had yet to move.
+
+    Raises:
+        ValueError: `folder` holds a folder where a file should go.
+    """
+    former = [path for pattern in replacing for path in folder.glob(pattern)]
+    for path in former:
+        if path.is_dir():
+            raise ValueError(f"out {str(folder)!r} holds a folder {path.name!r} where a file goes: move it away")
+    with _private(folder, "all") as stage:
+        write(stage)
+        _to_disk(stage)
+        names = sorted(path.name for path in stage.iterdir())
+        stage.rename(folder / _WHOLE)
+    for path in former:
+        if path.name not in names:
+            path.unlink(missing_ok=True)
+    _move_together(folder)
+    return [folder / name for name in names]
+
+
+def _move_together(folder: Path) -> None:
+    if (folder / _WHOLE).is_dir():
+        for path in (folder / _WHOLE).iterdir():
+            path.replace(folder / path.name)
+        _to_disk(folder, deep=False)
+        (folder / _WHOLE).rmdir()
+
+
+@contextmanager
+def _private(folder: Path, name: str) -> Iterator[Path]:
+    """A folder that nobody else can know of, so that no link can lie in wait there; it is removed in any case."""
+    stage = Path(tempfile.mkdtemp(prefix=f".{name}.", suffix=".part", dir=folder))
+    try:
+        yield stage
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
+
+
+def _to_disk(folder: Path, deep: bool = True) -> None:
+    """Have everything in a folder on the disk, so that a rename cannot be there before it."""
+    for path in (folder, *(folder.rglob("*") if deep else ())):
+        if path.is_dir() or path.is_file():
+            opened = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(opened)
+            finally:
+                os.close(opened)
 
 
 def write_json(path: Path, data: Any) -> None:
@@ -87,6 +264,6 @@ def package_version() -> str:
         return "not installed"
 
 
-def versions(packages: tuple[str, ...] = ("torch", "numpy", "gymnasium", "pandas")) -> dict[str, str]:
+def versions(packages: tuple[str, ...] = ("torch", "numpy", "scipy", "gymnasium", "pandas")) -> dict[str, str]:
     """The installed versions of packages, by name."""
     return {name: version(name) for name in packages}

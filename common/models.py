@@ -4,7 +4,6 @@ It knows no lake and no settings; whoever accepts further names, such as `tiny-l
 """
 
 import os
-import shutil
 import socket
 import sys
 from pathlib import Path
@@ -13,8 +12,9 @@ from urllib.parse import urlparse
 
 import torch
 from huggingface_hub import constants
-from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from common.folders import write_whole
 
 
 def load(kind: Any, name: str, *, trust_remote_code: bool = False, **options: Any) -> Any:
@@ -58,7 +58,8 @@ def load_trained(name: str, dtype: torch.dtype = torch.float32) -> tuple[Any, An
     """Model and tokenizer of a folder (an adapter's with its base), of a .gguf file, or of a name of the Hub.
 
     Raises:
-        ValueError: a folder that is not there, or lacks config, weights or tokenizer; a name that cannot be loaded.
+        ValueError: a folder that is not there, or lacks config, weights or tokenizer; a name that cannot be loaded;
+            weights that are not finite.
     """
     path = Path(name).expanduser()
     source = str(path) if path.exists() else name
@@ -66,24 +67,34 @@ def load_trained(name: str, dtype: torch.dtype = torch.float32) -> tuple[Any, An
     if tokenizer.pad_token is None:  # many base models have none
         tokenizer.pad_token = tokenizer.eos_token
     if not (path / "adapter_config.json").is_file():
-        return load_weights(source, dtype), tokenizer
+        return _with_finite_weights(load_weights(source, dtype), name), tokenizer
     from peft import PeftConfig, PeftModel  # only here: whole models need not wait for it
 
+    if not (path / "adapter_model.safetensors").is_file():
+        raise ValueError(f"model {name!r}: it lacks adapter_model.safetensors, and no other weights are read")
     try:
         base = str(PeftConfig.from_pretrained(path).base_model_name_or_path)
         model = PeftModel.from_pretrained(load_weights(base, dtype), path)
-    except (ValueError, OSError, RuntimeError, SafetensorError) as error:
+    except Exception as error:  # PEFT has one of its own for each way in which its files can be spoiled
         raise ValueError(f"model {name!r}: its adapter could not be loaded ({reason(error)})") from error
-    return model, tokenizer
+    return _with_finite_weights(model, name), tokenizer
+
+
+def _with_finite_weights(model: Any, name: str) -> Any:
+    for part, weights in model.named_parameters():
+        if not bool(weights.isfinite().all()):
+            raise ValueError(f"model {name!r}: its weights {part} are not all finite numbers: train it again")
+    return model
 
 
 def save_whole(model: Any, tokenizer: Any, folder: Path) -> None:
     """Write a model folder, whole or not at all; `folder` must not be there."""
-    part = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    model.save_pretrained(part)
-    tokenizer.save_pretrained(part)
-    part.rename(folder)
+
+    def write(part: Path) -> None:
+        model.save_pretrained(part)
+        tokenizer.save_pretrained(part)
+
+    write_whole(folder, write)
 
 
 def reason(error: Exception) -> str:

@@ -1,6 +1,7 @@
-"""Long work in parts: made by any number of processes, kept one by one, and gone on with after a stop."""
+"""Long work in parts: made by any number of processes, kept one by one, and continued after a stop."""
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pandas as pd
 from joblib import Parallel, delayed
 
 from common.command import progress_bar
-from common.folders import claim_folder, reading, write_whole
+from common.folders import claim_folder, reading, working_in, write_whole
 
 Part = tuple[Callable[..., pd.DataFrame], tuple[Any, ...]]  # a function that can be imported, and its arguments
 
@@ -21,17 +22,20 @@ def run_parts(folder: Path, definition: dict[str, Any], parts: Mapping[str, Part
     `joblib.parallel_config(backend=...)` around the call spreads the parts over other engines (dask, ray).
 
     Raises:
-        ValueError: `folder` holds results of another definition or version, or cannot be written.
+        ValueError: `folder` holds results of another definition or version, cannot be written, or is being written.
     """
-    claim_folder(folder, definition)
-    if not (folder / "runs.parquet").exists():
-        _make(folder / "parts", parts, jobs)
-        frames = [_read(folder / "parts" / f"{name}.parquet").assign(part=name) for name in parts]
-        write_whole(folder / "runs.parquet", lambda path: pd.concat(frames, ignore_index=True).to_parquet(path))
-        for left in (folder / "parts").iterdir():
-            left.unlink()
-        (folder / "parts").rmdir()
-    return _read(folder / "runs.parquet")
+    with working_in(folder):
+        claim_folder(folder, definition)
+        made = folder / "parts"
+        if not (folder / "runs.parquet").exists():
+            _make(made, parts, jobs)
+            rows = pd.concat([_read(made / f"{name}.parquet").assign(part=name) for name in parts], ignore_index=True)
+            write_whole(folder / "runs.parquet", rows.to_parquet)
+        for name in parts:  # a run that was killed here left some of them
+            (made / f"{name}.parquet").unlink(missing_ok=True)
+        with suppress(OSError):
+            made.rmdir()
+        return _read(folder / "runs.parquet")
 
 
 def _read(file: Path) -> pd.DataFrame:
@@ -40,15 +44,15 @@ def _read(file: Path) -> pd.DataFrame:
 
 
 def _make(folder: Path, parts: Mapping[str, Part], jobs: int) -> None:
-    folder.mkdir(exist_ok=True)
-    missing = {name: part for name, part in parts.items() if not (folder / f"{name}.parquet").exists()}
-    with progress_bar(count="parts") as progress:
-        bar = progress.add_task(folder.parent.name, total=len(parts), completed=len(parts) - len(missing))
-        work = (delayed(_one)(name, *part) for name, part in missing.items())
-        # Rows come back to this process, which writes them: no shared file system is needed.
-        for name, rows in Parallel(n_jobs=jobs, return_as="generator_unordered")(work):
-            write_whole(folder / f"{name}.parquet", rows.to_parquet)
-            progress.advance(bar)
+    with working_in(folder):
+        missing = {name: part for name, part in parts.items() if not (folder / f"{name}.parquet").exists()}
+        with progress_bar(count="parts") as progress:
+            bar = progress.add_task(folder.parent.name, total=len(parts), completed=len(parts) - len(missing))
+            work = (delayed(_one)(name, *part) for name, part in missing.items())
+            # Rows come back to this process, which writes them: no shared file system is needed.
+            for name, rows in Parallel(n_jobs=jobs, return_as="generator_unordered")(work):
+                write_whole(folder / f"{name}.parquet", rows.to_parquet)
+                progress.advance(bar)
 
 
 def _one(name: str, function: Callable[..., pd.DataFrame], arguments: tuple[Any, ...]) -> tuple[str, pd.DataFrame]:

@@ -1,18 +1,23 @@
-"""The documentation site: `make docs` builds it without network. Pages are Markdown; two kinds of page are generated."""
+"""The documentation site: `make docs` builds it without network. Pages are Markdown; some are generated."""
 
 import sys
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).with_name("_extensions"))]
-
 from common.folders import package_version
+
+sys.path.insert(0, str(Path(__file__).with_name("_extensions")))
 
 project = "Intuitive Fine-Tuning, made real"
 version = release = package_version()
 copyright = "the authors of this toolkit; Apache-2.0"
 language = "en"
 
-extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "generated_pages"]  # equations are plain text: no MathJax is loaded
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "generated_pages",
+]  # equations are plain text: no MathJax is loaded
 exclude_patterns = ["_build", "figures/*.md", "audit/audit-*.md", "audit/lake-*.md", "study/*.md"]  # captions, included
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 4

@@ -1,4 +1,4 @@
-"""A FrozenLake environment of Gymnasium: its lake, the optimum, and a trained policy played in the environment itself."""
+"""A FrozenLake environment of Gymnasium: its lake, its optimum, and trained policies that play in it."""
 
 import gymnasium as gym
 import numpy as np

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from common.folders import claim_folder, reading
+from common.folders import claim_folder, reading, working_in, write_whole
 
 _CHECKOUT = Path(__file__).resolve().parents[1]  # where `bench` lies, if this is not an installed package
 SETTING = (
@@ -24,16 +24,25 @@ def measured_costs(out: Path, quick: bool) -> dict[str, dict[str, dict[str, floa
         ValueError: the bench failed, or the kept file cannot be read.
     """
     file = out / "costs-runs" / "costs.json"
-    claim_folder(file.parent, {"bench": "methods", "quick": quick})
-    with reading(file):
-        costs = json.loads(file.read_text()) if file.exists() else {"lake": {}, "language": {}}
-    if (costs["lake"] and costs["language"]) or not (_CHECKOUT / "bench" / "methods.py").exists():
-        return costs
-    part = file.with_name(".costs.json.part").resolve()  # the bench runs in another folder
-    command = [sys.executable, "-m", "bench.methods", "--json", str(part), *(["--quick"] if quick else [])]
-    if subprocess.run(command, stdout=sys.stderr, cwd=_CHECKOUT).returncode:
+    with working_in(file.parent):
+        claim_folder(file.parent, {"bench": "methods", "quick": quick})
+        with reading(file):
+            kept = json.loads(file.read_text()) if file.exists() else {"lake": {}, "language": {}}
+            costs = {kind: {name: _numbers(cost) for name, cost in kept[kind].items()} for kind in ("lake", "language")}
+            measured = bool(costs["lake"] and costs["language"])
+        if measured or not (_CHECKOUT / "bench" / "methods.py").exists():
+            return costs
+        write_whole(file, lambda part: _measure(part.resolve(), quick))
+        return json.loads(file.read_text())
+
+
+def _numbers(cost: dict[str, float]) -> dict[str, float]:
+    return {name: float(number) for name, number in cost.items()}
+
+
+def _measure(file: Path, quick: bool) -> None:
+    command = [sys.executable, "-m", "bench.methods", "--json", str(file), *(["--quick"] if quick else [])]
+    if subprocess.run(command, stdout=sys.stderr, cwd=_CHECKOUT).returncode:  # the bench runs in another folder
         raise ValueError(
             f"the bench failed: see above, or try `python -m bench.methods --quick` in {str(_CHECKOUT)!r} by itself"
         )
-    part.replace(file)
-    return json.loads(file.read_text())

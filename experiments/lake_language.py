@@ -10,7 +10,6 @@ Example:
 from __future__ import annotations
 
 import math
-import shutil
 import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
@@ -20,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 import tyro
 
 from common import command
-from common.folders import claim_folder
+from common.folders import claim_folder, working_in
+from experiments.base_models import base_folder
 from ift import METHODS as KNOWN
 from ift import Method
 
@@ -107,12 +107,17 @@ def compare(out: Path, quick: bool, jobs: int, more: tuple[str, ...] = ()) -> pd
     Raises:
         ValueError: `out` holds results of something else, or cannot be written.
     """
+    scale = QUICK if quick else FULL
+    with working_in(out):
+        claim_folder(out, {"scale": asdict(scale)})
+        return _compare(out, scale, jobs, more)
+
+
+def _compare(out: Path, scale: Scale, jobs: int, more: tuple[str, ...]) -> pd.DataFrame:
     import pandas as pd
 
     from common.parts import run_parts
 
-    scale = QUICK if quick else FULL
-    claim_folder(out, {"scale": asdict(scale)})
     common = {"scale": asdict(scale), "maps_seed": _MAPS_SEED}
     bases = out / "base-models"
     make: dict[str, Part] = {
@@ -198,27 +203,6 @@ def _with_variants(chosen: dict[str, Candidate]) -> dict[str, Candidate]:
         return chosen
     ift = chosen["ift"].options
     return {**chosen, **{name: Candidate("ift", {**ift, **changed}) for name, changed in VARIANTS.items()}}
-
-
-def base_folder(bases: Path, seed: int, updates: int, examples: int) -> Path:
-    """The base model of a seed and its data, made if it is not there: optimal walks beside the model's own."""
-    folder = bases / f"seed-{seed}"
-    if not folder.is_dir():
-        import pandas as pd
-
-        from lm.lake.base import train_base
-        from lm.lake.teacher import own_pairs
-        from lm.lake.words import make_tokenizer
-
-        part = bases / f"seed-{seed}.part"
-        shutil.rmtree(part, ignore_errors=True)
-        model, tokenizer = train_base(seed, updates), make_tokenizer()
-        model.save_pretrained(part)
-        tokenizer.save_pretrained(part)
-        pairs = own_pairs(model, tokenizer, examples, "train", seed)
-        pd.DataFrame(pairs).to_json(part / "pairs.jsonl", orient="records", lines=True)
-        part.rename(folder)
-    return folder
 
 
 def _score_base(bases: Path, seed: int, scale: Scale, split: str) -> pd.DataFrame:

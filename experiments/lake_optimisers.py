@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common import command
-from experiments.lake_language import base_folder
+from experiments.base_models import base_folder
 
 # What waits for pandas or PyTorch is imported in the functions that need it: `--help` and a bad option do not wait.
 if TYPE_CHECKING:
@@ -188,13 +188,14 @@ class _Measure:
         from lm.lake.maps import random_maps
         from lm.lake.policy import live_states
         from lm.train import data
+        from lm.train.tokens import Cut, encode
 
         model, self.tokenizer = load_trained(str(base))
         self.start = [weights.detach() for weights in model.parameters()]
         self.letters = random_maps(scale.maps, scale.split, np.random.default_rng(_MAPS_SEED))
         self.states = live_states(self.letters)
         unseen = data.load((f"lake@{scale.split}:{scale.maps}",), False, _MAPS_SEED)
-        self.tokens, _ = data.encode(unseen, self.tokenizer, data.Cut(256, 128))
+        self.tokens, _ = encode(unseen, self.tokenizer, Cut(256, 128))
 
     def __call__(self, folder: Path) -> dict[str, float]:
         """`travelled` and the scores of a checkpoint; NaN where there is none."""

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import tyro
 
 from common import command
-from common.folders import claim_folder, write_whole
+from common.folders import claim_folder, working_in, write_whole
 
 # What waits for pandas or PyTorch is imported in the functions that need it: `--help` and a bad option do not wait.
 if TYPE_CHECKING:
@@ -120,14 +120,15 @@ def study(options: Options) -> pd.DataFrame:
     kept = {name: value for name, value in vars(options).items() if name not in same}
     definition = {"model": fingerprint(base), "data": {n: data_fingerprint(options.data / n) for n in _FILES}}
     definition |= kept | {"fit": {file: len(rows) for file, rows in examples.items()}}
-    claim_folder(options.out, {"study": definition})
-    base = _as_trained_from(base, options.out / "base-model")
-    for file, rows in examples.items():
-        if not (options.out / file).exists():
-            write_whole(options.out / file, rows.to_json)
-    parts: dict[str, Part] = {"base-0": (_run, ("base", 0, base, options))}
-    parts |= {f"{_slug(name)}-{seed}": (_run, (name, seed, base, options)) for name in RUNS for seed in options.seeds}
-    return run_parts(options.out, {"study": definition}, parts, options.jobs)
+    with working_in(options.out):
+        claim_folder(options.out, {"study": definition})
+        base = _as_trained_from(base, options.out / "base-model")
+        for file, rows in examples.items():
+            if not (options.out / file).exists():
+                write_whole(options.out / file, rows.to_json)
+        parts: dict[str, Part] = {"base-0": (_run, ("base", 0, base, options))}
+        parts |= {f"{_slug(run)}-{seed}": (_run, (run, seed, base, options)) for run in RUNS for seed in options.seeds}
+        return run_parts(options.out, {"study": definition}, parts, options.jobs)
 
 
 def _that_fit(file: Path, pairs: bool, base: str, max_length: int) -> Dataset:
@@ -157,7 +158,7 @@ def _run(name: str, seed: int, base: str, options: Options) -> pd.DataFrame:
 
 
 def _train(name: str, seed: int, base: str, folder: Path, options: Options) -> None:
-    """One training as its own command, gone on with if it was stopped."""
+    """One training as its own command, continued if it was stopped."""
     if (folder / "log.jsonl").is_file():
         return
     file, settings = RUNS[name]
@@ -224,7 +225,7 @@ def answer_losses(model: str, rows: list[dict[str, str]]) -> list[float]:
     from datasets import Dataset
 
     from common.models import load_trained
-    from lm.train import data
+    from lm.train.tokens import Cut, encode
 
     loaded, tokenizer = load_trained(model)
     loaded.eval().to("cuda" if torch.cuda.is_available() else "cpu")
@@ -235,7 +236,7 @@ def answer_losses(model: str, rows: list[dict[str, str]]) -> list[float]:
         }
         for row in rows
     ]
-    tokens, _ = data.encode(Dataset.from_list(turns), tokenizer, data.Cut(1024, 512))
+    tokens, _ = encode(Dataset.from_list(turns), tokenizer, Cut(1024, 512))
     losses = []
     with torch.no_grad():
         for row in tokens:

@@ -80,11 +80,14 @@ def run(options: Options) -> None:
 
         more = {"more": method_names(options.method)}
         out = out / f"with-{'-'.join(more['more'])}"
-    for name in names:
-        function = name.replace("-", "_")
-        draw = getattr(import_module(f"figures.{function}"), function)
-        for path in draw(out, options.quick, options.jobs, **more):
-            print(path)
+    from common.folders import working_in
+
+    with working_in(out):
+        for name in names:
+            function = name.replace("-", "_")
+            draw = getattr(import_module(f"figures.{function}"), function)
+            for path in draw(out, options.quick, options.jobs, **more):
+                print(path)
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from common.folders import package_version, reading, refuse_other, write_whole
+from common.folders import held_record, holds_nothing, reading, record, refuse_other, working_in, write_whole
 from figures.style import PAGE, made_by, paper, save
 from ift import METHODS
 from toy import Lake, Settings, align, protocol, results, scored_states
@@ -45,22 +45,20 @@ def frozen_lake(out: Path, quick: bool, jobs: int, more: tuple[str, ...] = ()) -
 def _read(folder: Path, lake: Lake, settings: Settings, methods: tuple[str, ...]) -> _Results:
     """The results in `folder`, made if they are not there; raises `ValueError` if it holds others."""
     config = results.describe(lake, methods, settings, "paper")
-    wanted = {"version": package_version(), **config}
-    if (folder / "config.json").exists():
-        with reading(folder / "config.json"):
-            held = json.loads((folder / "config.json").read_text())
-            version = held.get("versions", {}).get("intuitive-fine-tuning")
-        refuse_other(folder, {"version": version, **{key: held.get(key) for key in wanted if key != "version"}}, wanted)
-    else:
-        if folder.is_dir() and any(folder.iterdir()):
+    with working_in(folder):
+        held = held_record(folder)
+        if held is not None:
+            refuse_other(folder, held, record(config))
+        elif not holds_nothing(folder):
             raise ValueError(f"out {str(folder)!r} holds files without config.json: delete it, and it is made again")
-        result = align(lake, methods, settings)
-        results.save(result, results.summary(result), config, lake, settings, folder)
-    if not (folder / "scored.npz").exists():
-        kinds = ("states", "raised", "lowered", "cells")
-        scored = {method: scored_states(lake, method, settings) for method in methods}
-        tables = {f"{method}_{kind}": getattr(each, kind) for method, each in scored.items() for kind in kinds}
-        write_whole(folder / "scored.npz", lambda path: _save_tables(path, tables))
+        else:
+            result = align(lake, methods, settings)
+            results.save(result, results.summary(result), config, lake, settings, folder)
+        if not (folder / "scored.npz").exists():
+            kinds = ("states", "raised", "lowered", "cells")
+            scored = {method: scored_states(lake, method, settings) for method in methods}
+            tables = {f"{method}_{kind}": getattr(each, kind) for method, each in scored.items() for kind in kinds}
+            write_whole(folder / "scored.npz", lambda path: np.savez_compressed(path, allow_pickle=False, **tables))
     with (
         reading(folder),
         np.load(folder / "policies.npz") as held_tables,
@@ -73,11 +71,6 @@ def _read(folder: Path, lake: Lake, settings: Settings, methods: tuple[str, ...]
         summary = json.loads((folder / "summary.json").read_text())
         curves = pd.read_parquet(folder / "curves.parquet")
         return _Results(methods, summary, curves, policies, visits, dict(held_scored))
-
-
-def _save_tables(path: Path, tables: dict[str, np.ndarray]) -> None:
-    with path.open("wb") as file:
-        np.savez_compressed(file, allow_pickle=False, **tables)
 
 
 @paper

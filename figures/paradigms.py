@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Polygon
 
-from common.folders import claim_folder, reading, write_whole
+from common.folders import claim_folder, reading, working_in, write_whole
 from experiments.costs import SETTING, measured_costs
 from figures.style import PAGE, made_by, paper, save
 from ift import METHODS
@@ -46,26 +46,20 @@ def paradigms(out: Path, quick: bool, jobs: int, more: tuple[str, ...] = ()) -> 
     shown = {**SHOWN, **{name: _STATES[METHODS[name].states] for name in more if name not in SHOWN}}
     lake, settings = Lake.make("ring"), Settings(seeds=100, seed=60_000, prediction="expected", lam=0.2)
     folder = out / "paradigms-runs"
-    claim_folder(
-        folder,
-        {"lake": lake.rows, "methods": list(shown), **METHODS.from_outside(more), "settings": settings.as_dict()},
-    )
-    if not (folder / "states.npz").exists():
-        scored = {method: scored_states(lake, method, settings) for method in shown}
-        tables = {
-            f"{m}_{kind}": getattr(s, kind) for m, s in scored.items() for kind in ("states", "raised", "lowered")
-        }
-        write_whole(folder / "states.npz", lambda path: _save_tables(path, tables))
+    made_of = {"lake": lake.rows, "methods": list(shown), **METHODS.from_outside(more), "settings": settings.as_dict()}
+    with working_in(folder):
+        claim_folder(folder, made_of)
+        if not (folder / "states.npz").exists():
+            scored = {method: scored_states(lake, method, settings) for method in shown}
+            tables = {
+                f"{m}_{kind}": getattr(s, kind) for m, s in scored.items() for kind in ("states", "raised", "lowered")
+            }
+            write_whole(folder / "states.npz", lambda path: np.savez_compressed(path, allow_pickle=False, **tables))
     costs = measured_costs(out, quick)
     with reading(folder / "states.npz"), np.load(folder / "states.npz") as held:
         tables = dict(held)
     caption = _caption(lake, settings, tables, costs, quick, shown)
     return save(_draw(lake, tables, costs, shown), out, "paradigms", caption, quick)
-
-
-def _save_tables(path: Path, tables: dict[str, np.ndarray]) -> None:
-    with path.open("wb") as file:
-        np.savez_compressed(file, allow_pickle=False, **tables)
 
 
 @paper

@@ -6,6 +6,8 @@ Both names are imported when they are first used: the commands of `lm` need not 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+import common as _common  # noqa: F401  # it ends commands that are stopped while they are imported
+
 if TYPE_CHECKING:
     from lm.trainers.config import IFTConfig
     from lm.trainers.ift import IFTTrainer

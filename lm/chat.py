@@ -5,6 +5,7 @@ Examples:
   python -m lm.chat --model HuggingFaceTB/SmolLM2-135M-Instruct --temperature 0.7
 """
 
+import os
 import sys
 from dataclasses import dataclass
 from typing import Any
@@ -35,6 +36,10 @@ class Options:
             raise ValueError(f"max_new_tokens must be at least 1, got {self.max_new_tokens}")
         if not 0 <= self.temperature < float("inf"):
             raise ValueError(f"temperature must be 0 or more, got {self.temperature}")
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed must be in [0, 2**32 − 1], got {self.seed}")
+        if any("\ud800" <= letter <= "\udfff" for letter in self.system):  # bytes that Python could not decode
+            raise ValueError("system must be UTF-8 text")
 
 
 def answer(model: Any, tokenizer: Any, chat: Chat, options: Options, streamer: Any = None) -> str:
@@ -62,16 +67,13 @@ def answer(model: Any, tokenizer: Any, chat: Chat, options: Options, streamer: A
 
 
 def _ids(tokenizer: Any, chat: Chat) -> list[int]:
-    from jinja2 import TemplateError
-
     from common.models import reason
-    from lm.lake.words import prompt_ids
 
-    if tokenizer.chat_template is None:
-        return prompt_ids(tokenizer, "\n".join(turn["content"] for turn in chat))
+    if tokenizer.chat_template is None:  # trained on prompt and answer as they are
+        return list(tokenizer("\n".join(turn["content"] for turn in chat))["input_ids"])
     try:
         rendered = tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=True, return_dict=True)
-    except TemplateError as error:
+    except Exception as error:  # a template is code of somebody else, and raises what it likes
         raise ValueError(f"the model's chat template refuses the chat ({reason(error)})") from error
     return list(rendered["input_ids"])
 
@@ -109,6 +111,7 @@ def run() -> None:
     """Parse, then import what the work needs and do it."""
     options = command.parse(Options, "python -m lm.chat", __doc__)
     options.check()
+    os.environ.setdefault("TQDM_DISABLE", "1")  # the bars of GGUF's reader
     command.quieten()
     talk(options)
 

@@ -4,6 +4,7 @@ Examples:
   python -m lm.merge --model results/lm-ift/model --out merged
 """
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -38,16 +39,19 @@ def merge(options: Options) -> None:
     import torch
 
     from common import models
+    from common.folders import writing
 
     models.offline()
-    model, tokenizer = models.load_trained(options.model)
-    models.save_whole(model.merge_and_unload().to(getattr(torch, options.dtype)), tokenizer, options.out)
+    with writing(options.out):
+        model, tokenizer = models.load_trained(options.model)
+        models.save_whole(model.merge_and_unload().to(getattr(torch, options.dtype)), tokenizer, options.out)
 
 
 def run() -> None:
     """Parse, then import what the work needs and do it."""
     options = command.parse(Options, "python -m lm.merge", __doc__)
     options.check()
+    os.environ.setdefault("TQDM_DISABLE", "1")  # the bars of GGUF's reader
     command.quieten()
     merge(options)
     print(f"Written to {options.out}")

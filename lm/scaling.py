@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common import command
-from common.folders import write_whole
+from common.folders import write_whole, writing
 from lm.train.command_line import read_recipe
 from lm.train.settings import TrainSettings
 
@@ -148,9 +148,9 @@ def run() -> None:
     """Parse, then reckon and write the page."""
     options = command.parse(Options, "python -m lm.scaling", __doc__)
     command.quieten()
-    text = page()
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(options.out, lambda path: path.write_text(text))
+    with writing(options.out):
+        text = page()
+        write_whole(options.out, lambda path: path.write_text(text))
     print(f"Written to {options.out}")
 
 

@@ -3,6 +3,8 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+import common as _common  # noqa: F401  # it ends commands that are stopped while they are imported
+
 if TYPE_CHECKING:
     from toy.experiment import Result, align
     from toy.lake import Lake

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from common.memory import require_memory
 from toy import metrics
 from toy.curves import fine_tune_with_curve
 from toy.lake import Lake
@@ -67,6 +68,7 @@ def align(
     """
     settings = settings or Settings()
     trials = named_trials(methods, settings)
+    _require_memory(lake, settings, len(trials))
     problems = {name: Problem.of(lake, trial.settings.shared()) for name, trial in trials.items()}
     problem, names = next(iter(problems.values())), ("start", *trials)
     seeds = range(settings.seed, settings.seed + settings.seeds)
@@ -107,6 +109,16 @@ def align(
         tables,
         pd.concat(curves, ignore_index=True),
     )
+
+
+def _require_memory(lake: Lake, settings: Settings, trials: int) -> None:
+    """Raise `ValueError` where the policies alone are too much: networks of a block, tables of all runs."""
+    cells = len(lake.next_cell)
+    networks = min(settings.seeds, block_runs(lake, settings)) * cells * settings.width
+    start_and_optimum_and_trained, bytes_per_weight = 3, 4 if settings.dtype == "float32" else 8
+    tables = settings.seeds * (trials + 1) * cells * 4 * 8
+    need = start_and_optimum_and_trained * bytes_per_weight * networks + tables
+    require_memory(need, f"seeds {settings.seeds} with width {settings.width} on {cells} cells")
 
 
 def block_runs(lake: Lake, settings: SharedSettings) -> int:

@@ -143,6 +143,7 @@ def run(command: Command, console: Console) -> None:
     """The whole command: check, train with a progress bar, write the files, print what came out."""
     methods, settings = command.output.method, command.settings()
     methods = _IFT_ALONE if methods == ("ift",) else tuple(named_trials(methods, settings))
+    from common.folders import working_in
     from toy import results
     from toy.experiment import align
     from toy.lake import Lake
@@ -157,8 +158,8 @@ def run(command: Command, console: Console) -> None:
     )
     config = results.describe(lake, methods, settings, command.output.protocol)
     folder = command.output.out or results.default_folder(config, command.lake.map)
-    results.check_folder(folder, config, command.output.overwrite)
-    with progress_bar(console) as bar:
+    with working_in(folder), progress_bar(console) as bar:
+        results.check_folder(folder, config, command.output.overwrite)
         task = bar.add_task("", total=1.0)
         result = align(lake, methods, settings, lambda doing, done: bar.update(task, description=doing, completed=done))
         bar.update(task, description="writing files and picture")

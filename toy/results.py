@@ -1,14 +1,7 @@
 """The files of an experiment: settings, a row per run, a summary, mean policies, a picture."""
 
-import importlib.metadata
 import json
-import os
-import platform
 import re
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -16,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from common.folders import held_record, holds_nothing, record, working_in, write_json, write_together
 from ift import METHODS
 from toy.experiment import Result
 from toy.lake import Lake
@@ -67,19 +61,11 @@ def default_folder(config: dict, map_name: str) -> Path:
 
 
 def check_folder(folder: Path, config: dict, overwrite: bool) -> None:
-    """Raise `ValueError` if `folder` cannot be written, or holds anything but results of the same experiment."""
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"out {str(folder)!r} is a file: give a folder")
-    nearest = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
-    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
-        raise ValueError(f"out {str(folder)!r} cannot be written: {str(nearest)!r} is not a folder open to you")
-    if overwrite or not folder.is_dir() or not any(folder.iterdir()):
+    """Raise `ValueError` if `folder` holds anything but results of the same experiment."""
+    if overwrite or not folder.is_dir() or holds_nothing(folder):
         return
-    try:
-        held = json.loads((folder / "config.json").read_text())
-    except (OSError, ValueError):
-        held = {}
-    if not isinstance(held, dict) or {key: held.get(key) for key in config} != json.loads(json.dumps(config)):
+    held = held_record(folder) or {}
+    if {key: held.get(key) for key in config} != json.loads(json.dumps(config)):
         raise ValueError(f"out {str(folder)!r} holds other results: give another folder, or --overwrite")
 
 
@@ -93,7 +79,7 @@ def save(
     *,
     render: bool = False,
 ) -> list[Path]:
-    """Write an experiment's files into `folder`, each whole or not at all; returns their paths.
+    """Write an experiment's files into `folder`, all or none of them; returns their paths.
 
     `config.json` (settings, versions), `runs.parquet` (a row per run and method), `start.parquet` (the start policies),
     `curves.parquet` (distances during the training),
@@ -102,13 +88,13 @@ def save(
     `summary` is that of the result, `config` what `describe` says. Files of these names that the folder held before are
     gone afterwards.
     """
-    methods = tuple(result.runs["method"].unique())
-    with _staged(folder) as stage:
-        _write_json(stage / "config.json", {**config, "versions": _versions()})
+
+    def write(stage: Path) -> None:
+        write_json(stage / "config.json", record(config))
         result.runs.to_parquet(stage / "runs.parquet", index=False)
         result.start.to_parquet(stage / "start.parquet", index=False)
         result.curves.to_parquet(stage / "curves.parquet", index=False)
-        _write_json(stage / "summary.json", summary)
+        write_json(stage / "summary.json", _finite(summary))
         np.savez_compressed(
             stage / "policies.npz",
             allow_pickle=False,
@@ -117,12 +103,14 @@ def save(
         )
         figure = draw_result(lake, summary["methods"], settings.seeds, result.policies, result.visits)
         figure.savefig(stage / "picture.png", dpi=150)
-        for method in methods if render else ():
+        for method in result.runs["method"].unique() if render else ():
             policy = result.first_policies[method]
             if np.isfinite(policy).all():
                 frames, _ = play(lake, policy, settings.seed)
                 save_gif(frames, stage / f"play-{method}.gif")
-        return [folder / path.name for path in sorted(stage.iterdir())]
+
+    with working_in(folder):
+        return write_together(folder, write, replacing=_FILES)
 
 
 def summary(result: Result) -> dict:
@@ -149,27 +137,6 @@ def mixed_shares(result: Result) -> dict[str, float]:
     return {str(method): float(share) for method, share in means.items()}
 
 
-@contextmanager
-def _staged(folder: Path) -> Iterator[Path]:
-    """A temporary folder beside `folder` whose files move into it at the end; it is removed whatever happens."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    stage = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        yield stage
-        folder.mkdir(exist_ok=True)
-        for pattern in _FILES:
-            for stale in folder.glob(pattern):
-                stale.unlink()
-        for path in sorted(stage.iterdir(), key=lambda path: path.name == "config.json"):
-            path.replace(folder / path.name)  # config.json last: a folder that has it is complete
-    finally:
-        shutil.rmtree(stage, ignore_errors=True)
-
-
-def _write_json(path: Path, data: dict) -> None:
-    path.write_text(json.dumps(_finite(data), indent=1, ensure_ascii=False) + "\n")
-
-
 def _finite(data: Any) -> Any:
     """The same data with `null` for numbers that JSON cannot hold."""
     if isinstance(data, dict):
@@ -177,13 +144,3 @@ def _finite(data: Any) -> Any:
     if isinstance(data, list | tuple):
         return [_finite(value) for value in data]
     return None if isinstance(data, float) and not np.isfinite(data) else data
-
-
-def _versions() -> dict[str, str]:
-    packages = ("torch", "numpy", "scipy", "gymnasium", "pandas")
-    versions = {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in packages}}
-    try:
-        versions["intuitive-fine-tuning"] = importlib.metadata.version("intuitive-fine-tuning")
-    except importlib.metadata.PackageNotFoundError:
-        versions["intuitive-fine-tuning"] = "not installed"
-    return versions

@@ -15,7 +15,8 @@ DOCS = Path(__file__).parents[1]
 REPLAYS = ("order", "adam", "dpo")  # presets of `python -m toy.explore`
 _LEARNS_FROM = {
     "targets": "*Targets*: answers to imitate, and nothing else. On a lake a target is the optimal trajectory.",
-    "pairs": "*Pairs*: a target and a worse answer for each prompt. On a lake the worse one is sampled from the policy.",
+    "pairs": "*Pairs*: a target and a worse answer for each prompt. On a lake the policy itself makes the worse one.",
+    "optimum": "*The optimal policy*, which only a lake knows: a ceiling for methods that learn from targets.",
     "rollouts": "*Roll-outs*: the policy's own trajectories with their rewards. No target is shown.",
 }
 

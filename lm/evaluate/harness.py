@@ -14,15 +14,16 @@ import jinja2
 import lm_eval
 import torch
 import yaml
-from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 from lm_eval.utils import handle_non_serializable
 
 from common import models
-from common.folders import claim_folder, write_whole
+from common.folders import claim_folder, reading, working_in, write_whole
+from lm.evaluate.answers import Remembering
 from lm.lake import tiny
 
 TASKS = Path(__file__).parents[1] / "tasks"
+_OF_THIS_RUN = ("date", "pretty_env_info")  # what the harness adds that is of the machine and the hour
 _SPLITS = ("test_split", "validation_split")
 
 
@@ -58,6 +59,11 @@ def evaluate(
         ValueError: a bad task, a model that cannot be loaded, an `out` that holds something else.
     """
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    with working_in(out):
+        return _evaluate(name, questions, out, batch_size, log_samples)
+
+
+def _evaluate(name: str, questions: Questions, out: Path, batch_size: int, log_samples: bool) -> dict[str, Any]:
     definition = {"model": fingerprint(name), "questions": _described(questions)}
     if (out / "config.json").is_file():
         claim_folder(out, definition)
@@ -66,10 +72,10 @@ def evaluate(
         on_gpu = torch.cuda.is_available()
         model, tokenizer = models.load_trained(tiny.located(name), torch.bfloat16 if on_gpu else torch.float32)
         model.eval().to("cuda" if on_gpu else "cpu")
-        wrapped = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch_size)
+        wrapped = Remembering(out / "answers.jsonl", pretrained=model, tokenizer=tokenizer, batch_size=batch_size)
         _require_room(wrapped, tasks, questions.max_new_tokens)
         claim_folder(out, definition)  # nothing is written before all of it is known to be good
-        results = _run(wrapped, tasks, questions, out)
+        results = _run(wrapped, tasks, questions)
         samples = results.pop("samples")
         templated = _templated(wrapped, questions)
         results |= {"model_name": name, "templated": templated, "cut_contexts": _cut_contexts(wrapped, samples)}
@@ -77,7 +83,7 @@ def evaluate(
             lines = [json.dumps(row, default=handle_non_serializable) for row in rows]
             _write(out / f"samples_{task}.jsonl", "\n".join(lines))
         _write(out / "results.json", json.dumps(results, indent=1, default=handle_non_serializable))
-    return dict(json.loads((out / "results.json").read_text()))
+    return _read_results(out)
 
 
 def _described(questions: Questions) -> dict[str, Any]:
@@ -114,14 +120,23 @@ def _finished(out: Path, log_samples: bool) -> bool:
     """Whether all is there: of a first run without samples and a second with them, a stop may have left a part."""
     if not (out / "results.json").is_file():
         return False
-    tasks = json.loads((out / "results.json").read_text())["configs"]
+    tasks = _read_results(out)["configs"]
     return not log_samples or all((out / f"samples_{task}.jsonl").is_file() for task in tasks)
+
+
+def _read_results(out: Path) -> dict[str, Any]:
+    with reading(out / "results.json"):
+        results = dict(json.loads((out / "results.json").read_text()))
+        if not all(isinstance(results[name], dict) for name in ("results", "configs", "cut_contexts")):
+            raise TypeError("not what was written")
+        return results
 
 
 def samples_of(out: Path, task: str) -> list[dict[str, Any]]:
     """The questions of a task with the model's answers, which `evaluate` kept in `out`."""
-    with (out / f"samples_{task}.jsonl").open() as lines:
-        return [json.loads(line) for line in lines]
+    file = out / f"samples_{task}.jsonl"
+    with reading(file), file.open() as lines:
+        return [dict(json.loads(line)) for line in lines]
 
 
 def _write(file: Path, text: str) -> None:
@@ -132,7 +147,7 @@ def _templated(wrapped: Any, questions: Questions) -> bool:
     return wrapped.tokenizer.chat_template is not None and not questions.plain
 
 
-def _run(wrapped: Any, tasks: list[Any], questions: Questions, out: Path) -> dict[str, Any]:
+def _run(wrapped: Any, tasks: list[Any], questions: Questions) -> dict[str, Any]:
     templated = _templated(wrapped, questions)
     with _one_line(questions):
         results = lm_eval.simple_evaluate(
@@ -143,9 +158,10 @@ def _run(wrapped: Any, tasks: list[Any], questions: Questions, out: Path) -> dic
             fewshot_as_multiturn=templated,
             limit=questions.limit,
             gen_kwargs=None if questions.max_new_tokens is None else {"max_gen_toks": questions.max_new_tokens},
-            use_cache=str(out / "answers"),
         )
-    return dict(results)
+    for config in results["configs"].values():
+        (config.get("metadata") or {}).pop("config_source", None)  # a path on this machine
+    return {name: part for name, part in results.items() if name not in _OF_THIS_RUN}
 
 
 def _cut_contexts(wrapped: Any, samples: dict[str, list[dict[str, Any]]]) -> dict[str, int]:

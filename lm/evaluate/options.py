@@ -106,8 +106,8 @@ class Options:
                 raise ValueError(f"benchmarks must be some of {names}; got {', '.join(unknown) or 'none'}")
         elif self.suite == "alpaca-eval":
             seconds = self.alpaca.judge_timeout_seconds
-            if seconds <= 0:
-                raise ValueError(f"judge_timeout_seconds must be above 0, got {seconds}")
+            if not 0 < seconds < float("inf"):
+                raise ValueError(f"judge_timeout_seconds must be a finite number above 0, got {seconds}")
         elif self.local.task is None:
             raise ValueError("task must name a task file (YAML) with --suite local")
         elif self.local.fewshot is not None and self.local.fewshot < 0:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from common import models
-from common.folders import write_json
+from common.folders import working_in, write_json
 from lm.evaluate.alpaca import instructions_file, judged, require_key, write_answers
 from lm.evaluate.harness import TASKS, Questions, evaluate, samples_of, task_in
 from lm.evaluate.options import OPEN_LLM, Options
@@ -73,6 +73,11 @@ def _alpaca(options: Options, out: Path) -> None:
     """Answers, and with a judge the win rate."""
     if options.alpaca.judge is not None:
         require_key()  # said before hours of answering
+    with working_in(out):
+        _answer_and_judge(options, out)
+
+
+def _answer_and_judge(options: Options, out: Path) -> None:
     answers = out / "answers.json"
     evaluate(options.model, _questions(options), out, options.batch_size, log_samples=True)
     write_answers(samples_of(out, "alpaca_answers"), _short_name(options.model), answers)

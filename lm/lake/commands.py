@@ -3,6 +3,7 @@
 import math
 import sys
 import warnings
+from contextlib import nullcontext
 from dataclasses import asdict
 from typing import Any
 
@@ -11,7 +12,7 @@ import pandas as pd
 import torch
 
 from common import models
-from common.folders import write_json, write_whole
+from common.folders import write_json, write_whole, writing
 from lm.lake.maps import random_maps, wrong_first_moves
 from lm.lake.options import Data, Score, require
 from lm.lake.scores import means, score_model
@@ -31,19 +32,23 @@ def run(options: Data | Score) -> None:
 
 def write_data(options: Data) -> None:
     """Make the rows and write them, whole or not at all."""
+    with writing(options.out):
+        rows = _rows(options)
+        if options.out.suffix == ".parquet":
+            write_whole(options.out, lambda part: rows.to_parquet(part, index=False))
+        else:
+            write_whole(options.out, lambda part: rows.to_json(part, orient="records", lines=True, force_ascii=False))
+    print(f"Written to {options.out}: {len(rows)} rows")
+
+
+def _rows(options: Data) -> pd.DataFrame:
     settings: dict[str, Any] = {"size": options.size, "english": options.english, "same_tie": options.same_tie}
     if options.own is None:
         made = examples(options.rows, options.split, options.seed, kind=options.kind, **settings)
     else:
         model, tokenizer = models.load_trained(located(options.own))
         made = own_pairs(model, tokenizer, options.rows, options.split, options.seed, **settings)
-    rows = pd.DataFrame(made)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    if options.out.suffix == ".parquet":
-        write_whole(options.out, lambda part: rows.to_parquet(part, index=False))
-    else:
-        write_whole(options.out, lambda part: rows.to_json(part, orient="records", lines=True, force_ascii=False))
-    print(f"Written to {options.out}: {len(rows)} rows")
+    return pd.DataFrame(made)
 
 
 def score(options: Score) -> dict[str, float]:
@@ -71,10 +76,11 @@ def score(options: Score) -> dict[str, float]:
 
 def show_scores(options: Score) -> None:
     """Print the scores, and write them if `out` says so."""
-    scores = score(options)
-    if options.out is not None:
-        known = {name: None if math.isnan(value) else value for name, value in scores.items()}
-        asked = {name: value for name, value in asdict(options).items() if name != "out"}
-        write_json(options.out, {"options": asked, "scores": known})
+    with nullcontext() if options.out is None else writing(options.out):
+        scores = score(options)
+        if options.out is not None:
+            known = {name: None if math.isnan(value) else value for name, value in scores.items()}
+            asked = {name: value for name, value in asdict(options).items() if name != "out"}
+            write_json(options.out, {"options": asked, "scores": known})
     for name, value in scores.items():
         print(f"{name:<28} {value:.4f}")

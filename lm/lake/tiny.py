@@ -4,6 +4,8 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from common.folders import writing
+from common.models import save_whole
 from lm.lake.base import train_base
 from lm.lake.words import make_tokenizer
 
@@ -15,13 +17,9 @@ def tiny_lake(report: Callable[[float], None] = lambda share: None) -> Path:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "intuitive-fine-tuning"
     folder = cache / "tiny-lake-2"  # the number changes with whatever changes the model
     if not (folder / "config.json").is_file():
-        model = train_base(seed=0, report=report)
-        part = folder.with_name(f"{folder.name}.part-{os.getpid()}")
-        model.save_pretrained(part)
-        make_tokenizer().save_pretrained(part)
-        if folder.exists():  # another process was faster
-            return folder
-        part.rename(folder)
+        with writing(folder, wait=True):
+            if not folder.exists():  # else another process has made it meanwhile
+                save_whole(train_base(seed=0, report=report), make_tokenizer(), folder)
     return folder
 
 

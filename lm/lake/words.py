@@ -95,4 +95,9 @@ def _answer(tokenizer: Any, asked: list[int], text: str) -> list[int] | None:
 
 
 def _rendered(tokenizer: Any, chat: list[dict[str, str]], **options: bool) -> list[int]:
-    return list(tokenizer.apply_chat_template(chat, tokenize=True, return_dict=True, **options)["input_ids"])
+    from jinja2 import TemplateError
+
+    try:
+        return list(tokenizer.apply_chat_template(chat, tokenize=True, return_dict=True, **options)["input_ids"])
+    except (TemplateError, TypeError) as error:  # jinja has no error of its own for what a template may not include
+        raise ValueError(f"the tokenizer's chat template cannot be used ({error})") from error

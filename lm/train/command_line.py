@@ -1,4 +1,4 @@
-"""Settings from recipes (YAML files) and the command line."""
+"""Settings from YAML files (recipes, the config.yaml of a run) and the command line, and back to such a file."""
 
 import argparse
 import dataclasses
@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import yaml
 
@@ -17,28 +17,58 @@ from lm.train.settings import Groups, TrainSettings, groups_type
 from lm.trainers.names import NEW_NAMES
 
 _NEW_FLAGS = {f"--{name.replace('_', '-')}": f"--{new}" for name, new in NEW_NAMES.items()}
+_OPTIONS = {option.name: option for option in dataclasses.fields(TrainSettings)}
+_SEVERAL = {f"--{name.replace('_', '-')}" for name, option in _OPTIONS.items() if isinstance(option.default, tuple)}
+# What a run's config.yaml leaves out: how it was started, not what it did.
+_OF_THE_START = {"output_dir", "resume", "overwrite", "dry_run"}
+SECRETS = ("hub_token",)
 
 
 def parse(arguments: Sequence[str] | None = None, description: str | None = None) -> TrainSettings:
-    """Settings from recipes and the command line, which wins; raises `ValueError` for a bad one."""
+    """Settings from YAML files and the command line, which wins; raises `ValueError` for a bad one."""
+    return parse_groups(arguments, description).settings()
+
+
+def parse_groups(arguments: Sequence[str] | None = None, description: str | None = None) -> Groups:
+    """The same in their groups, with what is to be done with the settings themselves."""
     recipes = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    recipes.add_argument("--config", action="append", default=[])
+    recipes.add_argument("--config", action="append", nargs="+", default=[])
     try:
         given, rest = recipes.parse_known_args(arguments)
     except argparse.ArgumentError as error:
         raise ValueError("config needs the name of a YAML file") from error
+    paths = [path for paths in given.config for path in paths]
     rest = [METHODS.named_in(word) for word in rest]  # first, as help and options are made of the methods
-    for path in given.config:
+    for path in paths:
         METHODS.named_in(str(_mapping(path).get("method", "")))
     kind = groups_type()
     groups = kind()
-    for path in given.config:
+    for path in paths:
         groups = read_recipe(path, groups)
         groups.settings()  # a bad value is named here, before the parser sees it as a default
-    groups = command.parse(kind, "python -m lm.train", description, arguments=rest, default=groups, renamed=_NEW_FLAGS)
-    settings: TrainSettings = groups.settings()
-    trainer_options(settings)
-    return settings
+    words = _together(rest)
+    parsed: Groups = command.parse(
+        kind, "python -m lm.train", description, arguments=words, default=groups, renamed=_NEW_FLAGS
+    )
+    trainer_options(parsed.settings())
+    return parsed
+
+
+def _together(words: Sequence[str]) -> list[str]:
+    """The words of a command line, the values of an option that takes several and is given again beside its first."""
+    kept: list[str] = []
+    values: dict[str, list[str]] = {}
+    current = kept
+    for word in words:
+        name, equals, value = word.partition("=")
+        flag = name.replace("_", "-")
+        if flag in _SEVERAL:
+            current = values.setdefault(flag, [])
+            current.extend([value] if equals else [])
+        else:
+            current = kept if word.startswith("--") else current
+            current.append(word)
+    return kept + [word for flag, several in values.items() for word in (flag, *several)]
 
 
 def read_recipe(path: str | Path, groups: Groups | None = None) -> Groups:
@@ -51,17 +81,18 @@ def read_recipe(path: str | Path, groups: Groups | None = None) -> Groups:
         _mapping(path), NEW_NAMES, lambda line: print(f"note: config {str(path)!r}: {line}", file=sys.stderr)
     )
     groups = groups or groups_type()()
-    known = {option.name: option for group in vars(groups).values() for option in dataclasses.fields(group)}
-    hints = {name: hint for group in vars(groups).values() for name, hint in get_type_hints(type(group)).items()}
+    known = {
+        option.name: (option, get_type_hints(type(group))[option.name])
+        for name, group in vars(groups).items()
+        for option in dataclasses.fields(group)
+        if name != "files"
+    }
     for name, value in given.items():
         if name not in known:
-            raise ValueError(f"config {str(path)!r}: {name!r} is no option{_nearest(str(name), tuple(known))}")
-        if isinstance(value, list):
-            given[name] = tuple(map(str, value))
-        elif isinstance(known[name].default, tuple):
-            given[name] = (str(value),)
-        elif hints[name] in (float, float | None) and isinstance(value, str) and _number(value) is not None:
-            given[name] = _number(value)  # YAML reads 5e-7 as text
+            raise ValueError(
+                f"config {str(path)!r}: {str(name)[:200]!r} is no option{_nearest(str(name), tuple(known))}"
+            )
+        given[name] = _read(name, value, *known[name], path)
     if isinstance(given.get("method"), str):
         given["method"] = METHODS.named_in(given["method"])
     return type(groups)(
@@ -77,12 +108,38 @@ def _mapping(path: str | Path) -> dict[str, Any]:
     if not Path(path).is_file():
         raise ValueError(f"config {str(path)!r} is not a file")
     try:
-        given = yaml.safe_load(Path(path).read_text()) or {}
+        given = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
     except yaml.YAMLError as error:
         raise ValueError(f"config {str(path)!r} is not YAML: {' '.join(str(error).split())}") from error
+    except (UnicodeDecodeError, RecursionError) as error:
+        raise ValueError(f"config {str(path)!r} cannot be read: it must be YAML, as UTF-8 text") from error
     if not isinstance(given, dict):
         raise ValueError(f"config {str(path)!r} must hold 'name: value' lines")
     return given
+
+
+def _read(name: str, value: Any, option: dataclasses.Field[Any], hint: Any, path: str | Path) -> Any:
+    """A value of a YAML file as the option's type has it, where YAML has another."""
+    if isinstance(option.default, tuple):
+        kind = get_args(hint)[0]
+        try:
+            return tuple(kind(one) for one in (value if isinstance(value, list) else [value]))
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"config {str(path)!r}: {name} must be whole numbers, got {value!r}") from error
+    if hint in (float, float | None) and isinstance(value, str) and _number(value) is not None:
+        return _number(value)  # YAML reads 5e-7 as text
+    return tuple(value) if isinstance(value, list) else value
+
+
+def as_yaml(settings: TrainSettings) -> str:
+    """The options as a YAML file that `--config` reads back; secrets, and how the run was started, are left out."""
+    kept = {name: value for name, value in vars(settings).items() if name not in _OF_THE_START}
+    kept["trainer"] = [pair for pair in settings.trainer if not pair.replace("-", "_").startswith(SECRETS)]
+    origin = METHODS.origins.get(settings.method)
+    if origin is not None and ".py:" in origin.reference:
+        kept["method"] = origin.reference
+    lists = {name: list(value) if isinstance(value, tuple) else value for name, value in kept.items()}
+    return yaml.safe_dump(lists, sort_keys=False, allow_unicode=True, width=1000)
 
 
 def _number(text: str) -> float | None:
@@ -108,13 +165,17 @@ def trainer_options(settings: TrainSettings) -> dict[str, Any]:
         name, equals, value = pair.partition("=")
         name = name.replace("-", "_")
         if not equals:
-            raise ValueError(f"trainer must be NAME=VALUE, got {pair!r}")
+            raise ValueError(f"trainer must be NAME=VALUE, got {pair[:200]!r}")
         if name in vars(settings):
             raise ValueError(f"trainer: {name!r} has an option of its own, --{name.replace('_', '-')}")
+        if name in SECRETS:
+            raise ValueError(f"trainer: {name!r} would be kept in files: set the environment variable HF_TOKEN")
+        if name in options:
+            raise ValueError(f"trainer: {name!r} is given twice")
         try:
             options[name] = yaml.safe_load(value)
         except yaml.YAMLError as error:
-            raise ValueError(f"trainer: the value of {pair!r} is not YAML: quote it") from error
+            raise ValueError(f"trainer: the value of {pair[:200]!r} is not YAML: quote it") from error
         if isinstance(options[name], str) and _number(value) is not None:  # YAML reads 5e-7 as text
             options[name] = _number(value)
     return options

@@ -1,44 +1,49 @@
-"""Data sets from the lake, the Hub or local files, brought to one form, mixed by count and turned into tokens.
+"""Data sets from the lake, the Hub or local files, brought to one form and mixed, by count or by share.
 
-The one form is a conversation: `prompt` is a list of messages, and so are `completion`, or `chosen` and `rejected`.
+`lm.train.layouts` has the form, and `lm.train.tokens` turns it into tokens.
 """
 
-import hashlib
-import json
+import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset, Features, Value, concatenate_datasets, load_dataset
-from jinja2 import TemplateError
-from transformers import PreTrainedTokenizerBase
+from datasets import Dataset, Features, Json, Value, concatenate_datasets, load_dataset
 
 from lm.lake import KINDS, SPLITS, examples
-
-Messages = list[dict[str, str]]
-
-_FORMATS = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".csv": "csv"}
-LAYOUTS = "prompt+chosen+rejected, prompt+completion, messages, question+answer"
+from lm.train.files import FORMATS, format_of, rows_of
+from lm.train.layouts import COLUMNS, BadRowError, Row, Wanted, converter, renamed
 
 
 @dataclass(frozen=True)
 class Source:
-    """A data set as asked for: `name`, `name:rows`, `name@split` or `name@split:rows`."""
+    """A data set as asked for: `name`, then `@split`, `:rows` and `*share`, each of them if it is wanted."""
 
     name: str
     split: str | None
     rows: int | None
+    share: float | None = None
 
     @classmethod
     def of(cls, text: str) -> "Source":
-        match = re.fullmatch(r"(.+?)(?:@([\w.-]+))?(?::(\d+))?", text)
-        if match is None or match[3] == "0" or re.search(r":[^/\\]*$", match[1]):
+        match = re.fullmatch(r"(.+?)(?:@([\w.-]+))?(?::(\d+))?(?:\*([\d.]+))?", text)
+        share = None if match is None or match[4] is None else _share(match[4])
+        if match is None or match[3] == "0" or share == 0 or re.search(r":[^/\\]*$", match[1]):
             raise ValueError(
-                f"dataset {text!r} must be NAME, NAME:ROWS, NAME@SPLIT or NAME@SPLIT:ROWS, ROWS a number above 0"
+                f"dataset {text[:200]!r} must be NAME, NAME:ROWS, NAME@SPLIT or NAME@SPLIT:ROWS, ROWS a number above "
+                "0; *SHARE, a number above 0, may stand behind it"
             )
-        return cls(match[1], match[2], None if match[3] is None else int(match[3]))
+        return cls(match[1], match[2], None if match[3] is None else int(match[3]), share)
+
+
+def _share(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return 0.0
 
 
 @dataclass(frozen=True)
@@ -55,251 +60,164 @@ NAMED = {
     "ultrachat": OnHub("HuggingFaceH4/ultrachat_200k", "train_sft", 207_865),
     "ultrafeedback": OnHub("HuggingFaceH4/ultrafeedback_binarized", "train_prefs", 61_135),
 }
+_FORM = Features(
+    {name: Json() for name in ("prompt", "completion", "chosen", "rejected", "tools")} | {"label": Value("bool")}
+)
+_CHUNK = 10_000  # rows that are Python's at a time
 
 
-def load(sources: tuple[str, ...], pairs: bool, seed: int, split: str = "train") -> Dataset:
+def load(
+    sources: tuple[str, ...],
+    pairs: bool,
+    seed: int,
+    split: str = "train",
+    *,
+    labels: bool = False,
+    columns: Mapping[str, str] | None = None,
+    note: Callable[[str], Any] = lambda line: None,
+) -> Dataset:
     """Conversations of all sources, each shuffled and cut to its rows, mixed; `pairs` keeps chosen and rejected.
+
+    `labels` takes single answers with a label as well, for methods that learn from them. `columns` maps our names of
+    columns to those of the sources. `note` gets a line on what was left out.
 
     Raises:
         ValueError: a data set that is not there, has other columns, is empty, or has single answers where pairs
             are needed.
     """
-    parts = []
-    for text in sources:
-        source = Source.of(text)
-        rows = _read(source, seed, split)
-        if not len(rows):
-            raise ValueError(f"dataset {source.name!r} is empty")
-        if source.rows is not None and source.rows > len(rows):
-            raise ValueError(f"dataset {source.name!r} has {len(rows)} rows, {source.rows} were asked for")
-        rows = rows.shuffle(seed=seed).select(range(source.rows or len(rows)))
-        convert = _converter(source.name, rows.column_names, pairs)
-        features = Features({name: [{"role": Value("string"), "content": Value("string")}] for name in _columns(pairs)})
-        try:
-            parts.append(rows.map(convert, remove_columns=rows.column_names, features=features))
-        except _BadRowError as error:
-            raise ValueError(f"dataset {source.name!r}: {error}") from error
-    return concatenate_datasets(parts).shuffle(seed=seed)
+    asked = [Source.of(text) for text in sources]
+    wanted: Wanted = "labels" if labels else "pairs" if pairs else "targets"
+    parts = [_part(source, wanted, seed, split, columns or {}, note) for source in asked]
+    parts = _mixed(asked, parts, note)
+    whole = concatenate_datasets(parts).shuffle(seed=seed)
+    empty = [name for name in whole.column_names if all(value is None for value in whole.with_format(None)[name])]
+    whole = whole.remove_columns([name for name in empty if name in ("chosen", "rejected", "tools", "label")])
+    if "rejected" in whole.column_names:
+        if "label" in whole.column_names:
+            raise ValueError("dataset: pairs and answers with labels cannot be mixed: train on one kind at a time")
+        whole = whole.remove_columns("completion")
+    return whole
 
 
-def _columns(pairs: bool) -> tuple[str, ...]:
-    return ("prompt", "chosen", "rejected") if pairs else ("prompt", "completion")
-
-
-def _read(source: Source, seed: int, split: str) -> Dataset:
-    if source.name in KINDS:
-        if source.split not in (None, *SPLITS):
-            raise ValueError(f"dataset {source.name!r} has the splits {', '.join(SPLITS)}, not {source.split!r}")
-        rows = examples(source.rows or LAKE_ROWS, source.split or split, seed, **KINDS[source.name])
-        return Dataset.from_list(rows).select_columns([name for name in rows[0] if name != "worse"])
-    path = Path(source.name)
+def _part(
+    source: Source, wanted: Wanted, seed: int, split: str, columns: Mapping[str, str], note: Callable[[str], Any]
+) -> Dataset:
+    """A source in the one form, shuffled and cut to its rows."""
     try:
-        if path.suffix in _FORMATS:
-            if not path.is_file():
-                raise ValueError("there is no such file")
-            if source.split is not None:
-                raise ValueError("a file has no splits: leave @ away")
-            if not path.stat().st_size:
-                raise ValueError("the file is empty")
-            return load_dataset(_FORMATS[path.suffix], data_files=str(path), split="train")
-        named = NAMED.get(source.name)
-        name, wanted = (named.name, named.split) if named else (source.name, "train")
+        rows = _converted(source, wanted, seed, split, columns)
+    except (BadRowError, ValueError) as error:
+        raise ValueError(f"dataset {source.name[:200]!r}: {_first_line(error)}") from error
+    if not len(rows):
+        raise ValueError(f"dataset {source.name!r} is empty: it has no rows")
+    if wanted == "targets":
+        kept = rows.filter(lambda label: label is not False, input_columns="label")
+        if len(kept) < len(rows):
+            note(f"{source.name}: {len(rows) - len(kept):,} answers with the label false are left out")
+        if not len(kept):
+            raise ValueError(f"dataset {source.name!r} has no answer with the label true")
+        rows = kept.remove_columns("label").add_column("label", [None] * len(kept), feature=Value("bool"))
+    if source.rows is not None and source.rows > len(rows):
+        raise ValueError(f"dataset {source.name!r} has {len(rows)} rows, {source.rows} were asked for")
+    return rows.shuffle(seed=seed).select(range(source.rows or len(rows)))
+
+
+def _converted(source: Source, wanted: Wanted, seed: int, split: str, columns: Mapping[str, str]) -> Dataset:
+    if source.name in KINDS:
+        return _from_rows(_lake(source, seed, split), wanted, {})
+    if format_of(source.name) is not None:
+        if source.split is not None:
+            raise ValueError("a file has no splits: leave @ away")
+        return _from_rows(rows_of(Path(source.name)), wanted, columns)
+    rows = _of_hub(source)
+    names = _checked(columns, rows.column_names) or rows.column_names
+    convert = converter(names, wanted).convert
+    return rows.map(lambda row: convert(renamed(row, columns)), remove_columns=rows.column_names, features=_FORM)
+
+
+def _lake(source: Source, seed: int, split: str) -> list[Row]:
+    if source.split not in (None, *SPLITS):
+        raise ValueError(f"it has the splits {', '.join(SPLITS)}, not {source.split!r}")
+    rows = examples(source.rows or LAKE_ROWS, source.split or split, seed, **KINDS[source.name])
+    return [{name: value for name, value in row.items() if name != "worse"} for row in rows]
+
+
+def _checked(columns: Mapping[str, str], names: Sequence[str]) -> list[str]:
+    """Our names of the columns, if every one of theirs is there."""
+    renamed(dict.fromkeys(names), columns)
+    return list(columns)
+
+
+def _from_rows(rows: Iterable[Row], wanted: Wanted, columns: Mapping[str, str]) -> Dataset:
+    """Rows in the one form, held in memory; the first chunk says what the columns are."""
+    remaining, parts, number = iter(rows), [], 0
+    convert = None
+    while chunk := list(islice(remaining, _CHUNK)):
+        if convert is None:
+            names = list(dict.fromkeys(name for row in chunk for name, value in row.items() if value is not None))
+            names = names or list(chunk[0])
+            convert = converter(_checked(columns, names) or names, wanted).convert
+        formed = []
+        for row in chunk:
+            number += 1
+            try:
+                formed.append(convert(renamed(dict.fromkeys(columns.values()) | dict(row), columns)))
+            except BadRowError as error:
+                raise BadRowError(f"row {number}: {error}") from error
+        parts.append(Dataset.from_list(formed, features=_FORM))
+    return concatenate_datasets(parts) if parts else Dataset.from_dict({name: [] for name in _FORM}, features=_FORM)
+
+
+def _of_hub(source: Source) -> Dataset:
+    named = NAMED.get(source.name)
+    name, wanted = (named.name, named.split) if named else (source.name, "train")
+    try:
         return load_dataset(name, split=source.split or wanted)
-    except ValueError as error:
-        raise ValueError(f"dataset {source.name!r}: {_first_line(error)}") from error
     except Exception as error:  # the network, the Hub and the readers each have their own
         known = ", ".join([*KINDS, *NAMED])
         raise ValueError(
-            f"dataset {source.name!r} could not be read ({_first_line(error)}): name a local "
-            f"{', '.join(_FORMATS)} file, a data set of the Hub, or one of {known}"
+            f"it could not be read ({_first_line(error)}): name a local {', '.join(FORMATS)} file (also .gz, .zst or "
+            f".bz2), a data set of the Hub, or one of {known}"
         ) from error
 
 
 def _first_line(error: Exception) -> str:
-    while error.__cause__ is not None and isinstance(error.__cause__, Exception):  # where it began says most
-        error = error.__cause__
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    if not isinstance(error, BadRowError):
+        while error.__cause__ is not None and type(error) is not ValueError:  # where it began says most
+            error = error.__cause__  # type: ignore[assignment]
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:600]
 
 
-def _converter(name: str, columns: list[str], pairs: bool) -> Any:
-    """The function that brings one row to the one form."""
-    has = set(columns)
-    if {"chosen", "rejected"} <= has:
-        return _pair if pairs else _chosen_of_pair
-    single = {"prompt", "completion"} <= has or "messages" in has or {"question", "answer"} <= has
-    if not single:
-        raise ValueError(f"dataset {name!r} has columns {', '.join(columns)}; needed is one of {LAYOUTS}")
-    if pairs:
-        raise ValueError(
-            f"dataset {name!r} has single answers (columns {', '.join(columns)}), the method needs pairs: "
-            "columns prompt, chosen, rejected"
-        )
-    return _single
+def _mixed(sources: Sequence[Source], parts: list[Dataset], note: Callable[[str], Any]) -> list[Dataset]:
+    """Each part cut to its share of the mix, which is as large as it can be without a row twice."""
+    counts = mixed_counts(sources, [len(part) for part in parts])
+    for source, part, count in zip(sources, parts, counts, strict=True):
+        if source.share is not None:
+            note(f"{source.name}: {count:,} of {len(part):,} rows, a share of {count / sum(counts):.1%}")
+    return [part.select(range(count)) for part, count in zip(parts, counts, strict=True)]
 
 
-def _single(row: Mapping[str, Any]) -> dict[str, Messages]:
-    if "completion" in row:
-        return {"prompt": _messages(row["prompt"], "user"), "completion": _messages(row["completion"], "assistant")}
-    if "messages" in row:
-        turns = _messages(row["messages"], "user")
-        first = next((i for i, turn in enumerate(turns) if turn["role"] == "assistant"), len(turns))
-        return {"prompt": turns[:first], "completion": turns[first:]}
-    return {"prompt": _messages(row["question"], "user"), "completion": _messages(row["answer"], "assistant")}
+def mixed_counts(sources: Sequence[Source], sizes: Sequence[int]) -> list[int]:
+    """Rows of each source, of which there are `sizes`; raises `ValueError` where only some have a share."""
+    shares = [source.share for source in sources if source.share is not None]
+    if not shares:
+        return list(sizes)
+    if len(shares) < len(sources):
+        name = next(source.name for source in sources if source.share is None)
+        raise ValueError(f"dataset {name!r} must have a *SHARE as well: give one to every data set, or to none")
+    whole = min(size * sum(shares) / share for size, share in zip(sizes, shares, strict=True))
+    counts = [math.floor(whole * share / sum(shares) + 1e-9) for share in shares]
+    for source, count in zip(sources, counts, strict=True):
+        if not count:
+            raise ValueError(f"dataset {source.name!r} has no row in the mix: its share {source.share:g} is too small")
+    return counts
 
 
-def _pair(row: Mapping[str, Any]) -> dict[str, Messages]:
-    chosen, rejected = (_messages(row[name], "assistant") for name in ("chosen", "rejected"))
-    # UltraFeedback repeats the prompt in front of both answers: what they share is the prompt.
-    shared = max(min(_shared(chosen, rejected), len(chosen) - 1, len(rejected) - 1), 0)
-    prompt = chosen[:shared] or _messages(row.get("prompt"), "user")
-    return {"prompt": prompt, "chosen": chosen[shared:], "rejected": rejected[shared:]}
-
-
-def _chosen_of_pair(row: Mapping[str, Any]) -> dict[str, Messages]:
-    pair = _pair(row)
-    return {"prompt": pair["prompt"], "completion": pair["chosen"]}
-
-
-class _BadRowError(TypeError):
-    """A row that cannot be read."""
-
-
-def _messages(value: Any, role: str) -> Messages:
-    if isinstance(value, list):
-        for turn in value:
-            if not isinstance(turn, dict) or not isinstance(turn.get("content"), str | None) or "role" not in turn:
-                raise _BadRowError(f"a message must have 'role' and 'content' as text, got {str(turn)[:80]}")
-        return [{"role": turn["role"], "content": turn.get("content") or ""} for turn in value]
-    return [] if value is None else [{"role": role, "content": str(value)}]
-
-
-@dataclass(frozen=True)
-class Cut:
-    """Tokens that a prompt and a whole example may have."""
-
-    max_length: int
-    max_prompt_length: int
-
-
-@dataclass(frozen=True)
-class Counts:
-    """What happened to the examples on the way to tokens."""
-
-    kept: int
-    dropped: int
-    prompts_cut: int
-    answers_cut: int
-    tokens: int
-    answer_tokens: int
-    sha256: str  # of the tokens that are kept, in their order
-
-    def __str__(self) -> str:
-        return (
-            f"{self.kept:,} examples, {self.tokens:,} tokens ({self.answer_tokens:,} of answers); "
-            f"cut: {self.prompts_cut:,} prompts, {self.answers_cut:,} answers; "
-            f"dropped without prompt or answer: {self.dropped:,}"
-        )
-
-
-def encode(rows: Dataset, tokenizer: PreTrainedTokenizerBase, cut: Cut) -> tuple[Dataset, Counts]:
-    """Tokens as TRL's trainers keep them: `input_ids`, `labels`, or `prompt_ids`, `chosen_ids`, `rejected_ids`.
-
-    Raises:
-        ValueError: no example has an answer token left.
-    """
-    function = _encode_pair if "rejected" in rows.column_names else _encode_single
-    options = {"tokenizer": tokenizer, "cut": cut}
-    try:
-        tokens = rows.map(function, fn_kwargs=options, remove_columns=rows.column_names)
-    except TemplateError as error:
-        raise ValueError(f"the chat template refuses an example ({error}): see --chat-template") from error
-    kept = tokens.filter(lambda count: count > 0, input_columns="answer_tokens")
-    digest = hashlib.sha256()
-    for batch in kept.iter(1000):
-        digest.update(json.dumps(batch, sort_keys=True).encode())
-    counts = Counts(
-        kept=len(kept),
-        dropped=len(tokens) - len(kept),
-        prompts_cut=sum(tokens["prompt_cut"]),
-        answers_cut=sum(tokens["answer_cut"]),
-        tokens=sum(kept["tokens"]),
-        answer_tokens=sum(kept["answer_tokens"]),
-        sha256=digest.hexdigest(),
-    )
-    if not len(kept):
-        raise ValueError(
-            f"no answer token is left of {len(tokens)} examples: raise max_length ({cut.max_length}) or look at the "
-            "data's prompts and answers"
-        )
-    return kept.remove_columns(["prompt_cut", "answer_cut", "tokens", "answer_tokens"]), counts
-
-
-def _encode_single(row: Mapping[str, Messages], tokenizer: PreTrainedTokenizerBase, cut: Cut) -> dict[str, Any]:
-    ids, trained, prompt_length = _render(row["prompt"], row["completion"], tokenizer)
-    start = max(prompt_length - cut.max_prompt_length, 0)
-    kept = slice(start, start + cut.max_length)
-    labels = [token if counts else -100 for token, counts in zip(ids[kept], trained[kept], strict=True)]
-    return {
-        "input_ids": ids[kept],
-        "labels": labels,
-        "prompt_cut": start > 0,
-        "answer_cut": len(ids) - start > cut.max_length,
-        "tokens": len(labels),
-        "answer_tokens": sum(label != -100 for label in labels),
-    }
-
-
-def _encode_pair(row: Mapping[str, Messages], tokenizer: PreTrainedTokenizerBase, cut: Cut) -> dict[str, Any]:
-    answers = [_render(row["prompt"], row[name], tokenizer) for name in ("chosen", "rejected")]
-    prompt_length = min(length for _, _, length in answers)
-    start = max(prompt_length - cut.max_prompt_length, 0)
-    prompt = answers[0][0][start:prompt_length]
-    room = cut.max_length - len(prompt)
-    chosen, rejected = (ids[prompt_length:][:room] for ids, _, _ in answers)
-    return {
-        "prompt_ids": prompt,
-        "chosen_ids": chosen,
-        "rejected_ids": rejected,
-        "prompt_cut": start > 0,
-        "answer_cut": any(len(ids) - prompt_length > room for ids, _, _ in answers),
-        "tokens": 2 * len(prompt) + len(chosen) + len(rejected),
-        "answer_tokens": len(chosen) + len(rejected) if all(any(trained) for _, trained, _ in answers) else 0,
-    }
-
-
-def _render(
-    prompt: Messages, completion: Messages, tokenizer: PreTrainedTokenizerBase
-) -> tuple[list[int], list[bool], int]:
-    """Token ids, whether each is one that an assistant turn of `completion` says, and the tokens of the prompt.
-
-    Templates may render a turn differently once another follows, so spans end where the renderings part. Nothing is
-    trained where there is no prompt: chat templates refuse to render none.
-    """
-
-    def ids_of(turns: Messages, asked: bool) -> list[int]:
-        if tokenizer.chat_template is None:
-            eos = tokenizer.eos_token or ""
-            text = "".join(turn["content"] + (eos if turn["role"] == "assistant" else "") for turn in turns)
-            return tokenizer(text)["input_ids"]
-        rendered = tokenizer.apply_chat_template(turns, add_generation_prompt=asked, tokenize=True, return_dict=True)
-        return list(rendered["input_ids"])
-
-    if not prompt:
-        return [], [], 0
-    whole = ids_of([*prompt, *completion], False)
-    trained = [False] * len(whole)
-    prompt_length = len(whole)
-    for i, turn in enumerate(completion):
-        if turn["role"] == "assistant" and turn["content"]:
-            begin = _shared(ids_of([*prompt, *completion[:i]], True), whole)
-            last = i == len(completion) - 1
-            end = len(whole) if last else _shared(ids_of([*prompt, *completion[: i + 1]], False), whole)
-            trained[begin:end] = [True] * (end - begin)
-            prompt_length = min(prompt_length, begin)
-    return whole, trained, prompt_length
-
-
-def _shared(one: Sequence[Any], other: Sequence[Any]) -> int:
-    """Length of the common beginning."""
-    pairs = enumerate(zip(one, other, strict=False))
-    return next((i for i, (a, b) in pairs if a != b), min(len(one), len(other)))
+def column_names(pairs: Sequence[str]) -> dict[str, str]:
+    """`OURS=THEIRS` pairs as a map; raises `ValueError` for another form or a name that is none of ours."""
+    columns = {}
+    for pair in pairs:
+        ours, equals, theirs = pair.partition("=")
+        if not equals or not theirs or ours not in COLUMNS:
+            raise ValueError(f"columns must be OURS=THEIRS with OURS one of {', '.join(COLUMNS)}; got {pair[:200]!r}")
+        columns[ours] = theirs
+    return columns

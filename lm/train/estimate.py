@@ -95,8 +95,11 @@ def estimate(settings: TrainSettings, model: Any, rows: int, bytes_per_weight: i
     )
 
 
-def accumulation(settings: TrainSettings, devices: int) -> int:
-    """Micro-batches of an update on each device; raises `ValueError` where they do not come out even."""
+def accumulation(settings: TrainSettings, devices: int, paired: bool = True) -> int:
+    """Micro-batches of an update on each device; raises `ValueError` where they do not come out even.
+
+    `paired` is whether the rows of a method that learns from pairs are pairs, and not answers with labels.
+    """
     at_a_time = settings.per_device_train_batch_size * devices
     if settings.batch_size % at_a_time:
         raise ValueError(
@@ -104,7 +107,7 @@ def accumulation(settings: TrainSettings, devices: int) -> int:
             f"got {settings.batch_size}"
         )
     # Unpaired methods take the two answers of a pair apart.
-    return settings.batch_size * (2 if METHODS[settings.method].unpaired else 1) // at_a_time
+    return settings.batch_size * (2 if METHODS[settings.method].unpaired and paired else 1) // at_a_time
 
 
 def _passes(settings: TrainSettings, epochs: float) -> float:

@@ -7,7 +7,9 @@ from datasets import Dataset
 from trl import DPOConfig, KTOConfig, SFTConfig
 
 from ift import METHODS
-from lm.train.settings import IFTOptions, TrainSettings
+from lm.train.acting import why_refused
+from lm.train.options import IFTOptions
+from lm.train.settings import TrainSettings
 from lm.train.trainable import TRL_LOSSES
 from lm.trainers.config import IFTConfig
 from lm.trainers.ift import IFTTrainer
@@ -15,13 +17,20 @@ from lm.trainers.preference import PairTrainer, PreferenceTrainer, UnpairedTrain
 from lm.trainers.supervised import SupervisedTrainer, TargetTrainer
 
 
-def make_arguments(settings: TrainSettings, options: dict[str, Any]) -> Any:
+def make_arguments(settings: TrainSettings, options: dict[str, Any], asked: dict[str, Any] | None = None) -> Any:
     """The TRL configuration of `settings.method`; made before models are loaded, so that engines can shard them.
+
+    `options` are ours, `asked` what the user adds to them by TRL's names.
 
     Raises:
         ValueError: an option that the configuration does not have, refuses, or that has a name of ours.
     """
     method = METHODS[settings.method]
+    for name in asked or {}:
+        reason = why_refused(name, method)
+        if reason is not None:
+            raise ValueError(f"trainer: {name!r} cannot be set: {reason}")
+    options = options | (asked or {})
     if method.mixes_states:
         own = {option.name: getattr(settings, option.name) for option in dataclasses.fields(IFTOptions)}
         own |= {"residual": method.states} | ({} if method.propagates else {"gamma": 0.0})
@@ -43,7 +52,10 @@ def _configure(kind: type, options: dict[str, Any], fixed: dict[str, Any]) -> An
             raise ValueError(f"trainer: {kind.__name__} has no option {name!r}")
         if name in fixed:
             raise ValueError(f"trainer: {name!r} follows from the command's own options")
-    return kind(**options, **fixed)
+    try:
+        return kind(**options, **fixed)
+    except (TypeError, ImportError, KeyError, AttributeError) as error:  # of values that a configuration cannot take
+        raise ValueError(f"trainer: {kind.__name__} refuses its options ({error})") from error
 
 
 def make_trainer(
@@ -59,6 +71,11 @@ def make_trainer(
     method = METHODS[settings.method]
     if method.unpaired:
         data, eval_data = unpaired(data), None if eval_data is None else unpaired(eval_data)
+        if args.per_device_train_batch_size < 2:
+            raise ValueError(
+                f"per_device_train_batch_size must be at least 2 with {method.name}, which compares with answers "
+                "to other prompts in the batch"
+            )
     others |= {"args": args, "train_dataset": data, "eval_dataset": eval_data}
     if method.mixes_states:
         return IFTTrainer(model, **others)

@@ -1,12 +1,19 @@
-"""What a training shows while it goes on."""
+"""What a training shows while it goes on: its losses, those on held-out data, answers to a few held-out prompts."""
 
+import json
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
+from rich.text import Text
 from transformers import TrainerCallback
 
 from common.command import progress_bar
+from common.folders import write_whole
+
+ANSWERS = "answers.jsonl"
+_ANSWER_TOKENS = 64
 
 
 class Progressing(TrainerCallback):
@@ -15,10 +22,12 @@ class Progressing(TrainerCallback):
     def __init__(self, console: Console):
         self.console = console
         self.bar = progress_bar(console)
+        self.training = False
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.task = self.bar.add_task("training", total=state.max_steps, completed=state.global_step)
         self.bar.start()
+        self.training = True
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.bar.update(self.task, completed=state.global_step)
@@ -31,9 +40,65 @@ class Progressing(TrainerCallback):
             if not self.console.is_terminal:
                 self.console.print(f"update {state.global_step}/{state.max_steps} {line}")
 
+    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **_: Any) -> None:
+        if self.training and metrics and "eval_loss" in metrics:  # the last one is told with the summary
+            self.console.print(f"update {state.global_step}/{state.max_steps} held-out loss {metrics['eval_loss']:.4f}")
+
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        # torch.save of the arguments, with paths of this machine and perhaps a token; nothing reads it.
+        # torch.save of the arguments, with paths of this machine; nothing reads it.
         (Path(args.output_dir) / f"checkpoint-{state.global_step}" / "training_args.bin").unlink(missing_ok=True)
 
     def on_train_end(self, *_: Any, **__: Any) -> None:
         self.bar.stop()
+        self.training = False
+
+
+class Answering(TrainerCallback):
+    """At each evaluation, greedy answers to the first held-out prompts: on the console and in the run's folder.
+
+    `rows` are encoded ones. A resumed run drops the answers of updates that it makes again.
+    """
+
+    def __init__(self, console: Console, tokenizer: Any, rows: Any, count: int):
+        self.console, self.tokenizer = console, tokenizer
+        self.prompts = [_prompt_of(row) for row in rows.select(range(min(count, len(rows))))]
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        file = Path(args.output_dir) / ANSWERS
+        lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+        self.rows = [row for row in map(json.loads, lines) if row["step"] <= state.global_step]
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+        if self.rows and self.rows[-1]["step"] == state.global_step:
+            return  # the evaluation at the end repeats the last one
+        answers = [_answer(model, self.tokenizer, prompt) for prompt in self.prompts]
+        for prompt, answer in zip(self.prompts, answers, strict=True):
+            self.rows.append({"step": state.global_step, "prompt": self.tokenizer.decode(prompt), "answer": answer})
+            self.console.print(Text(f"update {state.global_step}/{state.max_steps} answers: {answer}"))
+        lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in self.rows)
+        write_whole(Path(args.output_dir) / ANSWERS, lambda path: path.write_text(lines, encoding="utf-8"))
+
+
+def _prompt_of(row: dict[str, Any]) -> list[int]:
+    """The tokens of a row before its first answer."""
+    if "prompt_ids" in row:
+        return list(row["prompt_ids"])
+    first = next(i for i, label in enumerate(row["labels"]) if label != -100)
+    return list(row["input_ids"][: max(first, 1)])
+
+
+def _answer(model: Any, tokenizer: Any, prompt: list[int]) -> str:
+    was_training = model.training
+    model.eval()
+    ids = torch.tensor([prompt], device=model.device)
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    with torch.no_grad():
+        tokens = model.generate(
+            input_ids=ids,
+            attention_mask=torch.ones_like(ids),
+            max_new_tokens=_ANSWER_TOKENS,
+            do_sample=False,
+            pad_token_id=pad,
+        )
+    model.train(was_training)
+    return str(tokenizer.decode(tokens[0, len(prompt) :], skip_special_tokens=True)).strip()

@@ -1,39 +1,48 @@
 """The folder of a run: what may be written there, what a resumed run goes on from, what is kept."""
 
+import contextlib
 import functools
 import hashlib
 import json
 import os
+import re
 import shutil
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from common.folders import versions, write_json, write_whole
+from common.folders import holds_nothing, versions, write_json, write_whole
 from common.renamed import with_new_names
 from ift import METHODS
+from lm.train.command_line import as_yaml
 from lm.train.data import Source
 from lm.train.settings import TrainSettings
 from lm.trainers.names import NEW_NAMES
 
 # What a run leaves in its folder; `overwrite` removes nothing else.
 _WRITTEN = (
-    "checkpoint-*",
+    "checkpoint-[0-9]*",
     "model",
-    "model.part",
-    "log.jsonl*",
-    ".log.jsonl.part",
-    "settings.*",
-    ".settings.json.part",
+    "base",
+    "log.jsonl",
+    "answers.jsonl",
+    "settings.json",
+    "config.yaml",
     "README.md",
     "nonfinite-loss-*.json",
-    "runs",
+    "runs/**/events.out.tfevents.*",
 )
 _PACKAGES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate")
 # What a resumed run may do otherwise than the first.
-_FREE = {"resume", "overwrite", "dry_run", "devices", "output_dir", "logging_steps", "save_steps", "report_to"}
+_FREE = {
+    "resume", "overwrite", "dry_run", "devices", "output_dir", "logging_steps", "save_steps", "report_to",
+    "eval_answers",
+}  # fmt: skip
+# The same, but of note: on another number of devices as many sequences an update are other ones a device.
+_MAY_CHANGE = {"per_device_train_batch_size"}
 
 
 def describe(settings: TrainSettings) -> dict[str, Any]:
@@ -79,11 +88,11 @@ def check(folder: Path, settings: TrainSettings) -> dict[str, Any] | None:
         raise ValueError(f"output_dir {str(folder)!r} cannot be written: {str(above)!r} does not allow it")
     wanted, held = json.loads(json.dumps(describe(settings)["settings"])), _settings_in(folder / "settings.json")
     if settings.resume and held is not None:
-        other = [name for name in wanted if wanted[name] != held.get(name)]
+        other = [name for name in wanted if name not in _MAY_CHANGE and wanted[name] != held.get(name)]
         if other:
             changes = ", ".join(f"{name} was {held.get(name)!r}, is {wanted[name]!r}" for name in other)
             raise ValueError(f"resume: {str(folder)!r} holds a run with other settings ({changes})")
-    elif folder.is_dir() and any(folder.iterdir()):
+    elif folder.is_dir() and not holds_nothing(folder):
         if not settings.overwrite:
             raise ValueError(f"output_dir {str(folder)!r} holds files already: take --resume, --overwrite or another")
         if held is None:
@@ -97,10 +106,20 @@ def prepare(folder: Path, settings: TrainSettings) -> str | None:
     if settings.resume and held is not None:
         checkpoint = newest_whole_checkpoint(folder)
         return None if checkpoint is None else str(checkpoint)
-    for path in (path for pattern in _WRITTEN for path in folder.glob(pattern)):
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    for path in [path for pattern in _WRITTEN for path in folder.glob(pattern)]:
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    for left in sorted((folder / "runs").rglob("*"), reverse=True):
+        with contextlib.suppress(OSError):  # what is not empty holds something else
+            left.rmdir()
     write_json(folder / "settings.json", describe(settings))
+    text = as_yaml(settings)
+    write_whole(folder / "config.yaml", lambda path: path.write_text(text, encoding="utf-8"))
     return None
+
+
+def is_finished(folder: Path, settings: TrainSettings) -> bool:
+    """Whether a run that is to be resumed has its model already, which is written last; raises as `check`."""
+    return check(folder, settings) is not None and settings.resume and (folder / "model").is_dir()
 
 
 def _settings_in(file: Path) -> dict[str, Any] | None:
@@ -116,7 +135,7 @@ def _settings_in(file: Path) -> dict[str, Any] | None:
 
 def newest_whole_checkpoint(folder: Path) -> Path | None:
     """The last checkpoint whose files are whole; those that a kill cut short are removed."""
-    numbered = [path for path in folder.glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdigit()]
+    numbered = [path for path in folder.glob("checkpoint-*") if re.fullmatch(r"checkpoint-[0-9]{1,18}", path.name)]
     for path in sorted(numbered, key=lambda path: -int(path.name.removeprefix("checkpoint-"))):
         if _is_whole(path):
             return path
@@ -127,7 +146,8 @@ def newest_whole_checkpoint(folder: Path) -> Path | None:
 def _is_whole(checkpoint: Path) -> bool:
     try:
         # transformers writes the trainer's state last.
-        json.loads((checkpoint / "trainer_state.json").read_text())
+        if not isinstance(json.loads((checkpoint / "trainer_state.json").read_text()), dict):
+            return False
         for file in checkpoint.rglob("*.safetensors"):
             with safe_open(file, "pt") as tensors:  # its header knows how long the file has to be
                 tensors.keys()
@@ -140,16 +160,27 @@ def _is_whole(checkpoint: Path) -> bool:
     return any(checkpoint.glob("*.safetensors")) or any(path.is_dir() for path in checkpoint.iterdir())
 
 
-def keep_model(trainer: Any, folder: Path) -> Path:
-    """Save the trained model and tokenizer as `folder/model`, whole or not at all; every process calls this."""
-    part, model = folder / "model.part", folder / "model"
+def keep_model(trainer: Any, folder: Path, finish: Callable[[Path], None]) -> Path:
+    """Save the trained model and tokenizer as `folder/model`, whole or not at all; every process calls this.
+
+    `finish` adds the card to the folder that it is given. The model's folder gets its name last, so that a run with a
+    model is a finished one.
+    """
+    # Its name is one that `common.folders` removes after a kill; all processes have to know it.
+    part, model = folder / ".model.by_train.part", folder / "model"
+    if trainer.accelerator.is_main_process and part.exists():
+        shutil.rmtree(part)
+    trainer.accelerator.wait_for_everyone()
     trainer.save_model(str(part))
     if trainer.accelerator.is_main_process:
         (part / "training_args.bin").unlink(missing_ok=True)  # torch.save of the arguments, with paths of this machine
+        if (part / "ref").is_dir():  # the adapter as it was before, which TRL holds beside the trained one
+            shutil.rmtree(part / "ref")
+        lines = "".join(json.dumps(row) + "\n" for row in trainer.state.log_history)
+        write_whole(folder / "log.jsonl", lambda path: path.write_text(lines))
+        finish(part)
         if model.exists():
             shutil.rmtree(model)
         part.rename(model)
-        lines = "".join(json.dumps(row) + "\n" for row in trainer.state.log_history)
-        write_whole(folder / "log.jsonl", lambda path: path.write_text(lines))
     trainer.accelerator.wait_for_everyone()
     return model

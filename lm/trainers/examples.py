@@ -40,6 +40,14 @@ class KeepsExampleIds:
         if EXAMPLE_ID not in self._signature_columns:  # type: ignore[has-type]
             self._signature_columns = [*self._signature_columns, EXAMPLE_ID]  # type: ignore[has-type]
 
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        """The trainer's, unless a checkpoint of the last update is gone on from: transformers would train another."""
+        trainer: Any = self
+        if trainer.state.global_step >= trainer.state.max_steps:
+            trainer.control.should_training_stop = True
+            return
+        super()._run_epoch(*args, **kwargs)  # type: ignore[misc]
+
     def training_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Tensor:
         """The trainer's step; raises `NonFiniteLossError` before the optimiser can use a bad gradient."""
         self._example_ids = inputs.pop(EXAMPLE_ID, None)

@@ -6,6 +6,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from common.folders import write_whole
+
 
 class Predictions:
     """The token that the model last said in place of each answer token, by example."""
@@ -34,8 +36,7 @@ class Predictions:
             lengths = torch.tensor([len(row) for row in self.tokens.values()])
             file.parent.mkdir(parents=True, exist_ok=True)
             parts = {"ids": ids, "lengths": lengths, "tokens": torch.cat(list(self.tokens.values()))}
-            save_file(parts, file.with_suffix(".part"))
-            file.with_suffix(".part").rename(file)
+            write_whole(file, lambda part: save_file(parts, part))
 
     def load(self, file: Path) -> None:
         """Read what `save` wrote; nothing if there is no such file."""

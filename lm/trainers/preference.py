@@ -107,11 +107,13 @@ class UnpairedTrainer(KeepsExampleIds, KTOTrainer):
 
 
 def unpaired(pairs: Dataset) -> Dataset:
-    """Chosen and rejected answers of encoded pairs, alternating, for KTO.
+    """Chosen and rejected answers of encoded pairs, alternating, for KTO; answers that have a label already stay.
 
     A rejected answer stands half the data away from its chosen one, so that neighbours have different prompts: KTO's
     estimate of the KL gives each prompt its neighbour's answer.
     """
+    if "label" in pairs.column_names:
+        return pairs
     chosen = pairs.select_columns(["prompt_ids", "chosen_ids"]).rename_column("chosen_ids", "completion_ids")
     rejected = pairs.select_columns(["prompt_ids", "rejected_ids"]).rename_column("rejected_ids", "completion_ids")
     away = [(i + max(len(pairs) // 2, 2)) % len(pairs) for i in range(len(pairs))]

@@ -1,10 +1,14 @@
 """How commands end, whatever they do."""
 
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from common.command import parse
 
 ROOT = Path(__file__).parents[2]
 
@@ -24,6 +28,9 @@ def end_of(statement):
         ("raise ValueError('lam must be in [0, 1], got 2')", 2, "error: lam must be in [0, 1], got 2\n"),
         ("raise OSError('no space')", 2, "error: no space\n"),
         ("raise command.FailedError('it failed')", 1, "error: it failed\n"),
+        ("raise OverflowError('too large')", 2, "error: too large\n"),
+        ("raise RecursionError", 2, "error: a file or a value is nested too deeply to be read\n"),
+        ("raise ValueError('two\\nlines ' + 'x' * 1000)", 2, f"error: two lines {'x' * 200}…{'x' * 40}\n"),
         ("raise KeyboardInterrupt", 130, "interrupted: go on\n"),
         ("os.kill(os.getpid(), signal.SIGTERM); time.sleep(5)", 130, "interrupted: go on\n"),
         (
@@ -42,6 +49,70 @@ def test_a_missing_extra_is_named_with_the_command_that_installs_it():
     assert code == 2
     assert "extra 'eval'" in error
     assert "pip install" in error
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "raise OSError(28, 'No space left on device')",
+        "raise RuntimeError('[enforce fail at inline_container.cc:820] . unexpected pos 64 vs 0')",
+        "raise Exception('Error while serializing: I/O error: File too large (os error 27)')",
+        "\n    try: raise OSError(122, 'Quota exceeded')\n    except OSError: raise RuntimeError('failed')",
+        "open('/dev/full', 'w').write('x' * 10**6)",
+    ],
+)
+def test_a_full_disk_is_one_line_whoever_meets_it(statement):
+    code, error = end_of(statement)
+    assert code == 2
+    assert error.startswith("error: the disk is full (")
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "statement",
+    ["bytes(10**15)", "import numpy; numpy.zeros(10**14)", "import torch; torch.zeros(10**14)", "raise MemoryError"],
+)
+def test_a_memory_that_is_too_small_is_one_line(statement):
+    code, error = end_of(statement)
+    assert code == 2
+    assert error.startswith("error: the memory is too small for this (")
+    assert error.count("\n") == 1
+
+
+def test_an_interrupt_that_an_import_turns_into_another_error_is_one():
+    statement = "\n    try: signal.raise_signal(signal.SIGINT)\n    except BaseException: raise ImportError('numpy')"
+    assert end_of(statement) == (130, "interrupted: go on\n")
+
+
+def test_nobody_who_reads_is_no_error():
+    done = subprocess.run("python -m toy.frozenlake --help | head -1", shell=True, cwd=ROOT, capture_output=True,
+                          text=True, env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+                          check=False)  # fmt: skip
+    assert done.stderr == ""
+    assert end_of("os.close(1); read, write = os.pipe(); os.close(read); os.dup2(write, 1); print('x')") == (141, "")
+
+
+@pytest.mark.parametrize("package", ["toy.frozenlake", "lm.train", "figures", "experiments.study"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_command_that_is_stopped_while_it_is_imported_says_so_in_one_line(package, number, tmp_path):
+    """The parser is a module that waits here until the signal comes."""
+    (tmp_path / "tyro.py").write_text("import time; print('importing', flush=True); time.sleep(60)")
+    process = subprocess.Popen(
+        [sys.executable, "-m", package], cwd=ROOT, env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout.readline() == "importing\n"
+    process.send_signal(number)
+    assert process.communicate()[1] == "interrupted\n"
+    assert process.returncode == 130
+
+
+@pytest.mark.parametrize(
+    ("word", "message"), [("x" * 20_000, "has 20,000 characters"), ("\udcff", "is not UTF-8 text")]
+)
+def test_arguments_are_text_of_a_bearable_length(word, message):
+    with pytest.raises(ValueError, match=f"argument 2, .* {message}"):
+        parse(dict, "prog", None, arguments=["--out", word])
 
 
 def test_a_bug_keeps_its_traceback():

@@ -84,7 +84,7 @@ def test_a_folder_of_something_else_is_refused(tmp_path):
 
 
 def test_what_a_kill_leaves_is_gone_over_and_a_broken_file_is_named(tmp_path):
-    (tmp_path / ".config.json.part").write_text("{")
+    (tmp_path / ".config.json.a0_b1c2d.part").mkdir()
     runs = run_parts(tmp_path, {"size": 1}, parts(1), jobs=1)
     assert json.loads((tmp_path / "config.json").read_text())["made_with"]["torch"]
     (tmp_path / "runs.parquet").write_bytes(b"PAR1")
@@ -98,3 +98,11 @@ def test_of_nested_settings_the_one_that_differs_is_named(tmp_path):
     run_parts(tmp_path, {"task": {"name": "a" * 80, "shots": 0}}, parts(1), jobs=1)
     with pytest.raises(ValueError, match=r"another task\.shots \(0; now 5\)"):
         run_parts(tmp_path, {"task": {"name": "a" * 80, "shots": 5}}, parts(1), jobs=1)
+
+
+def test_a_kill_while_parts_are_removed_leaves_nothing_for_good(tmp_path):
+    runs = run_parts(tmp_path, {"size": 1}, parts(1, 2), jobs=1)
+    (tmp_path / "parts").mkdir()
+    runs.to_parquet(tmp_path / "parts" / "part-1.parquet")
+    assert run_parts(tmp_path, {"size": 1}, parts(1, 2), jobs=1).equals(runs)
+    assert {path.name for path in tmp_path.iterdir()} == {"config.json", "runs.parquet"}

@@ -4,6 +4,8 @@ import json
 import re
 import subprocess
 import sys
+from contextlib import nullcontext
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -100,6 +102,8 @@ def test_without_out_each_experiment_has_a_folder_of_its_own(monkeypatch, tmp_pa
         (["--lam", "1.5"], "lam must be in [0, 1], got 1.5"),
         (["--gamma", "-1"], "gamma must be in [0, 1], got -1.0"),
         (["--beta", "0"], "beta must be a finite number above 0, got 0.0"),
+        (["--width", "1000000000"], "width 1000000000 on 15 cells would need at least 360 GB of memory"),
+        (["--seeds", "9223372036854775808"], "seeds 9223372036854775808 with width 16"),
         (["--seeds", "0"], "seeds must be at least 1, got 0"),
         (["--lr", "nan"], "lr must be a finite number above 0"),
         (["--discount", "1"], "discount must lie strictly between 0 and 1"),
@@ -123,6 +127,41 @@ def test_out_that_is_a_file_is_refused(monkeypatch, capsys, tmp_path):
     (tmp_path / "out").write_text("mine")
     assert "is a file" in refused(monkeypatch, capsys, "--out", tmp_path / "out")
     assert (tmp_path / "out").read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["runs.parquet", "config.json", "picture.png"])
+def test_a_folder_where_a_file_goes_is_said_and_nothing_is_lost(name, monkeypatch, capsys, tmp_path):
+    run(monkeypatch, "--out", tmp_path / "out")
+    (tmp_path / "out" / name).unlink()
+    (tmp_path / "out" / name).mkdir()
+    before = sorted((tmp_path / "out").iterdir())
+    assert f"holds a folder '{name}' where a file goes" in refused(
+        monkeypatch, capsys, "--out", tmp_path / "out", "--overwrite"
+    )
+    assert sorted((tmp_path / "out").iterdir()) == before
+
+
+@pytest.mark.parametrize("moves", range(8))
+def test_a_kill_while_files_are_moved_is_mended_by_the_same_command(moves, monkeypatch, tmp_path):
+    """No command refuses what it left itself."""
+    left, replace = [moves], Path.replace
+
+    def counted(self, target):
+        if Path(target).parent == tmp_path / "out":
+            left[0] -= 1
+            if left[0] < 0:
+                raise KeyboardInterrupt
+        return replace(self, target)
+
+    run(monkeypatch, "--out", tmp_path / "whole")
+    monkeypatch.setattr(Path, "replace", counted)
+    with pytest.raises(SystemExit) if moves < 7 else nullcontext():
+        run(monkeypatch, "--out", tmp_path / "out")
+    monkeypatch.setattr(Path, "replace", replace)
+    run(monkeypatch, "--out", tmp_path / "out")
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        path.name for path in (tmp_path / "whole").iterdir()
+    }
 
 
 def test_runs_that_explode_are_named_and_marked(monkeypatch, capsys, tmp_path):

@@ -79,7 +79,7 @@ def test_a_refreshed_reference_is_the_policy_at_multiples_of_the_number():
     torch.testing.assert_close(now[1], task.reference[1])
 
 
-def test_psft_with_a_reference_at_every_update_has_dfts_direction_over_the_probability():
+def test_psft_with_a_reference_at_every_update_is_sft():
     """r = p / p_old is 1 at each update, so its gradient is SFT's: the same training."""
     problem, start, _ = started("sft")
     sft = fine_tune(problem, ift.METHODS["sft"], {}, start, range(3)).policy
@@ -123,7 +123,7 @@ def test_the_ceilings_are_closer_than_what_sees_targets_alone():
 def test_numbers_of_the_cousins_are_settings():
     settings = All(numbers=("gem.temperature=0.5",))
     assert settings.numbers_of(ift.METHODS["gem"]) == {"temperature": 0.5}
-    with pytest.raises(ValueError, match="psft.refresh must be a whole number of at least 1, got 2.5"):
+    with pytest.raises(ValueError, match=r"psft\.refresh must be a whole number of at least 1, got 2\.5"):
         All(numbers=("psft.refresh=2.5",))
 
 

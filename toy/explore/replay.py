@@ -5,7 +5,7 @@ import re
 from functools import cache
 from pathlib import Path
 
-from common.folders import write_whole
+from common.folders import write_whole, writing
 from toy.explore.catalogue import Preset
 from toy.explore.request import Request
 
@@ -37,7 +37,8 @@ def record(preset: Preset, path: Path) -> None:
     recording = json.dumps({"run": describe(run), "frames": frames, "shade": preset.shade}, separators=(",", ":"))
     run.close()
     text = template().replace('"RECORDING"', recording.replace("<", "\\u003c"))
-    write_whole(path, lambda part: part.write_text(text))
+    with writing(path):
+        write_whole(path, lambda part: part.write_text(text))
 
 
 def _without_imports(script: str) -> str:

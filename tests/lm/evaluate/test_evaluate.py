@@ -1,8 +1,10 @@
 """`python -m lm.evaluate`: what the harness reports, beside plain loops; resuming; bad input."""
 
 import json
+import pickle
 import re
 import shutil
+import sqlite3
 import sys
 from pathlib import Path
 
@@ -10,6 +12,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from lm_eval.api.model import hash_args
+from lm_eval.models.huggingface import HFLM
 from scipy import stats
 
 from common.models import load_trained, save_whole
@@ -20,6 +24,16 @@ from lm.evaluate.scores import difference_interval, mcnemar
 
 TASKS = Path(command.__file__).parents[1] / "tasks"
 GSM8K = TASKS / "gsm8k_files" / "gsm8k_files.yaml"
+
+
+class Trap:
+    """What runs code where it is unpickled."""
+
+    def __init__(self, code):
+        self.code = code
+
+    def __reduce__(self):
+        return exec, (self.code,)
 
 
 def call(monkeypatch, *arguments):
@@ -38,6 +52,7 @@ def local(monkeypatch, model, gsm8k, out, *more):
 
 def test_the_harness_and_a_plain_loop_agree(parrot, gsm8k, exact_match, tmp_path, monkeypatch, capsys):
     assert local(monkeypatch, parrot, gsm8k, tmp_path / "out", "--fewshot", 0, "--log-samples") == 0
+    assert str(TASKS) not in (tmp_path / "out" / "results.json").read_text()  # nor any path but the task's options
     scores = json.loads((tmp_path / "out" / "results.json").read_text())["results"]["gsm8k_files"]
     model, tokenizer = load_trained(str(parrot))
     plain = exact_match(model, tokenizer, (gsm8k / "test.jsonl").read_text().splitlines(), 32)
@@ -59,7 +74,7 @@ def test_examples_come_from_the_training_file_as_turns_of_the_chat(parrot, gsm8k
 
 
 def test_a_stopped_evaluation_goes_on_and_asks_nothing_twice(parrot, gsm8k, tmp_path, monkeypatch, capsys):
-    asked, generate = [], harness.HFLM._model_generate
+    asked, generate = [], HFLM._model_generate
 
     def counted(self, context, **options):
         if len(asked) == 5 and not (tmp_path / "stopped").exists():
@@ -68,7 +83,7 @@ def test_a_stopped_evaluation_goes_on_and_asks_nothing_twice(parrot, gsm8k, tmp_
         asked.append(len(context))
         return generate(self, context, **options)
 
-    monkeypatch.setattr(harness.HFLM, "_model_generate", counted)
+    monkeypatch.setattr(HFLM, "_model_generate", counted)
     options = (parrot, gsm8k, tmp_path / "out", "--fewshot", 0, "--batch-size", 1)
     assert local(monkeypatch, *options) == 130
     assert "the same command goes on" in capsys.readouterr().err
@@ -79,6 +94,55 @@ def test_a_stopped_evaluation_goes_on_and_asks_nothing_twice(parrot, gsm8k, tmp_
     assert len(asked) == 12
     scores = json.loads((tmp_path / "out" / "results.json").read_text())["results"]["gsm8k_files"]
     assert scores["exact_match,strict"] == pytest.approx(5 / 12)
+
+
+def test_a_stopped_evaluation_ends_with_the_bytes_of_one_that_was_not(parrot, hub, tmp_path, monkeypatch):
+    """Also where the stop came within a batch, or cut the last line of what was kept."""
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    asked = ("--model", parrot, "--benchmarks", "ARC", "GSM8K", "--limit", 4, "--batch-size", 3, "--log-samples",
+             "--max-new-tokens", 8)  # fmt: skip
+    assert call(monkeypatch, *asked, "--out", whole) == 0
+    answers = (whole / "answers.jsonl").read_bytes()
+    for share in (0.1, 0.7):
+        shutil.copytree(whole, stopped, dirs_exist_ok=True)
+        for name in ("results.json", *(path.name for path in whole.glob("samples_*"))):
+            (stopped / name).unlink()
+        (stopped / "answers.jsonl").write_bytes(answers[: int(share * len(answers))])
+        assert call(monkeypatch, *asked, "--out", stopped) == 0
+        for file in whole.iterdir():
+            assert (stopped / file.name).read_bytes() == file.read_bytes(), file.name
+
+
+def test_nothing_that_a_folder_of_results_holds_is_run(parrot, gsm8k, tmp_path, monkeypatch):
+    """The harness keeps answers as pickles: a folder from somebody else may hold any."""
+    options = (parrot, gsm8k, tmp_path / "out", "--limit", 2, "--log-samples")
+    assert local(monkeypatch, *options) == 0
+    assert {path.suffix for path in (tmp_path / "out").iterdir()} == {".json", ".jsonl"}
+    code = f"import pathlib; pathlib.Path({str(tmp_path / 'was-run')!r}).touch()"
+    trap = pickle.dumps(Trap(code))
+    with sqlite3.connect(tmp_path / "out" / "answers_rank0.db") as database:
+        database.execute("CREATE TABLE unnamed (key TEXT PRIMARY KEY, value BLOB)")
+        samples = harness.samples_of(tmp_path / "out", "gsm8k_files")
+        keys = {hash_args("generate_until", sample["arguments"][0]) for sample in samples}
+        database.executemany("INSERT INTO unnamed VALUES (?, ?)", [(key, trap) for key in keys])
+    (tmp_path / "out" / "results.json").unlink()
+    (tmp_path / "out" / "answers.jsonl").unlink()
+    assert local(monkeypatch, *options) == 0
+    assert not (tmp_path / "was-run").exists()
+
+
+@pytest.mark.parametrize("text", ["null", "[]", "{}", '{"configs": {}', '{"configs": 3}', "[" * 100_000])
+def test_spoiled_results_are_named(text, parrot, gsm8k, tmp_path, monkeypatch, capsys):
+    options = (parrot, gsm8k, tmp_path / "out", "--limit", 1)
+    assert local(monkeypatch, *options) == 0
+    (tmp_path / "out" / "results.json").write_text(text)
+    capsys.readouterr()
+    assert local(monkeypatch, *options) == 2
+    assert "results.json' cannot be read: delete it, and it is made again" in capsys.readouterr().err
+    (tmp_path / "out" / "results.json").unlink()
+    (tmp_path / "out" / "answers.jsonl").write_text('["mine"]\n')
+    assert local(monkeypatch, *options) == 2
+    assert "answers.jsonl' cannot be read" in capsys.readouterr().err
 
 
 def test_results_of_another_model_are_not_taken_for_this_one(parrot, gsm8k, tmp_path, monkeypatch, capsys):

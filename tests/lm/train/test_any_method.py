@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import ift
 from lm.train import __main__ as train
-from lm.train import data
+from lm.train import data, tokens
 from lm.train.settings import TrainSettings
 
 
@@ -68,7 +68,7 @@ def answer_log_probs(folder, pairs, seed=0):
     """Log-probabilities of each answer's tokens by the plain definition: (chosen, rejected) of each of the pairs."""
     model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     tokenizer.chat_template = None
-    rows, _ = data.encode(data.load((f"{pairs}:8",), True, seed), tokenizer, data.Cut(64, 32))
+    rows, _ = tokens.encode(data.load((f"{pairs}:8",), True, seed), tokenizer, tokens.Cut(64, 32))
     said = []
     for row in rows:
         for name in ("chosen_ids", "rejected_ids"):

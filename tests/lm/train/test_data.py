@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
 from lm.lake import make_tokenizer
-from lm.train import data
+from lm.train import data, tokens
 from lm.train.models import ZEPHYR
 
-CUT = data.Cut(64, 32)
+CUT = tokens.Cut(64, 32)
 
 
 def write(tmp_path, rows, name="rows.jsonl"):
@@ -104,7 +104,7 @@ def test_the_draw_and_the_mix_follow_the_seed(tmp_path):
 
 
 def encoded(row, tokenizer, cut=CUT):
-    rows, counts = data.encode(Dataset.from_list([row]), tokenizer, cut)
+    rows, counts = tokens.encode(Dataset.from_list([row]), tokenizer, cut)
     return rows[0], counts
 
 
@@ -142,12 +142,12 @@ def test_zephyrs_template_is_the_papers(tokenizer):
 
 
 def test_long_prompts_lose_their_beginning_and_long_answers_their_end(tokenizer):
-    row, counts = encoded({"prompt": asked("abcdefgh"), "completion": said("12345")}, tokenizer, data.Cut(6, 4))
+    row, counts = encoded({"prompt": asked("abcdefgh"), "completion": said("12345")}, tokenizer, tokens.Cut(6, 4))
     assert tokenizer.decode(row["input_ids"]).replace(" ", "") == "efgh12"
     assert labelled(row, tokenizer).replace(" ", "") == "12"
     assert (counts.prompts_cut, counts.answers_cut, counts.dropped) == (1, 1, 0)
     pair = {"prompt": asked("abcdefgh"), "chosen": said("12345"), "rejected": said("9")}
-    row, counts = encoded(pair, tokenizer, data.Cut(6, 4))
+    row, counts = encoded(pair, tokenizer, tokens.Cut(6, 4))
     texts = [tokenizer.decode(row[name]).replace(" ", "") for name in ("prompt_ids", "chosen_ids", "rejected_ids")]
     assert texts == ["efgh", "12", "9<eos>"]
     assert (counts.prompts_cut, counts.answers_cut) == (1, 1)
@@ -155,15 +155,15 @@ def test_long_prompts_lose_their_beginning_and_long_answers_their_end(tokenizer)
 
 def test_what_has_no_answer_is_dropped_and_counted(tokenizer):
     rows = [{"prompt": asked("a"), "completion": said(answer)} for answer in ("", "b", "")]
-    kept, counts = data.encode(Dataset.from_list(rows), tokenizer, CUT)
+    kept, counts = tokens.encode(Dataset.from_list(rows), tokenizer, CUT)
     assert (len(kept), counts.kept, counts.dropped) == (1, 1, 2)
     assert "dropped without prompt or answer: 2" in str(counts)
 
 
 @given(st.text("ab ", max_size=20), st.text("ab ", min_size=1, max_size=20), st.integers(2, 20), st.integers(1, 19))
 def test_no_example_is_longer_than_allowed_and_the_prompt_keeps_its_end(tokenizer, prompt, answer, longest, room):
-    cut = data.Cut(longest, min(room, longest - 1))
-    row = data._encode_single({"prompt": asked(prompt), "completion": said(answer)}, tokenizer, cut)
+    cut = tokens.Cut(longest, min(room, longest - 1))
+    row = tokens._encode_single({"prompt": asked(prompt), "completion": said(answer)}, tokenizer, cut)
     whole = tokenizer(prompt + answer + "<eos>")["input_ids"]
     asked_tokens = sum(label == -100 for label in row["labels"])
     assert asked_tokens == min(len(prompt), cut.max_prompt_length)

@@ -9,11 +9,11 @@ from transformers import AutoModelForCausalLM
 from trl.experimental.orpo import ORPOTrainer
 
 import ift
-from lm.train import data, methods
+from lm.train import methods, tokens
 from lm.train.command_line import parse
 from lm.trainers.forward import Residual, add_residual_forward
 
-CUT = data.Cut(64, 32)
+CUT = tokens.Cut(64, 32)
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def pairs(sums, tokenizer):
          "rejected": [{"role": "assistant", "content": f"{i} = 7"}]}
         for i, row in enumerate(sums)
     ]  # fmt: skip
-    return data.encode(Dataset.from_list(rows), tokenizer, CUT)[0]
+    return tokens.encode(Dataset.from_list(rows), tokenizer, CUT)[0]
 
 
 def trainer_of(method, model, reference, tokenizer, rows, tmp_path, *arguments):

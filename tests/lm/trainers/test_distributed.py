@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from lm.trainers.forward import Residual, add_residual_forward
 ROOT = Path(__file__).parents[3]
 TWO = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 WORKER = Path(__file__).with_name("fsdp2_worker.py")
+COMMAND_WORKER = Path(__file__).with_name("fsdp2_command_worker.py")
 
 
 def call(*command):
@@ -79,3 +81,64 @@ def test_two_fsdp2_processes_equal_one(saved_model, tmp_path):
     torch.testing.assert_close(found.pop("losses"), torch.stack(losses), rtol=0, atol=1e-5)
     for name, weight in model.state_dict().items():
         torch.testing.assert_close(found[name], weight, rtol=0, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [["--method", "ift"], ["--method", "sft", "--lora-r", "4"]])
+def test_a_sharded_run_of_the_command_equals_a_whole_one(options, saved_model, jsonl, tmp_path):
+    """Its losses, its model, a resume of it, and its checkpoint gone on with by one process."""
+    command = ["--model", str(saved_model), "--dataset", str(jsonl), "--max-length", "64", "--batch-size", "8",
+               "--learning-rate", "1e-3", "--logging-steps", "1", "--chat-template", "none", "--optim", "sgd",
+               "--max-steps", "4", "--save-steps", "2", "--eval-dataset", f"{jsonl}:8", *options]  # fmt: skip
+    one, two, moved = tmp_path / "one", tmp_path / "two", tmp_path / "moved"
+    sharded = [*TWO, str(COMMAND_WORKER), *command, "--per-device-train-batch-size", "4"]
+    call(sys.executable, "-m", "lm.train", *command, "--output-dir", str(one))
+    call(*sharded, "--output-dir", str(two))
+    assert logged(two, "loss") == pytest.approx(logged(one, "loss"), rel=1e-5)
+    assert logged(two, "eval_loss") == pytest.approx(logged(one, "eval_loss"), rel=1e-5)
+    shutil.rmtree(two / "model")
+    shutil.rmtree(two / "checkpoint-4")
+    shutil.copytree(two, moved)
+    call(*sharded, "--output-dir", str(two), "--resume")
+    call(sys.executable, "-m", "lm.train", *command, "--output-dir", str(moved), "--resume")
+    name = "adapter_model.safetensors" if "--lora-r" in options else "model.safetensors"
+    expected = load_file(one / "model" / name)
+    for folder in (two, moved):
+        assert logged(folder, "loss") == pytest.approx(logged(one, "loss"), rel=1e-5)
+        found = load_file(folder / "model" / name)
+        assert set(found) == set(expected)
+        for weight, value in expected.items():
+            torch.testing.assert_close(found[weight], value, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["ddp", "fsdp2", "zero3"])
+def test_accelerate_takes_the_recipes(name, monkeypatch):
+    """What `accelerate launch` makes of the file: no unknown key, and the environment that its processes get."""
+    from accelerate.commands import launch
+    from accelerate.commands.config import load_config_from_file
+    from accelerate.utils import FullyShardedDataParallelPlugin
+    from accelerate.utils.launch import prepare_deepspeed_cmd_env, prepare_multi_gpu_env
+
+    file = ROOT / "lm" / "recipes" / f"{name}.yaml"
+    config = load_config_from_file(str(file))
+    assert (config.num_processes, config.mixed_precision) == (8, "bf16")
+    words = ["--config_file", str(file), "--num_processes", "4", "-m", "lm.train"]
+    arguments, _, _ = launch._validate_launch_command(launch.launch_command_parser().parse_args(words))
+    assert arguments.num_processes == 4
+    if name == "zero3":
+        arguments.deepspeed_fields_from_accelerate_config = list(config.deepspeed_config)  # as `launch_command` does
+        _, environment = prepare_deepspeed_cmd_env(arguments)
+        assert environment["ACCELERATE_USE_DEEPSPEED"] == "true"
+        assert environment["ACCELERATE_DEEPSPEED_ZERO_STAGE"] == "3"
+        assert environment["ACCELERATE_DEEPSPEED_ZERO3_SAVE_16BIT_MODEL"] == "true"
+        return
+    environment = prepare_multi_gpu_env(arguments)
+    assert environment.get("ACCELERATE_USE_FSDP", "false") == ("true" if name == "fsdp2" else "false")
+    if name == "fsdp2":
+        for key, value in environment.items():
+            if key.startswith("FSDP_"):
+                monkeypatch.setenv(key, value)
+        plugin = FullyShardedDataParallelPlugin()
+        assert plugin.fsdp_version == 2
+        assert plugin.reshard_after_forward is True
+        assert "FULL_STATE_DICT" in str(plugin.state_dict_type)

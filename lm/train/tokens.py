@@ -1,0 +1,191 @@
+"""Conversations as tokens: what carries the loss, what is cut, what is dropped."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from datasets import Dataset
+from transformers import PreTrainedTokenizerBase
+
+from lm.train.layouts import Messages
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Tokens that a prompt and a whole example may have."""
+
+    max_length: int
+    max_prompt_length: int
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What happened to the examples on the way to tokens."""
+
+    kept: int
+    dropped: int
+    prompts_cut: int
+    answers_cut: int
+    tokens: int
+    answer_tokens: int
+    sha256: str  # of the tokens that are kept, in their order
+
+    def __str__(self) -> str:
+        return (
+            f"{self.kept:,} examples, {self.tokens:,} tokens ({self.answer_tokens:,} of answers); "
+            f"cut: {self.prompts_cut:,} prompts, {self.answers_cut:,} answers; "
+            f"dropped without prompt or answer: {self.dropped:,}"
+        )
+
+
+class _TemplateError(ValueError):
+    """A chat template that cannot write an example, or leaves a part of it out."""
+
+
+def encode(rows: Dataset, tokenizer: PreTrainedTokenizerBase, cut: Cut) -> tuple[Dataset, Counts]:
+    """Tokens as TRL's trainers keep them, with what happened on the way.
+
+    The columns are `input_ids`, `labels`; of pairs `prompt_ids`, `chosen_ids`, `rejected_ids`; of answers with a label
+    `prompt_ids`, `completion_ids`, `label`.
+
+    Raises:
+        ValueError: no example has an answer token left, or the chat template cannot write one of them.
+    """
+    has = rows.column_names
+    function = _encode_pair if "rejected" in has else _encode_labelled if "label" in has else _encode_single
+    options = {"tokenizer": tokenizer, "cut": cut}
+    tokens = rows.map(function, fn_kwargs=options, remove_columns=[name for name in has if name != "label"])
+    kept = tokens.filter(lambda count: count > 0, input_columns="answer_tokens")
+    digest = hashlib.sha256()
+    for batch in kept.iter(1000):
+        digest.update(json.dumps(batch, sort_keys=True).encode())
+    counts = Counts(
+        kept=len(kept),
+        dropped=len(tokens) - len(kept),
+        prompts_cut=sum(tokens["prompt_cut"]),
+        answers_cut=sum(tokens["answer_cut"]),
+        tokens=sum(kept["tokens"]),
+        answer_tokens=sum(kept["answer_tokens"]),
+        sha256=digest.hexdigest(),
+    )
+    if not len(kept):
+        cut_off = sum(tokens["answer_cut"])
+        why = (
+            f"the answers begin beyond max_length ({cut.max_length}) in {cut_off}: raise it"
+            if cut_off
+            else "they have no prompt or no answer: look at the data, and see --columns"
+        )
+        raise ValueError(f"no answer token is left of {len(tokens)} examples: {why}")
+    return kept.remove_columns(["prompt_cut", "answer_cut", "tokens", "answer_tokens"]), counts
+
+
+def _encode_single(row: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase, cut: Cut) -> dict[str, Any]:
+    ids, trained, prompt_length = _render(row, "completion", tokenizer)
+    start = max(prompt_length - cut.max_prompt_length, 0)
+    kept = slice(start, start + cut.max_length)
+    labels = [token if counts else -100 for token, counts in zip(ids[kept], trained[kept], strict=True)]
+    return {
+        "input_ids": ids[kept],
+        "labels": labels,
+        "prompt_cut": start > 0,
+        "answer_cut": len(ids) - start > cut.max_length,
+        "tokens": len(labels),
+        "answer_tokens": sum(label != -100 for label in labels),
+    }
+
+
+def _encode_pair(row: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase, cut: Cut) -> dict[str, Any]:
+    return _encode_answers(row, ("chosen", "rejected"), tokenizer, cut)
+
+
+def _encode_labelled(row: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase, cut: Cut) -> dict[str, Any]:
+    encoded = _encode_answers(row, ("completion",), tokenizer, cut)
+    return encoded if row["label"] is not None else encoded | {"answer_tokens": 0}
+
+
+def _encode_answers(
+    row: Mapping[str, Any], names: tuple[str, ...], tokenizer: PreTrainedTokenizerBase, cut: Cut
+) -> dict[str, Any]:
+    """One or more answers to a prompt that they share."""
+    answers = [_render(row, name, tokenizer) for name in names]
+    prompt_length = min(length for _, _, length in answers)
+    start = max(prompt_length - cut.max_prompt_length, 0)
+    prompt = answers[0][0][start:prompt_length]
+    room = cut.max_length - len(prompt)
+    kept = {f"{name}_ids": ids[prompt_length:][:room] for name, (ids, _, _) in zip(names, answers, strict=True)}
+    answer_tokens = sum(map(len, kept.values()))
+    return {
+        "prompt_ids": prompt,
+        **kept,
+        "prompt_cut": start > 0,
+        "answer_cut": any(len(ids) - prompt_length > room for ids, _, _ in answers),
+        "tokens": len(names) * len(prompt) + answer_tokens,
+        "answer_tokens": answer_tokens if all(any(trained) for _, trained, _ in answers) else 0,
+    }
+
+
+def _render(
+    row: Mapping[str, Any], answer: str, tokenizer: PreTrainedTokenizerBase
+) -> tuple[list[int], list[bool], int]:
+    """Token ids, whether each is one that an assistant turn of `answer` says, and the tokens of the prompt.
+
+    Templates may render a turn differently once another follows, so spans end where the renderings part. Nothing is
+    trained where there is no prompt: chat templates refuse to render none. Plain text is trained as a whole.
+    """
+    prompt: Messages = row["prompt"]
+    completion: Messages = row[answer]
+    tools = row.get("tools")
+    if completion and completion[0]["role"] == "text":
+        text = completion[0]["content"]
+        ids = tokenizer(text + (tokenizer.eos_token or ""))["input_ids"] if text else []
+        return ids, [True] * len(ids), 0
+    if not prompt:
+        return [], [], 0
+    whole = rendered(tokenizer, [*prompt, *completion], tools)
+    _require_tools(tokenizer, [*prompt, *completion], tools, whole)
+    trained = [False] * len(whole)
+    prompt_length = len(whole)
+    for i, turn in enumerate(completion):
+        if turn["role"] == "assistant" and (turn["content"] or turn.get("tool_calls")):
+            begin = _shared(rendered(tokenizer, [*prompt, *completion[:i]], tools, asked=True), whole)
+            last = i == len(completion) - 1
+            end = len(whole) if last else _shared(rendered(tokenizer, [*prompt, *completion[: i + 1]], tools), whole)
+            trained[begin:end] = [True] * (end - begin)
+            prompt_length = min(prompt_length, begin)
+    return whole, trained, prompt_length
+
+
+def rendered(tokenizer: PreTrainedTokenizerBase, turns: Messages, tools: Any, asked: bool = False) -> list[int]:
+    """The tokens of a conversation, by the chat template or, without one, by its texts alone."""
+    if tokenizer.chat_template is None:
+        eos = tokenizer.eos_token or ""
+        text = "".join(turn["content"] + (eos if turn["role"] == "assistant" else "") for turn in turns)
+        return tokenizer(text)["input_ids"]
+    try:
+        written = tokenizer.apply_chat_template(
+            turns, tools=tools, add_generation_prompt=asked, tokenize=True, return_dict=True
+        )
+    except Exception as error:  # a template is code of somebody else, and raises what it likes
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise _TemplateError(f"the chat template refuses an example ({reason}): see --chat-template") from error
+    return list(written["input_ids"])
+
+
+def _require_tools(tokenizer: PreTrainedTokenizerBase, turns: Messages, tools: Any, whole: list[int]) -> None:
+    """Raise `ValueError` where the chat template leaves out the calls of tools, or what the tools are."""
+    if any("tool_calls" in turn for turn in turns):
+        without = [{name: value for name, value in turn.items() if name != "tool_calls"} for turn in turns]
+        if rendered(tokenizer, without, tools) == whole:
+            raise _TemplateError(
+                "the chat template leaves tool calls out: take one that writes them, see --chat-template"
+            )
+    if tools and rendered(tokenizer, turns, None) == whole:
+        raise _TemplateError("the chat template leaves the column tools out: take one that writes them, or drop it")
+
+
+def _shared(one: Sequence[Any], other: Sequence[Any]) -> int:
+    """Length of the common beginning."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((i for i, (a, b) in pairs if a != b), min(len(one), len(other)))

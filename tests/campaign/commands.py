@@ -1,0 +1,138 @@
+"""The commands that the campaign runs: each with a small run, its flags from its parser, and what it reads."""
+
+import importlib
+import json
+import shutil
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+TASK = """task: sums
+dataset_path: json
+dataset_kwargs: {data_files: {test: questions.jsonl}}
+output_type: generate_until
+doc_to_text: "{{question}}"
+doc_to_target: "{{answer}}"
+test_split: test
+generation_kwargs: {max_gen_toks: 4, until: ["."]}
+"""
+COSTS = {
+    "lake": {name: {"seconds": 0.001} for name in ("sft", "ift", "orpo", "dpo", "ppo")},
+    "language": {name: {"seconds": 0.5} for name in ("sft", "ift", "ift lagged", "orpo", "dpo")},
+}
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command and a run of it that takes seconds.
+
+    Attributes:
+        name, module: how the campaign and how Python calls it.
+        options: where its parser's type stands, `module:name`.
+        arguments: of the small run, in a folder that `prepare` has filled.
+        reads: files (patterns) that it reads there; those under `out` it has written before.
+        again: what is added to go on after a stop.
+        varying: files (patterns) whose bytes hold times.
+        writes: whether it is for the kills, too.
+    """
+
+    name: str
+    module: str
+    options: str
+    arguments: tuple[str, ...]
+    reads: tuple[str, ...] = ()
+    again: tuple[str, ...] = ()
+    varying: tuple[str, ...] = ()
+    writes: bool = True
+
+    def flags(self) -> list[tuple[str, Any]]:
+        """Every flag with its number of values, as the parser knows them."""
+        module, name = self.options.split(":")
+        kind = getattr(importlib.import_module(module), name)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            parser = tyro.extras.get_parser(kind, config=(tyro.conf.OmitArgPrefixes,))
+        return [(action.option_strings[0], action.nargs) for action in parser._actions if action.option_strings]
+
+
+_MODEL = ("base/*.json", "base/*.safetensors")
+_TRAIN = ("--model", "base", "--dataset", "rows.jsonl", "--max-steps", "4", "--save-steps", "1", "--batch-size", "4",
+          "--per-device-train-batch-size", "4", "--max-length", "96", "--max-prompt-length", "64",
+          "--output-dir", "out")  # fmt: skip
+_TRAINED = ("out/log.jsonl", "out/checkpoint-*/trainer_state.json")
+COMMANDS = {
+    command.name: command
+    for command in (
+        Command("toy", "toy.frozenlake", "toy.frozenlake:Command",
+                ("--method", "sft", "ift", "--map", "map.txt", "--seeds", "2", "--steps", "5", "--start-steps", "5",
+                 "--width", "8", "--out", "out"), ("map.txt", "out/*.json")),
+        Command("train", "lm.train", "lm.train.settings:Groups", ("--config", "recipe.yaml", *_TRAIN),
+                ("rows.jsonl", "recipe.yaml", *_MODEL), ("--resume",), _TRAINED),
+        Command("lora", "lm.train", "lm.train.settings:Groups", ("--method", "dpo", *_TRAIN, "--lora-r", "2"),
+                ("rows.jsonl", *_MODEL), ("--resume",), _TRAINED),
+        Command("resumed", "lm.train", "lm.train.settings:Groups",
+                ("--config", "recipe.yaml", *_TRAIN, "--resume"),
+                ("out/settings.json", "out/checkpoint-*/*.json", "out/checkpoint-*/*.safetensors",
+                 "out/checkpoint-*/*.p*"), writes=False),
+        Command("evaluate", "lm.evaluate", "lm.evaluate.options:Options",
+                ("--model", "base", "--suite", "local", "--task", "task.yaml", "--out", "out", "--log-samples",
+                 "--batch-size", "2"), ("task.yaml", "questions.jsonl", *_MODEL, "out/*")),
+        Command("data", "lm.lake", "lm.lake.options:Data", ("data", "--rows", "64", "--out", "out/rows.jsonl")),
+        Command("score", "lm.lake", "lm.lake.options:Score",
+                ("score", "--model", "base", "--maps", "4", "--out", "out/scores.json"), _MODEL),
+        Command("merge", "lm.merge", "lm.merge:Options", ("--model", "adapter", "--out", "out/merged"),
+                ("adapter/adapter*", *_MODEL)),
+        Command("chat", "lm.chat", "lm.chat:Options", ("--model", "base", "--max-new-tokens", "4"), _MODEL,
+                writes=False),
+        Command("figures", "figures", "figures.__main__:Options",
+                ("paradigms", "tables", "--quick", "--out", "out", "--jobs", "1"),
+                ("out/quick/*-runs/*",)),
+        Command("parts", "tests.campaign.small_parts", "experiments.paper_choices:Options",
+                ("--jobs", "1", "--out", "out"), ("out/*",)),
+        Command("language", "experiments.lake_language", "experiments.lake_language:CommandOptions", ("--out", "out"),
+                writes=False),
+        Command("optimisers", "experiments.lake_optimisers", "experiments.lake_optimisers:CommandOptions",
+                ("--out", "out"), writes=False),
+        Command("study", "experiments.study", "experiments.study:Options", ("--data", ".", "--out", "out"),
+                ("rows.jsonl",), writes=False),
+    )
+}  # fmt: skip
+
+
+def prepare(work: Path) -> Path:
+    """A folder with all that the small runs read, and a cache with a small model under the name of `tiny-lake`."""
+    import pandas as pd
+    from peft import LoraConfig, get_peft_model
+
+    from common.models import save_whole
+    from lm.lake import make_model, make_tokenizer
+    from lm.lake.teacher import examples
+
+    inputs = work / "inputs"
+    inputs.mkdir(parents=True)
+    model, tokenizer = make_model(make_tokenizer(), 0), make_tokenizer()
+    save_whole(model, tokenizer, inputs / "base")
+    shutil.copytree(inputs / "base", work / "cache" / "intuitive-fine-tuning" / "tiny-lake-2")
+    adapted = get_peft_model(model, LoraConfig(r=2, target_modules="all-linear", task_type="CAUSAL_LM"))
+    adapted.peft_config["default"].base_model_name_or_path = "base"
+    adapted.save_pretrained(inputs / "adapter")
+    tokenizer.save_pretrained(inputs / "adapter")
+    pd.DataFrame(examples(16, "train", 0)).to_json(inputs / "rows.jsonl", orient="records", lines=True)
+    questions = [{"question": f"map {number}", "answer": "left"} for number in range(6)]
+    (inputs / "questions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in questions))
+    (inputs / "task.yaml").write_text(TASK)
+    (inputs / "map.txt").write_text("SFFFF\nFHHHF\nFFFGF\n")
+    (inputs / "recipe.yaml").write_text("method: ift\nlearning_rate: 5e-4\nlogging_steps: 1\nlam: 0.2\n")
+    return inputs
+
+
+def in_a_folder(make: Callable[[], Any], folder: Path) -> None:
+    """Costs as the bench would have measured them, so that the figures need not wait for it."""
+    from common.folders import claim_folder, write_json
+
+    claim_folder(folder, {"bench": "methods", "quick": True})
+    write_json(folder / "costs.json", make())

@@ -1,0 +1,282 @@
+"""What a run shows and keeps while it goes on, and what a stop, a resume or a repetition makes of it."""
+
+import hashlib
+import json
+import shutil
+import sys
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from lm.train import __main__ as train
+from lm.train import acting, checks
+from lm.train.command_line import as_yaml, parse, parse_groups
+from lm.train.seeds import summarised
+from lm.train.settings import TrainSettings
+
+
+@pytest.fixture
+def command(saved_model, jsonl, tmp_path):
+    return ["--model", str(saved_model), "--dataset", str(jsonl), "--max-length", "64", "--batch-size", "8",
+            "--learning-rate", "1e-2", "--logging-steps", "1", "--chat-template", "none", "--max-steps", "6",
+            "--output-dir", str(tmp_path / "out")]  # fmt: skip
+
+
+def call(monkeypatch, arguments):
+    monkeypatch.setattr(sys, "argv", ["train", *map(str, arguments)])
+    try:
+        train.main()
+    except SystemExit as stopped:
+        return stopped.code
+    return 0
+
+
+def rows_of(folder, name="log.jsonl"):
+    return [json.loads(line) for line in (folder / name).read_text().splitlines()]
+
+
+def held_out(folder):
+    return [(row["step"], row["eval_loss"]) for row in rows_of(folder) if "eval_loss" in row]
+
+
+def contents(folder):
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def cut_back(folder, step):
+    """Make a finished run one that was killed after its checkpoint of that update."""
+    shutil.rmtree(folder / "model")
+    (folder / "log.jsonl").unlink()
+    for checkpoint in folder.glob("checkpoint-*"):
+        if int(checkpoint.name.split("-")[1]) > step:
+            shutil.rmtree(checkpoint)
+
+
+def weights(folder):
+    return load_file(folder / "model" / "model.safetensors")
+
+
+def test_a_finished_run_stays_as_it_is_and_says_so(command, tmp_path, monkeypatch, capsys):
+    assert call(monkeypatch, [*command, "--max-steps", "2", "--lr-scheduler-type", "constant"]) == 0
+    before = contents(tmp_path / "out")
+    again = [*command, "--max-steps", "2", "--lr-scheduler-type", "constant", "--resume"]
+    assert call(monkeypatch, again) == 0
+    assert "is finished: nothing is left to do, and nothing was changed" in capsys.readouterr().out
+    assert contents(tmp_path / "out") == before
+    assert call(monkeypatch, [*again, "--lam", "0.4"]) == 2
+    assert contents(tmp_path / "out") == before
+
+
+@pytest.mark.parametrize("length", [["--max-steps", "4"], ["--max-steps", "-1", "--num-train-epochs", "1.5"]])
+def test_a_run_killed_after_its_last_checkpoint_trains_no_further(length, command, jsonl, tmp_path, monkeypatch):
+    arguments = [*command, *length, "--lr-scheduler-type", "constant", "--save-steps", "2"]
+    arguments += ["--eval-dataset", f"{jsonl}:8"]
+    out = tmp_path / "out"
+    assert call(monkeypatch, arguments) == 0
+    log, model = rows_of(out), weights(out)
+    last = max(int(path.name.split("-")[1]) for path in out.glob("checkpoint-*"))
+    assert last == (4 if length[1] == "4" else 12)
+    cut_back(out, last)
+    assert call(monkeypatch, [*arguments, "--resume"]) == 0
+    assert not (out / f"checkpoint-{last + 1}").exists()
+    for name, value in model.items():
+        assert torch.equal(weights(out)[name], value), name
+    assert [row["loss"] for row in rows_of(out) if "loss" in row] == [row["loss"] for row in log if "loss" in row]
+    assert held_out(out) == [(row["step"], row["eval_loss"]) for row in log if "eval_loss" in row]
+
+
+def test_evaluations_are_shown_as_they_come_and_kept_over_a_resume(command, jsonl, tmp_path, monkeypatch, capsys):
+    arguments = [*command, "--eval-dataset", f"{jsonl}:8", "--eval-steps", "2", "--eval-answers", "2",
+                 "--save-steps", "2"]  # fmt: skip
+    out = tmp_path / "out"
+    assert call(monkeypatch, arguments) == 0
+    told = capsys.readouterr().out
+    losses = held_out(out)
+    assert [step for step, _ in losses] == [0, 2, 4, 6, 6]
+    for step, loss in losses[:4]:
+        assert f"update {step}/6 held-out loss {loss:.4f}" in told
+    assert f"held-out loss {losses[0][1]:.4f} → {losses[-1][1]:.4f}" in told
+    answers = rows_of(out, "answers.jsonl")
+    assert [row["step"] for row in answers] == [0, 0, 2, 2, 4, 4, 6, 6]
+    assert answers[0]["prompt"] == answers[2]["prompt"] != answers[1]["prompt"]
+    cut_back(out, 4)
+    assert call(monkeypatch, [*arguments, "--resume"]) == 0
+    assert held_out(out) == losses
+    assert rows_of(out, "answers.jsonl") == answers
+    assert f"held-out loss {losses[0][1]:.4f} → " in capsys.readouterr().out
+    assert f"{losses[0][1]:.4f} before" in (out / "README.md").read_text()
+
+
+def test_the_best_model_is_kept_and_a_hopeless_training_stops(command, jsonl, tmp_path, monkeypatch):
+    arguments = [*command, "--eval-dataset", f"{jsonl}:8", "--eval-steps", "1", "--keep", "best", "--max-steps", "30",
+                 "--early-stopping", "2", "--learning-rate", "0.3", "--lr-scheduler-type", "constant",
+                 "--warmup-steps", "0"]  # fmt: skip
+    assert call(monkeypatch, arguments) == 0
+    losses = held_out(tmp_path / "out")
+    best = min(loss for step, loss in losses[1:-1])
+    assert losses[-2][0] < 30
+    assert losses[-1][1] == pytest.approx(best, rel=1e-5)
+    assert losses[-2][1] > best
+
+
+def test_a_runs_config_repeats_it(command, tmp_path, monkeypatch):
+    out, again = tmp_path / "out", tmp_path / "again"
+    assert call(monkeypatch, [*command, "--max-steps", "2", "--lam", "0.35", "--trainer", "adam_beta2=0.9"]) == 0
+    assert call(monkeypatch, ["--config", out / "config.yaml", "--output-dir", again]) == 0
+    assert [row["loss"] for row in rows_of(again) if "loss" in row] == [r["loss"] for r in rows_of(out) if "loss" in r]
+    assert (again / "config.yaml").read_text() == (out / "config.yaml").read_text()
+    card = (out / "README.md").read_text()
+    assert "(model/loss.png)" in card
+    assert 'from_pretrained("model")' in card
+
+
+def test_print_config_prints_what_config_reads(tmp_path, monkeypatch, capsys):
+    given = ["--lam", "0.3", "--dataset", "lake:5", "lake:6", "--learning-rate", "5e-7", "--eval_steps", "3"]
+    assert call(monkeypatch, [*given, "--print-config"]) == 0
+    file = tmp_path / "config.yaml"
+    file.write_text(capsys.readouterr().out)
+    assert parse(["--config", str(file)]) == parse(given)
+    assert parse(["--config", str(file), "--seeds", "3", "4"]).seeds == (3, 4)
+    file.write_text(as_yaml(TrainSettings(seeds=(0, 1))))
+    assert parse(["--config", str(file)]).seeds == (0, 1)
+    assert parse_groups([]).files.print_config is False
+
+
+def test_help_lists_config_and_options_may_be_spelled_with_underscores(monkeypatch, capsys):
+    assert call(monkeypatch, ["--help"]) == 0
+    told = capsys.readouterr().out
+    assert "--config" in told
+    assert "--eval-steps" in told
+    assert parse(["--max_length", "256", "--eval_dataset", "lake:3"]).eval_dataset == ("lake:3",)
+
+
+def test_options_that_take_several_may_be_given_again():
+    settings = parse(["--dataset", "lake:5", "--lam", "0.1", "--dataset", "lake:6", "lake:7", "--trainer", "a=1",
+                      "--trainer=b=2"])  # fmt: skip
+    assert settings.dataset == ("lake:5", "lake:6", "lake:7")
+    assert settings.trainer == ("a=1", "b=2")
+
+
+def test_max_length_alone_is_enough():
+    assert (parse(["--max-length", "256"]).prompt_limit, TrainSettings().prompt_limit) == (128, 512)
+    assert parse(["--max-length", "256", "--max-prompt-length", "200"]).prompt_limit == 200
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--method", "ift", "--beta", "0.3"], "beta does not act with ift"),
+        (["--method", "dpo", "--lam", "0.3"], "lam does not act with dpo"),
+        (["--method", "dpo", "--margin", "0.3"], "margin does not act with dpo"),
+        (["--method", "sft", "--prediction", "lagged"], "prediction does not act with sft"),
+        (["--method", "ift", "--form", "sum", "--norm", "L2"], "norm does not act with form sum"),
+        (["--method", "ift", "--prediction-top-k", "3"], "prediction_top_k does not act with prediction greedy"),
+        (["--lora-alpha", "32"], "lora_alpha does not act without lora_r"),
+        (["--devices", "4"], "devices does not act without dry_run"),
+        (["--max-steps", "3", "--num-train-epochs", "2"], "num_train_epochs does not act beside max_steps"),
+        (["--lr-scheduler-type", "constant", "--warmup-steps", "3"], "warmup_steps does not act with the schedule"),
+    ],
+)
+def test_an_option_that_does_nothing_is_said(arguments, sentence):
+    told = acting.idle_options(parse(arguments))
+    assert any(line.startswith(sentence) for line in told), told
+
+
+def test_options_that_act_are_not_complained_of():
+    for arguments in (["--method", "ift", "--lam", "0.3", "--gamma", "0.5"], ["--method", "dpo", "--beta", "0.3"],
+                      ["--method", "simpo", "--margin", "0.3"], ["--lora-r", "4", "--lora-alpha", "8"],
+                      ["--lr-scheduler-type", "constant", "--min-lam", "0.1", "--warmup-steps", "3"], []):  # fmt: skip
+        assert acting.idle_options(parse(arguments)) == []
+
+
+@pytest.mark.parametrize(
+    ("method", "option"),
+    [
+        ("sft", "completion_only_loss=false"), ("sft", "model_init_kwargs={}"),
+        ("ift", "gradient_accumulation_steps=1"),
+        ("ift", "eval_on_start=true"), ("ift", "label_smoothing_factor=0.1"), ("orpo", "loss_weights=[2]"),
+        ("orpo", "precompute_ref_log_probs=true"), ("dpo", "ddp_backend=nope"), ("dpo", "bf16=true"),
+    ],
+)  # fmt: skip
+def test_an_option_of_trls_that_does_nothing_is_refused(method, option, command, tmp_path, monkeypatch, capsys):
+    assert call(monkeypatch, [*command, "--method", method, "--trainer", option]) == 2
+    assert f"trainer: '{option.split('=')[0]}' cannot be set: " in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--report-to", "tensorboard"], "report_to 'tensorboard' needs a package that is not installed: pip install"),
+        (["--report-to", ""], "report_to '' is unknown: known are"),
+        (["--report-to", "wandbb"], "report_to 'wandbb' is unknown: did you mean 'wandb'?"),
+        (["--lr-scheduler-type", "="], "lr_scheduler_type '=' is unknown: known are linear, cosine"),
+        (["--optim", "adamm"], "optim 'adamm' is unknown: did you mean"),
+        (["--optim", "adamw_8bit"], "optim 'adamw_8bit' cannot be made here"),
+        (["--trainer", "dataloader_num_workers=-1"], "num_workers"),
+        (["--eval-steps", "2"], "eval_steps needs held-out data: name it with --eval-dataset"),
+        (["--early-stopping", "2"], "early_stopping must be 0 without eval_steps"),
+        (["--method", "simpo", "--margin", "1e400"], "margin must be a finite number"),
+        (["--neftune-noise-alpha", "1e400"], "neftune_noise_alpha must be a finite number"),
+        (["--seed", "99999999999999999999"], "seed must be in [0, 2**32 − 1]"),
+        (["--seeds", "1", "1"], "seeds must be distinct numbers"),
+        (["--max-steps", "0"], "max_steps must be above 0, or -1 for none"),
+        (["--attention", "nope"], "attention 'nope' cannot be had here"),
+        (["--columns", "prompt"], "columns must be OURS=THEIRS"),
+        (["--method", "kto", "--per-device-train-batch-size", "1"], "the method needs prompt, chosen, rejected, or"),
+    ],
+)
+def test_refused_in_a_line_with_nothing_left(arguments, message, command, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(checks, "get_available_reporting_integrations", list)
+    assert call(monkeypatch, [*command, *arguments]) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("error: ")
+    assert message in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_overwrite_leaves_what_is_not_ours_under_runs(command, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    assert call(monkeypatch, [*command, "--max-steps", "1"]) == 0
+    (out / "runs" / "mine").mkdir(parents=True)
+    (out / "runs" / "mine" / "notes.txt").write_text("mine")
+    (out / "runs" / "Nov01").mkdir()
+    (out / "runs" / "Nov01" / "events.out.tfevents.1").write_text("old")
+    assert call(monkeypatch, [*command, "--max-steps", "1", "--overwrite"]) == 0
+    assert (out / "runs" / "mine" / "notes.txt").exists()
+    assert not (out / "runs" / "Nov01").exists()
+
+
+def test_a_checkpoint_of_a_strange_name_is_none(tmp_path):
+    from lm.train.run_folder import newest_whole_checkpoint
+
+    (tmp_path / "checkpoint-²").mkdir()
+    assert newest_whole_checkpoint(tmp_path) is None
+    assert (tmp_path / "checkpoint-²").exists()
+
+
+def test_seeds_end_in_a_table_of_mean_and_interval(command, jsonl, tmp_path, monkeypatch, capsys):
+    arguments = [*command, "--max-steps", "1", "--eval-dataset", f"{jsonl}:8", "--seeds", "0", "1"]
+    assert call(monkeypatch, arguments) == 0
+    out = tmp_path / "out"
+    told = json.loads((out / "seeds.json").read_text())
+    after = [held_out(out / f"seed-{seed}")[-1][1] for seed in (0, 1)]
+    assert [row["after"] for row in told["runs"]] == after
+    assert told["summary"]["after"]["mean"] == pytest.approx(sum(after) / 2)
+    assert "±" in capsys.readouterr().out
+    assert call(monkeypatch, [*arguments, "--resume"]) == 0
+    assert capsys.readouterr().out.count("is finished") == 2
+
+
+def test_the_interval_is_students():
+    rows = [{"seed": i, "after": value} for i, value in enumerate((1.0, 2.0, 3.0))]
+    assert summarised(rows)["after"]["half_interval"] == pytest.approx(4.3027 / 3**0.5, rel=1e-4)
+    assert "half_interval" not in summarised(rows[:1])["after"]
+
+
+def test_cards_show_names_as_they_are():
+    from lm.train.model_card import _plain
+
+    assert _plain("<img src=x>|a_b\n# c") == r"&lt;img src=x&gt;\|a\_b # c"

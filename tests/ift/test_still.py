@@ -1,11 +1,13 @@
 """Standing still beside the target: against its definition written slowly, its gradient, and where it is SFT."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 import ift
+from ift.trying import try_method
 
 GENERATOR = torch.Generator().manual_seed(11)
 LOGITS, START = torch.randn(2, 3, 5, 4, generator=GENERATOR, dtype=torch.float64)
@@ -110,3 +112,10 @@ def test_numbers_may_differ_between_runs():
     for row in range(3):
         alone = loss(**{name: values[row] for name, values in numbers.items()})[row]
         torch.testing.assert_close(together[row], alone)
+
+
+def test_it_does_what_its_value_says_as_a_method_from_outside_has_to():
+    try_method(ift.METHODS["still"])
+    broken = replace(ift.METHODS["still"], reads=("policy", "reference", "reference_policy"))
+    with pytest.raises(ValueError, match="beside"):
+        try_method(broken)

@@ -4,8 +4,7 @@ import pytest
 import torch
 
 import ift
-from toy import Lake, Settings, sweep
-from toy.beside import STEPS, states_beside
+from toy import Lake, Settings, beside, sweep
 from toy.objectives import objective
 from toy.policy import cell_log_probs
 from toy.stages import Problem, fine_tune, make_task, start_policies
@@ -22,12 +21,13 @@ def started(lake="ring", **numbers):
 
 
 @pytest.mark.parametrize("slippery", [False, True])
-def test_visits_are_those_of_every_way_beside_the_target_followed_one_by_one(slippery):
+def test_visits_are_those_of_every_way_beside_the_target_followed_one_by_one(slippery, monkeypatch):
+    monkeypatch.setattr(beside, "STEPS", 3)  # ways multiply with each
     lake = Lake.make("SFF/FHF/FFG", slippery=slippery)
     problem = Problem.of(lake, QUICK.shared())
     start, _ = start_policies(problem, range(2))
     targets = problem.target_trajectories
-    found = states_beside(cell_log_probs(start), targets, problem.dynamics)
+    found = beside.states_beside(cell_log_probs(start), targets, problem.dynamics)
     probs, moves = cell_log_probs(start)[0].exp().tolist(), lake.transition_matrix()
     off = (~problem.on_target & ~lake.terminal).tolist()
     assert found.cells.tolist() == [cell for cell, is_off in enumerate(off) if is_off]
@@ -44,7 +44,7 @@ def test_visits_are_those_of_every_way_beside_the_target_followed_one_by_one(sli
 
     for cell, counts in zip(targets.cells[0].tolist(), targets.mask[0].tolist(), strict=True):
         if counts:
-            walk(cell, 1.0, STEPS)
+            walk(cell, 1.0, 3)
     expected = torch.tensor(list(totals.values()), dtype=torch.float64)
     torch.testing.assert_close(found.visits[0, 0], expected / expected.sum())
 
@@ -59,12 +59,12 @@ def test_the_loss_is_fed_with_the_cells_beside_the_target():
     _, start, task = started()
     policy = start._replace(second_bias=start.second_bias + torch.tensor([0.3, 0.0, -0.2, 0.1]))
     found = objective(policy, task, None)
-    cells, actions, beside = task.targets.cells[0], task.targets.actions[0], task.beside.cells
+    cells, actions, off = task.targets.cells[0], task.targets.actions[0], task.beside.cells
     for run in range(2):
         now, before = cell_log_probs(policy)[run], cell_log_probs(start)[run]
         expected = ift.still_loss(
-            now[cells, actions], task.targets.mask[0], now[cells], before[cells, actions], before[cells], now[beside],
-            before[beside], task.beside.visits[run, 0], **task.numbers,
+            now[cells, actions], task.targets.mask[0], now[cells], before[cells, actions], before[cells], now[off],
+            before[off], task.beside.visits[run, 0], **task.numbers,
         )  # fmt: skip
         torch.testing.assert_close(found[run], expected)
 

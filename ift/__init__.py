@@ -12,6 +12,7 @@ from ift.pairs import dpo_loss, ipo_loss, kto_loss, orpo_loss, simpo_loss
 from ift.propagation import discounted_prefix_sum, discounted_suffix_sum, relation_weights
 from ift.residual import lam_at, temporal_residual
 from ift.rollouts import ppo_loss
+from ift.still import start_sharpness, still_loss
 from ift.targets import dft_loss, ift_loss, sft_loss
 
 __all__ = [
@@ -40,6 +41,8 @@ __all__ = [
     "relation_weights",
     "sft_loss",
     "simpo_loss",
+    "start_sharpness",
+    "still_loss",
     "temporal_residual",
 ]
 

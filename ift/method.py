@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 LearnsFrom = Literal["targets", "pairs", "rollouts", "optimum"]
-Reads = Literal["policy", "reference", "reference_policy"]
+Reads = Literal["policy", "reference", "reference_policy", "beside"]
 States = Literal["target", "mixed", "replaced", "noisy", "own"]
 
 
@@ -80,8 +80,11 @@ class Method:
             `policy`: log π(· | s) of all actions in the target's states, `[..., tokens, actions]`, with gradient;
             `reference`: the reference's log-probability of each target token, `[..., tokens]`;
             `reference_policy`: the reference's log π₀(· | s), `[..., tokens, actions]`.
-            A loss that reads a policy gives one value per *token*, `[..., tokens]`, whose mean over the mask is taken
-            for it: so a language model computes it piece by piece and never holds all of `policy`.
+            `beside`: the states beside the target that the reference's own moves lead to, as three arguments:
+            `beside` and `reference_beside`, log π and log π₀ there, `[..., states, actions]`, and `visits`, the share
+            of each, `[..., states]` (lake only).
+            A loss that reads a policy, and not `beside`, gives one value per *token*, `[..., tokens]`, whose mean over
+            the mask is taken for it: so a language model computes it piece by piece and never holds all of `policy`.
         states: in which states it is trained: the `target`'s own; `mixed` with the model's predictions (IFT's
             residual, by its number `lam`); with whole tokens `replaced` by predictions, with probability `lam`;
             `noisy` (uniform noise, by its number `noise`); or its `own`, those of its episodes.
@@ -107,7 +110,7 @@ class Method:
     alone: Callable[[Tensor], Tensor] | None = None
 
     def __post_init__(self) -> None:
-        if "reference" in self.reads or "reference_policy" in self.reads:
+        if {"reference", "reference_policy", "beside"} & set(self.reads):
             object.__setattr__(self, "needs_reference", True)
         if self.learns_from == "rollouts":
             object.__setattr__(self, "states", "own")
@@ -119,8 +122,14 @@ class Method:
 
     @property
     def per_token(self) -> bool:
-        """Whether its loss gives one value per token, because it reads a policy."""
-        return "policy" in self.reads or "reference_policy" in self.reads
+        """Whether its loss gives one value per token, because it reads a policy in the target's states alone."""
+        return "beside" not in self.reads and ("policy" in self.reads or "reference_policy" in self.reads)
+
+    @property
+    def read_arguments(self) -> tuple[str, ...]:
+        """The names by which its loss takes what it reads."""
+        beside = ("beside", "reference_beside", "visits")
+        return tuple(name for read in self.reads for name in (beside if read == "beside" else (read,)))
 
     def number(self, name: str) -> Number:
         """Its number of that name; raises `KeyError` if it has none."""

@@ -3,10 +3,12 @@
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-from ift import ceilings, cousins, pairs, rollouts, targets
+from ift import ceilings, cousins, pairs, rollouts, still, targets
 from ift.own import Methods
 
-METHODS = Methods((*targets.METHODS, *pairs.METHODS, *rollouts.METHODS, *cousins.METHODS, *ceilings.METHODS))
+METHODS = Methods(
+    (*targets.METHODS, *pairs.METHODS, *rollouts.METHODS, *cousins.METHODS, *still.METHODS, *ceilings.METHODS)
+)
 
 
 def method_names(requested: str | Iterable[str]) -> tuple[str, ...]:

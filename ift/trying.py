@@ -6,12 +6,12 @@ value does not declare.
 """
 
 import inspect
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
 
-from ift.method import Method
+from ift.method import Method, Reads
 
 _LEADING, _TOKENS, _ACTIONS = (2, 3), 4, 5
 # What acts on the states or on the reference, and never reaches the loss.
@@ -46,8 +46,8 @@ def _check_value(method: Method) -> None:
     if method.learns_from != "targets" and (method.reads or method.propagates or method.mixes_states):
         raise _refuse(method, "reads, propagates and states of predictions go with learns_from 'targets' alone")
     for read in method.reads:
-        if read not in ("policy", "reference", "reference_policy"):
-            raise _refuse(method, f"reads names {read!r}: there are policy, reference and reference_policy")
+        if read not in get_args(Reads):
+            raise _refuse(method, f"reads names {read!r}: there are {', '.join(get_args(Reads))}")
     own = [number.name for number in method.numbers]
     for name, states in _OUTSIDE_THE_LOSS.items():
         if method.states in states and name not in own:
@@ -74,7 +74,7 @@ def _check_arguments(method: Method) -> None:
     """The loss takes what its value declares, and nothing else."""
     takes = inspect.signature(method.loss).parameters
     given, own = _given(method), [number.name for number in method.numbers]
-    declared = {*method.reads, *own, *(_PROPAGATION if method.propagates else ())}
+    declared = {*method.read_arguments, *own, *(_PROPAGATION if method.propagates else ())}
     positional = [
         name for name, each in takes.items() if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)
     ]
@@ -83,7 +83,7 @@ def _check_arguments(method: Method) -> None:
     for name, each in list(takes.items())[len(given) :]:
         if each.kind in (each.VAR_POSITIONAL, each.VAR_KEYWORD) or name in declared:
             continue
-        if name in ("policy", "reference", "reference_policy"):
+        if name in get_args(Reads):
             raise _refuse(method, f"its loss takes {name!r}, which its value does not declare: add it to reads")
         if each.default is each.empty:
             raise _refuse(
@@ -91,7 +91,7 @@ def _check_arguments(method: Method) -> None:
                 f"its loss takes {name!r}, which its value does not declare: it is none of its numbers, and a method "
                 f"that learns from {method.learns_from} is given ({', '.join(given)}) alone, and what it reads",
             )
-    for name in (*method.reads, *own):
+    for name in (*method.read_arguments, *own):
         acts_outside = name == "refresh" or method.states in _OUTSIDE_THE_LOSS.get(name, ())
         if name not in takes and not acts_outside:
             raise _refuse(method, f"its value declares {name!r}, which its loss does not take")
@@ -114,6 +114,8 @@ def _made_up(method: Method, dtype: torch.dtype) -> dict[str, Any]:
     tokens = {"log_probs": policy, "reference": reference_policy, "old_log_probs": old}
     arguments: dict[str, Any] = {name: table.gather(-1, chosen)[..., 0] for name, table in tokens.items()}
     arguments |= {"mask": mask, "policy": policy, "reference_policy": reference_policy}
+    arguments |= {"beside": log_policy().requires_grad_(), "reference_beside": log_policy()}
+    arguments |= {"visits": torch.full((*_LEADING, _TOKENS), 1 / _TOKENS, dtype=dtype)}
     arguments |= {"optimum": torch.eye(_ACTIONS, dtype=dtype)[chosen[..., 0]], "advantages": old[..., 0] + 1}
     answers = {name: log_policy()[..., 0, 0] for name in ("chosen", "rejected", "ref_chosen", "ref_rejected")}
     arguments |= answers
@@ -127,7 +129,7 @@ def _made_up(method: Method, dtype: torch.dtype) -> dict[str, Any]:
 
 def _called(method: Method, arguments: dict[str, Any]) -> Tensor:
     """What the loss gives for made-up arguments and its numbers as they are by default on a lake."""
-    named: dict[str, Any] = {name: arguments[name] for name in method.reads}
+    named: dict[str, Any] = {name: arguments[name] for name in method.read_arguments}
     named |= {name: method.number(name).lake for name in method.loss_numbers}
     if method.propagates:
         named |= {"form": "product", "source": "loss", "norm": "L1", "side": "left"}
@@ -187,7 +189,7 @@ def _check_independence(method: Method) -> None:
     arguments = _made_up(method, torch.float64)
     values = _counted(method, _called(method, arguments), arguments)
     if method.learns_from != "pairs":
-        (gradient,) = _gradients(method, values.sum(), arguments)
+        gradient = _gradients(method, values.sum(), arguments)[0]
         if bool((gradient[~arguments["mask"]] != 0).any()):
             raise _refuse(method, "its loss depends on tokens that the mask leaves out: take ift.masked_mean")
     for gradient in _gradients(method, values[0, 0].sum(), arguments):

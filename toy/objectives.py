@@ -7,6 +7,7 @@ the core's, `ift.METHODS`.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot, pad
 
 import ift
+from toy.beside import Beside, states_beside
 from toy.policy import Policy, cell_log_probs, state_log_probs
 from toy.rollout import Dynamics, Episodes, simulate
 from toy.settings import SharedSettings
@@ -35,6 +37,11 @@ class Task:
     optimum: Tensor  # π*, [cells, 4]
     generators: list[np.random.Generator]  # one per run
     horizon: int
+
+    @cached_property
+    def beside(self) -> Beside:
+        """The cells beside the targets, with the reference's visits."""
+        return states_beside(self.reference, self.targets, self.dynamics)
 
     def number(self, name: str, dims: int) -> float | Tensor:
         """A number of the method; where runs differ one per run, shaped to broadcast against `[runs, ...]`."""
@@ -84,7 +91,13 @@ def _of_targets(policy: Policy, task: Task, drawn: None) -> Tensor:
     if method.needs_reference:
         of_reference = task.reference[:, cells]
         reads |= {"reference": _of_actions(of_reference, task.targets.actions), "reference_policy": of_reference}
-    losses = method.loss(log_probs, mask, **{name: reads[name] for name in method.reads}, **task.loss_options(3))
+    if "beside" in method.reads:
+        cells_beside, targets = task.beside.cells, len(cells)
+        reads |= {"beside": cell_log_probs(policy, cells_beside)[:, None].expand(-1, targets, -1, -1)}
+        reads |= {"reference_beside": task.reference[:, None, cells_beside].expand(-1, targets, -1, -1)}
+        reads |= {"visits": task.beside.visits}
+    given = {name: reads[name] for name in method.read_arguments}
+    losses = method.loss(log_probs, mask, **given, **task.loss_options(3))
     return (ift.masked_mean(losses, mask) if method.per_token else losses).mean(-1)
 
 

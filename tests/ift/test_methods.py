@@ -28,7 +28,7 @@ def test_a_method_carries_its_loss():
     shared = {"scheduled": "sft", "neftune": "sft", "spin": "dpo", "dagger": "expert"}  # what differs is not the loss
     assert all(method.loss.__name__ == f"{shared.get(name, name)}_loss" for name, method in ift.METHODS.items())
     compare = {name for name, method in ift.METHODS.items() if method.needs_reference}
-    assert compare == {"dpo", "ipo", "kto", "asft", "psft", "iwsft", "spin"}
+    assert compare == {"dpo", "ipo", "kto", "asft", "psft", "iwsft", "spin", "still"}
 
 
 def test_every_method_has_a_colour_of_its_own():

@@ -1,4 +1,4 @@
-"""Compiled training of one run: all of its updates at once, while its parameters stay in a core's first caches.
+"""Compiled training, one run after the other: all updates of a run, while its parameters stay in a core's first caches.
 
 The definition is `toy.policy.train` with `toy.objectives`, where autograd finds the gradients; tests hold these kernels
 to it. Here the gradients are written out, for the losses that the studies of this project train most.
@@ -10,6 +10,8 @@ single precision into double: hence `kind(...)`.
 
 import numba
 import numpy as np
+
+from toy.streams import random64
 
 # Sums may be reordered (that is what vectorises them); nothing is assumed about NaN and infinity, which stop a run.
 compiled = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract", "arcp", "nsz"})
@@ -107,12 +109,19 @@ def stop(theta, loss):
 
 
 @compiled
-def fit_table(theta, first, second, updates, lr, aim, optimum, gap):
-    """Adam on −Σ_{s,a} aim(s, a) log π(a | s), at most so many updates; a run ends early where it matches `optimum`.
+def fit_tables(begin, end, theta, first, second, stopped, matched, updates, lr, aim, optimum, gap):
+    """Adam on −Σ_{s,a} aim(s, a) log π(a | s) for runs `begin` to `end`; a run ends early where it matches `optimum`.
 
     It matches where no probability is farther than `gap` from π* in the cells that `aim [cells, 4]` has; a gap below 0
-    never matches. Returns the update at which the run was stopped (−1: it was not), and whether it matched.
+    never matches. `stopped [runs]` takes the update at which a run was stopped; those that have one are left alone.
     """
+    for run in range(begin, end):
+        if stopped[run] < 0:
+            stopped[run], matched[run] = _fit_table(theta[run], first[run], second[run], updates, lr, aim, optimum, gap)
+
+
+@compiled
+def _fit_table(theta, first, second, updates, lr, aim, optimum, gap):
     cells, width = len(aim), theta.shape[1]
     of_log_probs, log_probs, probs = -aim, np.empty_like(aim), np.empty_like(aim)
     grad, hidden, of_input = np.empty_like(theta), np.empty((cells, width), theta.dtype), np.empty(width, theta.dtype)
@@ -208,13 +217,24 @@ def _terms(losses, begin, end, gamma, form, of_losses):
 
 
 @compiled
-def fit_targets(theta, first, second, done, updates, optimizer, lr, generator, begins, cells, actions, next_cell,
-                probability, lam, gamma, form, prediction):  # fmt: skip
-    """SFT's or IFT's updates `done` to `done + updates` of a run; the update at which it was stopped, or −1.
+def fit_targets(begin, end, theta, first, second, stopped, done, updates, optimizer, lr, streams, begins, cells,
+                actions, next_cell, probability, lam, gamma, form, prediction):  # fmt: skip
+    """SFT's or IFT's updates `done` to `done + updates` of runs `begin` to `end`; `stopped` as in `fit_tables`.
 
-    Target n is made of the steps `begins[n]` to `begins[n + 1]` of `cells` and `actions`. `lam` 0 is the target's own
-    state. Draws of sampled predictions are those of `objectives.predicted_states`, for padded targets.
+    Target n is made of the steps `begins[n]` to `begins[n + 1]` of `cells` and `actions`. `lam` and `gamma` are
+    `[runs]`, and λ = 0 is the target's own state. Draws are those of `objectives.predicted_states`.
     """
+    for run in range(begin, end):
+        if stopped[run] < 0:
+            stopped[run] = _fit_targets(
+                theta[run], first[run], second[run], done, updates, optimizer, lr, streams, run, begins, cells,
+                actions, next_cell, probability, lam[run], gamma[run], form, prediction,
+            )  # fmt: skip
+
+
+@compiled
+def _fit_targets(theta, first, second, done, updates, optimizer, lr, streams, run, begins, cells, actions, next_cell,
+                 probability, lam, gamma, form, prediction):  # fmt: skip
     kind, steps, width, targets = theta.dtype.type, len(cells), theta.shape[1], len(begins) - 1
     grad, hidden, of_input = np.empty_like(theta), np.empty((steps, width), theta.dtype), np.empty(width, theta.dtype)
     probs, log_probs = np.empty((steps, 4), theta.dtype), np.empty((steps, 4), theta.dtype)
@@ -222,9 +242,12 @@ def fit_targets(theta, first, second, done, updates, optimizer, lr, generator, b
     reached = np.empty((steps + 1, 4 * next_cell.shape[2]), np.int64)
     weight, many = np.empty(reached.shape, theta.dtype), np.zeros(steps + 1, np.int64)
     longest, mixes, share = np.diff(begins).max(), lam > 0, kind(1 / targets)
+    draws = np.zeros((targets, longest))
     for step in range(done, done + updates):
         if mixes and prediction == SAMPLED:
-            draws = generator.random((targets, longest))
+            for n in range(targets):
+                for t in range(longest):
+                    draws[n, t] = random64(streams, run)
         loss = kind(0)
         for n in range(targets):
             for i in range(begins[n], begins[n + 1]):
@@ -233,7 +256,7 @@ def fit_targets(theta, first, second, done, updates, optimizer, lr, generator, b
                     for j in range(width):
                         hidden[i, j] = theta[c, j]
                     forward(theta, i, hidden, probs, log_probs)
-                    draw = kind(draws[n, i - begins[n]]) if prediction == SAMPLED else kind(0)
+                    draw = kind(draws[n, i - begins[n]])
                     many[i + 1] = _reached(i, draw, probs, next_cell[c], probability[c], prediction, reached, weight)
                 own = kind(1) - lam if mixes and i > begins[n] else kind(1)
                 for j in range(width):

@@ -7,6 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from toy import network
+
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adam": lambda parameters, lr: torch.optim.Adam(parameters, lr, fused=True),
     "rmsprop": lambda parameters, lr: torch.optim.RMSprop(parameters, lr, foreach=True),
@@ -38,19 +40,23 @@ def init_policy(cells: int, width: int, seeds: Sequence[int], dtype: torch.dtype
 def state_log_probs(policy: Policy, states: Tensor) -> Tensor:
     """log π(a | x) of states given as vectors over cells, `[runs, ..., cells]` to `[runs, ..., 4]`."""
     flat = states.flatten(1, -2)
-    hidden = torch.relu(torch.baddbmm(policy.first_bias, flat, policy.first_weight))
-    logits = torch.baddbmm(policy.second_bias, hidden, policy.second_weight)
-    return torch.log_softmax(logits, -1).view(*states.shape[:-1], 4)
+    log_probs = network.LogProbs.apply(flat, *policy) if network.computes(policy) else by_products(policy, flat)
+    return log_probs.view(*states.shape[:-1], 4)
 
 
 def cell_log_probs(policy: Policy, cells: Tensor | None = None) -> Tensor:
-    """log π(a | s) of every cell, or of the given ones, `[runs, cells, 4]`.
+    """log π(a | s) of every cell, or of the given ones, `[runs, cells, 4]`: `state_log_probs` of one-hot states."""
+    if cells is None:
+        cells = torch.arange(policy.first_weight.shape[1], device=policy.first_weight.device)
+    if network.computes(policy):
+        return network.LogProbs.apply(cells, *policy)
+    return by_products(policy, policy.first_weight.index_select(1, cells), chosen=True)
 
-    `state_log_probs` of one-hot states, without the product: a one-hot state picks a row of the first weight.
-    """
-    rows = policy.first_weight if cells is None else policy.first_weight.index_select(1, cells)
-    hidden = torch.relu(rows + policy.first_bias)
-    return torch.log_softmax(torch.baddbmm(policy.second_bias, hidden, policy.second_weight), -1)
+
+def by_products(policy: Policy, states: Tensor, chosen: bool = False) -> Tensor:
+    """The same in matrix products, the kernels' definition; with `chosen`, `states` are the rows of W₁ themselves."""
+    hidden = states + policy.first_bias if chosen else torch.baddbmm(policy.first_bias, states, policy.first_weight)
+    return torch.log_softmax(torch.baddbmm(policy.second_bias, torch.relu(hidden), policy.second_weight), -1)
 
 
 def parameter_mse(policy: Policy, other: Policy) -> Tensor:

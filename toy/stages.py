@@ -10,13 +10,14 @@ import torch
 from torch import Tensor
 
 from ift import Method
-from toy import compiled
+from toy import compiled, network
 from toy.lake import Lake
 from toy.objectives import Drawn, Task, draw, objective, refreshed
 from toy.planning import Plan, value_iteration
 from toy.policy import Policy, cell_log_probs, init_policy, train
 from toy.rollout import Dynamics, Episodes
 from toy.settings import SharedSettings
+from toy.streams import streams_of
 from toy.trajectories import (
     Trajectories,
     Trajectory,
@@ -127,7 +128,7 @@ def start_policies(problem: Problem, seeds: Sequence[int]) -> tuple[Policy, Tens
         counts = counts + 2 * share * _action_counts(fixed, optimum)
         aim = counts / counts.sum() * problem.live.sum()
     aim = aim * problem.live[:, None] / problem.live.sum()
-    if compiled.has_room(policy):
+    if network.computes(policy):
         return compiled.fit_tables(policy, aim, settings.start_steps, settings.start_lr)[:2]
     return train(policy, _cross_entropy(aim), settings.start_steps, optimizer="adam", lr=settings.start_lr)
 
@@ -139,7 +140,7 @@ def optimal_policies(problem: Problem, start: Policy, seeds: Sequence[int]) -> P
     within `OPTIMUM_STEPS` updates is kept as it is then, with a warning.
     """
     aim = problem.optimum * problem.live[:, None] / problem.live.sum()
-    if compiled.has_room(start):
+    if network.computes(start):
         known = torch.stack([p.flatten(1).isfinite().all(1) for p in start]).all(0)
         matched, _, matches = compiled.fit_tables(start, aim, OPTIMUM_STEPS, OPTIMUM_LR, problem.optimum, OPTIMUM_GAP)
         done = matches | ~known
@@ -243,7 +244,7 @@ def make_task(
     problem: Problem, method: Method, numbers: Mapping[str, float | Tensor], start: Policy, seeds: Sequence[int]
 ) -> Task:
     """What a method may learn from, with fresh streams of random numbers."""
-    targets = problem.target_trajectories
+    targets, generators = problem.target_trajectories, [np.random.default_rng([seed, 1]) for seed in seeds]
     return Task(
         method=method,
         numbers=numbers,
@@ -253,7 +254,8 @@ def make_task(
         suboptimal=problem.suboptimal_trajectories,
         reference=cell_log_probs(start),
         optimum=problem.optimum,
-        generators=[np.random.default_rng([seed, 1]) for seed in seeds],
+        generators=generators,
+        streams=streams_of(generators),
         horizon=problem.settings.horizon or 4 * targets.cells.shape[-1],
     )
 

@@ -1,0 +1,74 @@
+"""The network's pass as one operation of autograd, by compiled kernels: what a loss of anyone's own is trained with."""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numba
+import numpy as np
+import torch
+from torch import Tensor
+
+from toy import kernels_network
+
+LEAST_WIDTH = 4  # of the kernels, as a row of parameters holds the second bias
+_SMALL = 2**14  # states times runs below which a second thread costs more than it brings
+
+
+class LogProbs(torch.autograd.Function):
+    """log π `[runs, states, 4]` of the cells `[states]`, or of states `[runs, states, cells]`, given as vectors."""
+
+    @staticmethod
+    def forward(ctx: Any, where: Tensor, *parameters: Tensor) -> Tensor:
+        arrays = [np.ascontiguousarray(p.detach().numpy()) for p in parameters]
+        runs, cells, _ = arrays[0].shape
+        chosen, states = np.empty(0, np.int64), np.empty((0, 0, cells), arrays[0].dtype)
+        if where.ndim == 1:
+            chosen = np.ascontiguousarray(where.numpy())
+        else:
+            states = np.ascontiguousarray(where.detach().numpy())
+        ctx.arguments = (*arrays, chosen, states)
+        out = np.empty((runs, where.shape[0] if where.ndim == 1 else where.shape[1], 4), arrays[0].dtype)
+        split(lambda begin, end: kernels_network.log_probs_of(*ctx.arguments, begin, end, out), runs, out.shape[1])
+        return torch.from_numpy(out)
+
+    @staticmethod
+    def backward(ctx: Any, *of_log_probs: Tensor) -> tuple[Tensor | None, ...]:
+        through = np.ascontiguousarray(of_log_probs[0].numpy())
+        gradients = [np.empty_like(array) for array in ctx.arguments[:4]]
+
+        def some(begin: int, end: int) -> None:
+            kernels_network.gradients_of(*ctx.arguments, begin, end, through, *gradients)
+
+        split(some, *through.shape[:2])
+        return None, *(torch.from_numpy(gradient) for gradient in gradients)
+
+
+def split(work: Callable[[int, int], None], runs: int, states: int) -> None:
+    """Call `work(begin, end)` for all runs, in pieces on all cores where there is enough to do."""
+    if runs * states < _SMALL:
+        work(0, runs)
+        return
+    each_piece(work, runs)
+
+
+def each_piece(work: Callable[[int, int], None], count: int) -> None:
+    """Call `work(begin, end)` for pieces of `count` things, on all cores that this process may use."""
+    workers = min(numba.config.NUMBA_NUM_THREADS, count)
+    if workers <= 1:
+        work(0, count)
+        return
+    size = max(1, count // (8 * workers))  # small enough that no core waits long for another one at the end
+    begins = range(0, count, size)
+    pool = ThreadPoolExecutor(workers)
+    try:
+        for _ in pool.map(work, begins, (min(begin + size, count) for begin in begins)):
+            pass
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def computes(parameters: Sequence[Tensor]) -> bool:
+    """Whether the kernels know networks of this kind: on the CPU, and not too narrow."""
+    weight = parameters[0]
+    return weight.device.type == "cpu" and weight.shape[-1] >= LEAST_WIDTH

@@ -16,9 +16,8 @@ import ift
 from toy import kernels, kernels_pairs, network
 from toy.network import each_piece
 from toy.objectives import Task
-from toy.policy import Policy
+from toy.policy import OPTIMIZERS, Policy
 
-_OPTIMIZERS = {"adam": kernels.ADAM, "rmsprop": kernels.RMSPROP, "sgd": kernels.SGD}
 _PREDICTIONS = {"greedy": kernels.GREEDY, "sampled": kernels.SAMPLED, "expected": kernels.EXPECTED}
 _KNOWN = {method.loss: method for method in (ift.METHODS[name] for name in ("sft", "ift", "dpo", "orpo"))}
 _PAIR_LOSSES = {ift.dpo_loss: kernels_pairs.DPO, ift.orpo_loss: kernels_pairs.ORPO}
@@ -60,7 +59,7 @@ class Training:
     def advance(self, task: Task, updates: int, lr: float) -> None:
         """So many updates of every run that was not stopped."""
         settings = task.settings
-        rule = (self.updates, updates, _OPTIMIZERS[settings.optimizer], lr, task.streams)
+        rule = (self.updates, updates, OPTIMIZERS[settings.optimizer][0], lr, task.streams)
         parts = (self.theta, self.first, self.second, self.stopped_at_step)
         if task.method.learns_from == "pairs":
             pairs = (*rule, *_targets(task), *self._pairs(task))

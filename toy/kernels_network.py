@@ -60,6 +60,8 @@ def gradients_of(first_weight, first_bias, second_weight, second_bias, cells, st
         grad[:] = 0
         of_first_weight[run] = 0
         for i in range(of_log_probs.shape[1]):
+            if not of_log_probs[run, i].any():
+                continue
             _hidden(first_weight, cells, states, run, i, hidden)
             forward(head, 0, hidden, probs, row)
             for a in range(4):

@@ -1,7 +1,9 @@
 """The network's pass as one operation of autograd, by compiled kernels: what a loss of anyone's own is trained with."""
 
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import Any
 
 import numba
@@ -9,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from toy import kernels_network
+from toy import kernels, kernels_network
 
 LEAST_WIDTH = 4  # of the kernels, as a row of parameters holds the second bias
 _SMALL = 2**14  # states times runs below which a second thread costs more than it brings
@@ -60,12 +62,34 @@ def each_piece(work: Callable[[int, int], None], count: int) -> None:
         return
     size = max(1, count // (8 * workers))  # small enough that no core waits long for another one at the end
     begins = range(0, count, size)
-    pool = ThreadPoolExecutor(workers)
-    try:
-        for _ in pool.map(work, begins, (min(begin + size, count) for begin in begins)):
-            pass
-    finally:
-        pool.shutdown(cancel_futures=True)
+    for _ in _threads().map(work, begins, (min(begin + size, count) for begin in begins)):
+        pass
+
+
+@cache
+def _threads() -> ThreadPoolExecutor:
+    """Threads that live as long as the process: a training asks for them at each update."""
+    return ThreadPoolExecutor(numba.config.NUMBA_NUM_THREADS)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_threads.cache_clear)  # a forked process has none of them
+
+
+def update(
+    optimizer: int, parameters: Sequence[Tensor], gradients: Sequence[Tensor], moments: Sequence[np.ndarray], lr: float,
+    step: int,
+) -> None:  # fmt: skip
+    """One step of an optimiser of `kernels.update` on parameters `[runs, ...]`, in place; `moments` are two for each."""
+    tables = [p.detach().numpy().reshape(len(p), -1) for p in parameters]
+    slopes = [np.ascontiguousarray(g.numpy()).reshape(len(g), -1) for g in gradients]
+
+    def some(begin: int, end: int) -> None:
+        for i, (table, slope) in enumerate(zip(tables, slopes, strict=True)):
+            parts = (part[begin:end] for part in (table, slope, *moments[2 * i : 2 * i + 2]))
+            kernels.update(*parts, optimizer, lr, step)
+
+    split(some, len(tables[0]), tables[0].shape[1] // 8)
 
 
 def computes(parameters: Sequence[Tensor]) -> bool:

@@ -7,12 +7,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from toy import network
+from toy import kernels, network
 
-OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
-    "adam": lambda parameters, lr: torch.optim.Adam(parameters, lr, fused=True),
-    "rmsprop": lambda parameters, lr: torch.optim.RMSprop(parameters, lr, foreach=True),
-    "sgd": lambda parameters, lr: torch.optim.SGD(parameters, lr, fused=True),
+OPTIMIZERS: dict[str, tuple[int, Callable[..., torch.optim.Optimizer]]] = {  # of the kernels, and PyTorch's
+    "adam": (kernels.ADAM, lambda parameters, lr: torch.optim.Adam(parameters, lr, fused=True)),
+    "rmsprop": (kernels.RMSPROP, lambda parameters, lr: torch.optim.RMSprop(parameters, lr, foreach=True)),
+    "sgd": (kernels.SGD, lambda parameters, lr: torch.optim.SGD(parameters, lr, fused=True)),
 }
 
 
@@ -93,7 +93,7 @@ def train(
         The trained policy and, per run, the step at which it was stopped, −1 if it was not.
     """
     parameters = Policy(*(p.detach().clone().requires_grad_() for p in policy))
-    update = OPTIMIZERS[optimizer](list(parameters), lr() if callable(lr) else lr)
+    update = _updates(parameters, optimizer)
     stopped_at = torch.full((len(policy.first_weight),), -1, device=policy.first_weight.device)
 
     def stop(broken: Tensor, step: int) -> None:
@@ -107,12 +107,7 @@ def train(
             break
         losses = loss(parameters, step)
         gradients = torch.autograd.grad(losses.sum(), parameters)
-        for p, gradient in zip(parameters, gradients, strict=True):
-            p.grad = gradient
-        if callable(lr):
-            for group in update.param_groups:
-                group["lr"] = lr()
-        update.step()
+        update(gradients, lr() if callable(lr) else lr, step)
         stop(~losses.detach().isfinite(), step)
     else:
         if on_step is not None:
@@ -120,3 +115,24 @@ def train(
     trained = Policy(*(p.detach() for p in parameters))
     stop(~torch.stack([p.flatten(1).isfinite().all(1) for p in trained]).all(0), steps)
     return trained, stopped_at
+
+
+def _updates(parameters: Policy, optimizer: str) -> Callable[[Sequence[Tensor], float, int], None]:
+    """What makes one step from gradients, a step size and the number of the update: a kernel, or on a GPU PyTorch.
+
+    PyTorch's own optimisers import its compiler first, which takes longer than a whole training.
+    """
+    code, torchs = OPTIMIZERS[optimizer]
+    if network.computes(parameters):
+        moments = [np.zeros((len(p), p[0].numel()), p.detach().numpy().dtype) for p in parameters for _ in range(2)]
+        return lambda gradients, lr, step: network.update(code, parameters, gradients, moments, lr, step)
+    made = torchs(list(parameters), 1.0)
+
+    def step_by_torch(gradients: Sequence[Tensor], lr: float, step: int) -> None:
+        for p, gradient in zip(parameters, gradients, strict=True):
+            p.grad = gradient
+        for group in made.param_groups:
+            group["lr"] = lr
+        made.step()
+
+    return step_by_torch

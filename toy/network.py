@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from toy import kernels, kernels_network
+from toy.kernels import network as kernel
+from toy.kernels.steps import update as update_kernel
 
 LEAST_WIDTH = 4  # of the kernels, as a row of parameters holds the second bias
 _SMALL = 2**14  # states times runs below which a second thread costs more than it brings
@@ -31,7 +32,7 @@ class LogProbs(torch.autograd.Function):
             states = np.ascontiguousarray(where.detach().numpy())
         ctx.arguments = (*arrays, chosen, states)
         out = np.empty((runs, where.shape[0] if where.ndim == 1 else where.shape[1], 4), arrays[0].dtype)
-        split(lambda begin, end: kernels_network.log_probs_of(*ctx.arguments, begin, end, out), runs, out.shape[1])
+        split(lambda begin, end: kernel.log_probs_of(*ctx.arguments, begin, end, out), runs, out.shape[1])
         return torch.from_numpy(out)
 
     @staticmethod
@@ -40,7 +41,7 @@ class LogProbs(torch.autograd.Function):
         gradients = [np.empty_like(array) for array in ctx.arguments[:4]]
 
         def some(begin: int, end: int) -> None:
-            kernels_network.gradients_of(*ctx.arguments, begin, end, through, *gradients)
+            kernel.gradients_of(*ctx.arguments, begin, end, through, *gradients)
 
         split(some, *through.shape[:2])
         return None, *(torch.from_numpy(gradient) for gradient in gradients)
@@ -56,7 +57,7 @@ def split(work: Callable[[int, int], None], runs: int, states: int) -> None:
 
 def each_piece(work: Callable[[int, int], None], count: int) -> None:
     """Call `work(begin, end)` for pieces of `count` things, on all cores that this process may use."""
-    workers = min(numba.config.NUMBA_NUM_THREADS, count)
+    workers = min(_cores(), count)
     if workers <= 1:
         work(0, count)
         return
@@ -66,10 +67,15 @@ def each_piece(work: Callable[[int, int], None], count: int) -> None:
         pass
 
 
+def _cores() -> int:
+    """How many threads this process may use: what `NUMBA_NUM_THREADS` says (joblib's workers are told 1), or all."""
+    return int(numba.config.NUMBA_NUM_THREADS)
+
+
 @cache
 def _threads() -> ThreadPoolExecutor:
     """Threads that live as long as the process: a training asks for them at each update."""
-    return ThreadPoolExecutor(numba.config.NUMBA_NUM_THREADS)
+    return ThreadPoolExecutor(_cores())
 
 
 if hasattr(os, "register_at_fork"):
@@ -80,14 +86,14 @@ def update(
     optimizer: int, parameters: Sequence[Tensor], gradients: Sequence[Tensor], moments: Sequence[np.ndarray], lr: float,
     step: int,
 ) -> None:  # fmt: skip
-    """One step of an optimiser of `kernels.update` on parameters `[runs, ...]`, in place; `moments` are two for each."""
+    """One step of an optimiser of `toy.kernels.steps` on parameters `[runs, ...]`, in place; two moments for each."""
     tables = [p.detach().numpy().reshape(len(p), -1) for p in parameters]
     slopes = [np.ascontiguousarray(g.numpy()).reshape(len(g), -1) for g in gradients]
 
     def some(begin: int, end: int) -> None:
         for i, (table, slope) in enumerate(zip(tables, slopes, strict=True)):
             parts = (part[begin:end] for part in (table, slope, *moments[2 * i : 2 * i + 2]))
-            kernels.update(*parts, optimizer, lr, step)
+            update_kernel(*parts, optimizer, lr, step)
 
     split(some, len(tables[0]), tables[0].shape[1] // 8)
 

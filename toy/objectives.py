@@ -36,7 +36,7 @@ class Task:
     reference: Tensor  # log-probabilities of the start policy, or of a later one (`refreshed`), [runs, cells, 4]
     optimum: Tensor  # π*, [cells, 4]
     generators: list[np.random.Generator]  # one per run, for noise in states and in predictions
-    streams: np.ndarray  # the same numbers for episodes, `toy.streams`: a method draws from one of the two
+    streams: np.ndarray  # the same numbers for episodes, `toy.kernels.streams`: a method draws from one of the two
     horizon: int
 
     @cached_property
@@ -204,9 +204,7 @@ def draw_rollouts(policy: Policy, task: Task) -> Rollouts:
     log_probs = cell_log_probs(policy)
     starts = task.targets.cells[:, 0]
     starts = starts[torch.arange(settings.rollouts, device=starts.device) % len(starts)]
-    episodes = simulate(
-        task.dynamics, log_probs.exp(), starts.expand(len(log_probs), -1), task.horizon, task.streams
-    )
+    episodes = simulate(task.dynamics, log_probs.exp(), starts.expand(len(log_probs), -1), task.horizon, task.streams)
     returns = ift.discounted_suffix_sum(episodes.rewards, settings.discount)
     count = episodes.mask.sum((1, 2), keepdim=True)
     mean = (returns * episodes.mask).sum((1, 2), keepdim=True) / count

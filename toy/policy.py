@@ -7,12 +7,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from toy import kernels, network
+from toy import network
+from toy.kernels import steps as kernel
 
 OPTIMIZERS: dict[str, tuple[int, Callable[..., torch.optim.Optimizer]]] = {  # of the kernels, and PyTorch's
-    "adam": (kernels.ADAM, lambda parameters, lr: torch.optim.Adam(parameters, lr, fused=True)),
-    "rmsprop": (kernels.RMSPROP, lambda parameters, lr: torch.optim.RMSprop(parameters, lr, foreach=True)),
-    "sgd": (kernels.SGD, lambda parameters, lr: torch.optim.SGD(parameters, lr, fused=True)),
+    "adam": (kernel.ADAM, lambda parameters, lr: torch.optim.Adam(parameters, lr, fused=True)),
+    "rmsprop": (kernel.RMSPROP, lambda parameters, lr: torch.optim.RMSprop(parameters, lr, foreach=True)),
+    "sgd": (kernel.SGD, lambda parameters, lr: torch.optim.SGD(parameters, lr, fused=True)),
 }
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from toy import kernels_rollout
+from toy.kernels import rollout as kernel
 from toy.lake import Lake
 from toy.network import split
 from toy.trajectories import Trajectories
@@ -46,7 +46,7 @@ class Episodes(Trajectories):
 
 
 def simulate(dynamics: Dynamics, policy: Tensor, starts: Tensor, horizon: int, streams: np.ndarray) -> Episodes:
-    """Play one episode from each start, cut after `horizon` steps; always on the CPU, by `toy.kernels_rollout`.
+    """Play one episode from each start, cut after `horizon` steps; always on the CPU, by `toy.kernels.rollout`.
 
     Every run draws from a stream of its own, and only while it has an episode under way: what a run sees does not
     depend on the runs beside it.
@@ -68,7 +68,7 @@ def simulate(dynamics: Dynamics, policy: Tensor, starts: Tensor, horizon: int, s
     rewards, by_move = np.empty(shape, reward.dtype), reward.reshape(-1, 4, len(dynamics.outcome_below) + 1)
 
     def unfold(begin: int, end: int) -> None:
-        kernels_rollout.unfold(begin, end, moves, outcomes, lengths, by_move, cells, actions, mask, rewards)
+        kernel.unfold(begin, end, moves, outcomes, lengths, by_move, cells, actions, mask, rewards)
 
     split(unfold, len(lengths), cells[0].size)
     return Episodes(*(torch.from_numpy(part).to(device) for part in (cells, actions, mask, rewards)))
@@ -88,9 +88,7 @@ def play_moves(
     lengths = np.empty(cells.shape, np.int64)
 
     def play(begin: int, end: int) -> None:
-        kernels_rollout.play(
-            begin, end, streams, cells, table, next_cell, below, terminal, horizon, moves, outcomes, lengths
-        )
+        kernel.play(begin, end, streams, cells, table, next_cell, below, terminal, horizon, moves, outcomes, lengths)
 
     split(play, len(cells), cells.shape[1] * horizon // 2)
     return moves, outcomes, lengths

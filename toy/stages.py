@@ -11,13 +11,13 @@ from torch import Tensor
 
 from ift import Method
 from toy import compiled, network
+from toy.kernels.streams import streams_of
 from toy.lake import Lake
 from toy.objectives import Drawn, Task, draw, objective, refreshed
 from toy.planning import Plan, value_iteration
 from toy.policy import Policy, cell_log_probs, init_policy, train
 from toy.rollout import Dynamics, Episodes
 from toy.settings import SharedSettings
-from toy.streams import streams_of
 from toy.trajectories import (
     Trajectories,
     Trajectory,
@@ -141,7 +141,7 @@ def optimal_policies(problem: Problem, start: Policy, seeds: Sequence[int]) -> P
     """
     aim = problem.optimum * problem.live[:, None] / problem.live.sum()
     if network.computes(start):
-        known = torch.stack([p.flatten(1).isfinite().all(1) for p in start]).all(0)
+        known = torch.stack([p.flatten(1).isfinite().all(1) for p in start]).all(0)  # others were stopped
         matched, _, matches = compiled.fit_tables(start, aim, OPTIMUM_STEPS, OPTIMUM_LR, problem.optimum, OPTIMUM_GAP)
         done = matches | ~known
     else:

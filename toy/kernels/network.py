@@ -1,11 +1,11 @@
-"""Compiled passes through the networks of many runs, for losses whose gradient autograd finds (see `toy.kernels`)."""
+"""Passes through the networks of many runs, for losses whose gradient autograd finds."""
 
 import numpy as np
 
-from toy.kernels import backward, compiled, forward
+from toy.kernels.steps import backward, compiled, fill, forward, part
 
 
-@compiled
+@part
 def _head(first_bias, second_weight, second_bias, run, head):
     """All parameters of a run but W₁, as the kernels hold them: `[6, width]`."""
     for j in range(head.shape[1]):
@@ -16,7 +16,7 @@ def _head(first_bias, second_weight, second_bias, run, head):
         head[5, a] = second_bias[run, 0, a]
 
 
-@compiled
+@part
 def _hidden(first_weight, cells, states, run, i, hidden):
     """W₁ᵀx of state i into `hidden[0]`: of a cell, or of `states [runs, states, cells]` where no cells are given."""
     width = hidden.shape[1]
@@ -24,7 +24,7 @@ def _hidden(first_weight, cells, states, run, i, hidden):
         for j in range(width):
             hidden[0, j] = first_weight[run, cells[i], j]
         return
-    hidden[0] = 0
+    fill(hidden, 0)
     for c in range(states.shape[2]):
         x = states[run, i, c]
         if x != 0:
@@ -57,10 +57,13 @@ def gradients_of(first_weight, first_bias, second_weight, second_bias, cells, st
     row, probs = np.empty((1, 4), kind), np.empty((1, 4), kind)
     for run in range(begin, end):
         _head(first_bias, second_weight, second_bias, run, head)
-        grad[:] = 0
-        of_first_weight[run] = 0
+        fill(grad, 0)
+        fill(of_first_weight[run], 0)
         for i in range(of_log_probs.shape[1]):
-            if not of_log_probs[run, i].any():
+            needed = False
+            for a in range(4):
+                needed = needed or of_log_probs[run, i, a] != 0
+            if not needed:
                 continue
             _hidden(first_weight, cells, states, run, i, hidden)
             forward(head, 0, hidden, probs, row)

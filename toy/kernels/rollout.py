@@ -1,14 +1,14 @@
-"""Compiled episodes on a lake, with the random numbers of NumPy's generators (see `toy.streams`)."""
+"""Episodes on a lake, with the random numbers of NumPy's generators."""
 
 import numpy as np
 
-from toy.kernels import compiled, forward
-from toy.streams import random32
+from toy.kernels.steps import compiled, forward, part
+from toy.kernels.streams import random32
 
 CHUNK = 6  # steps of noise drawn at a time for all episodes of a run that are under way
 
 
-@compiled
+@part
 def look(theta, cell, known, hidden, probs, log_probs):
     """The policy θ in a cell, where it is not `known` yet."""
     if not known[cell]:
@@ -18,7 +18,7 @@ def look(theta, cell, known, hidden, probs, log_probs):
         known[cell] = True
 
 
-@compiled
+@part
 def sample(streams, run, starts, theta, known, hidden, probs, log_probs, next_cell, below, terminal, horizon,
            moves, outcomes, lengths, noise, lanes, state):  # fmt: skip
     """One episode of a run from each of `starts [episodes]`: `moves [episodes, horizon]`, cell * 4 + action.

@@ -16,11 +16,18 @@ _inlined = numba.njit(nogil=True, cache=True)
 
 
 def streams_of(generators: Sequence[np.random.Generator]) -> np.ndarray:
-    """The generators' states, `[generators, 6]` uint64; the generators themselves stay as they are."""
+    """The generators' states, `[generators, 6]` uint64; the generators themselves stay as they are.
+
+    Raises:
+        ValueError: a generator of another kind than `np.random.default_rng`'s.
+    """
     streams = np.empty((len(generators), 6), np.uint64)
     for row, generator in zip(streams, generators, strict=True):
         state = generator.bit_generator.state
-        assert state["bit_generator"] == "PCG64"
+        if state["bit_generator"] != "PCG64":
+            raise ValueError(
+                f"generators must be of PCG64, as np.random.default_rng makes them; got {state['bit_generator']}"
+            )
         numbers = state["state"]["state"], state["state"]["inc"]
         halves = (half for number in numbers for half in (number >> 64, number & (2**64 - 1)))
         row[:] = (*halves, state["has_uint32"], state["uinteger"])

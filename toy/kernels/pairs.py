@@ -1,14 +1,14 @@
-"""Compiled training on pairs: negatives are sampled, compared and learned from within the kernel (see `toy.kernels`)."""
+"""Training on pairs, DPO and ORPO: negatives are sampled, compared and learned from."""
 
 import numpy as np
 
-from toy.kernels import backward, compiled, stop, update
-from toy.kernels_rollout import CHUNK, look, sample
+from toy.kernels.rollout import CHUNK, look, sample
+from toy.kernels.steps import backward, compiled, fill, part, stop, update
 
 DPO, ORPO = range(2)
 
 
-@compiled
+@part
 def _log_odds(log_prob, largest):
     """log(p / (1 − p)) and its derivative, as `ift.orpo_loss` has them."""
     one = type(log_prob)(1)
@@ -17,7 +17,7 @@ def _log_odds(log_prob, largest):
     return capped - np.log(rest), (one / rest if log_prob <= largest else one - one)
 
 
-@compiled
+@part
 def _log_sigmoid(x):
     """log σ(x), and σ(−x), its derivative."""
     one = type(x)(1)
@@ -46,18 +46,18 @@ def fit_pairs(begin, end, theta, first, second, stopped, sampled, done, updates,
             sampled[run] += steps
 
 
-@compiled
+@part
 def _differs(moves, length, cells, actions, begin, end):
     """Whether a trajectory is not the target `begin` to `end`."""
-    if length != end - begin:
-        return True
-    for t in range(length):
-        if moves[t] != cells[begin + t] * 4 + actions[begin + t]:
-            return True
-    return False
+    same = length == end - begin
+    t = 0
+    while same and t < length:
+        same = moves[t] == cells[begin + t] * 4 + actions[begin + t]
+        t += 1
+    return not same
 
 
-@compiled
+@part
 def _fit_pairs(theta, first, second, done, updates, optimizer, lr, streams, run, begins, cells, actions, next_cell,
                below, terminal, reference, of_reference, fixed_moves, fixed_lengths, repeats, horizon, loss_of, beta,
                smoothing):  # fmt: skip
@@ -69,12 +69,18 @@ def _fit_pairs(theta, first, second, done, updates, optimizer, lr, streams, run,
     moves, lengths = fixed_moves, fixed_lengths
     if samples:
         moves, lengths = np.empty((pairs, horizon), np.int32), np.empty(pairs, np.int64)
-    starts, differs = np.repeat(cells[begins[:-1]], repeats), np.empty(pairs, np.bool_)
+    starts, differs = np.empty(pairs, np.int64), np.empty(pairs, np.bool_)
     noise, lanes, state = np.empty((CHUNK, 2, pairs), np.float32), np.empty_like(starts), np.empty_like(starts)
-    no_outcomes, table = np.empty((0, 0), np.int8), np.exp(reference)
+    no_outcomes, table = np.empty((0, 0), np.int8), np.empty_like(reference)
+    for pair in range(pairs):
+        starts[pair] = cells[begins[pair // repeats]]
+    for c in range(count):
+        for a in range(4):
+            table[c, a] = np.exp(reference[c, a])
     largest = -kind(np.finfo(theta.dtype).eps)
     for step in range(done, done + updates):
-        known[:] = False
+        for c in range(count):
+            known[c] = False
         if samples and of_reference:
             sample(streams, run, starts, theta, all_known, hidden, table, log_probs, next_cell, below, terminal,
                    horizon, moves, no_outcomes, lengths, noise, lanes, state)  # fmt: skip
@@ -87,7 +93,7 @@ def _fit_pairs(theta, first, second, done, updates, optimizer, lr, streams, run,
             n = pair // repeats
             differs[pair] = _differs(moves[pair], lengths[pair], cells, actions, begins[n], begins[n + 1])
             true_pairs += differs[pair]
-        of_log_probs[:] = 0
+        fill(of_log_probs, 0)
         loss = kind(0)
         share = kind(1 / max(true_pairs, 1)) if loss_of == DPO else kind(1 / pairs)
         for n in range(targets):
@@ -128,7 +134,7 @@ def _fit_pairs(theta, first, second, done, updates, optimizer, lr, streams, run,
                     of_log_probs[moves[pair, t] >> 2, moves[pair, t] & 3] += of_rejected
             for i in range(begin, end):
                 of_log_probs[cells[i], actions[i]] += of_chosen * mean
-        grad[:] = 0
+        fill(grad, 0)
         for c in range(count):
             if known[c]:
                 backward(theta, grad, c, hidden, probs, of_log_probs, of_input)

@@ -23,7 +23,11 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 # Modules that only an extra installs, and the extra.
-_EXTRA_OF = {"lm_eval": "eval", "alpaca_eval": "judge", "openai": "judge", "envpool": "bench", "mdptoolbox": "bench"}
+_EXTRA_OF = {
+    **dict.fromkeys(("lm_eval",), "eval"),
+    **dict.fromkeys(("alpaca_eval", "openai"), "judge"),
+    **dict.fromkeys(("envpool", "jax", "mdptoolbox", "optax"), "bench"),
+}
 
 
 _LONGEST = 10_000  # characters of an argument

@@ -149,6 +149,9 @@ def _held_out_part(lake: AuditLake, trials: dict[str, dict[str, Trial]]) -> pd.D
     named = {f"{protocol}|{name}": trial for protocol, of in trials.items() for name, trial in of.items()}
     with_curves = any(protocol in EQUAL_DISTANCE for protocol in trials)
     runs, curves = sweep_with_curves(made, named, curves=with_curves)
+    # A map of the names: to split them row by row would take as long as the training.
+    places = {name: tuple(name.split("|")) for name in named}
+    runs, curves = (_with_protocols(rows, places) for rows in (runs, curves))
     frames = []
     for protocol, of_protocol in trials.items():
         rows = _of_protocol(runs, protocol)
@@ -161,9 +164,17 @@ def _held_out_part(lake: AuditLake, trials: dict[str, dict[str, Trial]]) -> pd.D
     return pd.concat(frames, ignore_index=True).assign(lake=lake.key, slippery=lake.slippery)
 
 
+def _with_protocols(rows: pd.DataFrame, places: dict[str, tuple[str, ...]]) -> pd.DataFrame:
+    """Rows whose `trial` is PROTOCOL|TRIAL, as `protocol` and `trial`."""
+    if rows.empty:
+        return rows
+    names = rows["trial"]
+    protocols, trials = ({name: place[i] for name, place in places.items()} for i in range(2))
+    return rows.assign(trial=names.map(trials), protocol=names.map(protocols))
+
+
 def _of_protocol(rows: pd.DataFrame, protocol: str) -> pd.DataFrame:
-    of = rows[rows["trial"].str.startswith(f"{protocol}|")]
-    return of.assign(trial=of["trial"].str.split("|").str[1], protocol=protocol).reset_index(drop=True)
+    return rows[rows["protocol"] == protocol].reset_index(drop=True)
 
 
 def _cells_scored(lake: Lake, trials: dict[str, Trial], rows: pd.DataFrame) -> list[float]:

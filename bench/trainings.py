@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 import tyro
 
@@ -57,7 +58,8 @@ def beside_a_busy_core(quick: bool) -> Iterator[Row]:
 def _row(method: Method, peers: str, optimizer: str, runs: int, quick: bool, where: str = "") -> Row:
     from bench.jax_lake import program
 
-    settings = replace(Settings(steps=UPDATES, dtype="float32", lr=LR[optimizer]), optimizer=optimizer)
+    changed: dict[str, Any] = {"optimizer": optimizer, "lr": LR[optimizer]}
+    settings = Settings(steps=UPDATES, dtype="float32", **changed)
     problem = Problem.of(Lake.make("4x4"), settings.shared())  # its optimal trajectory has 6 steps
     seeds, block = range(runs), 1024
     start, _ = start_policies(problem, seeds)

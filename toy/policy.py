@@ -93,6 +93,18 @@ def train(
     Returns:
         The trained policy and, per run, the step at which it was stopped, −1 if it was not.
     """
+    with network.one_torch_thread():
+        return _train(policy, loss, steps, optimizer, lr, on_step)
+
+
+def _train(
+    policy: Policy,
+    loss: Callable[[Policy, int], Tensor],
+    steps: int,
+    optimizer: str,
+    lr: float | Callable[[], float],
+    on_step: Callable[[Policy, int], bool] | None,
+) -> tuple[Policy, Tensor]:
     parameters = Policy(*(p.detach().clone().requires_grad_() for p in policy))
     update = _updates(parameters, optimizer)
     stopped_at = torch.full((len(policy.first_weight),), -1, device=policy.first_weight.device)

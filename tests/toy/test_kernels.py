@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import ift
 from toy import Lake, Settings, compiled, network, protocol
-from toy.kernels import streams
+from toy.kernels import steps, streams
 from toy.policy import Policy, by_products, cell_log_probs, init_policy, state_log_probs
 from toy.stages import (
     Problem,
@@ -211,3 +211,16 @@ def test_a_forked_process_has_threads_of_its_own(monkeypatch):
         network.each_piece(lambda begin, end: None, 8)
         os._exit(0)
     assert os.waitpid(child, 0)[1] == 0
+
+
+def test_where_nothing_can_be_kept_kernels_are_compiled_anew(monkeypatch):
+    def refuse(self):
+        raise RuntimeError("cannot cache function: no locator available")
+
+    monkeypatch.setattr(numba.core.dispatcher.Dispatcher, "enable_caching", refuse)
+
+    @steps.compiled
+    def twice(x):
+        return 2 * x
+
+    assert twice(3) == 6

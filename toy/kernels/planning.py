@@ -1,14 +1,15 @@
 """The optimal values of a large lake: relaxation of the greedy policy's equations, cell after cell."""
 
-import numba
 import numpy as np
+
+from toy.kernels.steps import compiled
 
 _SWEEPS = 300  # of one policy, at most
 _ENOUGH = 0.03  # share of the last improvement's change at which a policy is improved again
 _OVER = 1.5  # over-relaxation: each cell moves so many times as far as its equation says
 
 
-@numba.njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
+@compiled
 def relax(values, window, next_cell, weight, reward, target):
     """Improve `values[:window]` in place until a sweep of V ← max_a Q changes none by more than `target`; sweeps made.
 

@@ -5,10 +5,17 @@ import numpy as np
 
 # Sums may be reordered (that is what vectorises them); nothing is assumed about NaN and infinity, which stop a run.
 _OPTIONS = {"nogil": True, "error_model": "numpy", "fastmath": {"reassoc", "contract", "arcp", "nsz"}}
-compiled = numba.njit(cache=True, **_OPTIONS)  # what Python calls: kept on the disk
 part = numba.njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, **_OPTIONS)  # what only kernels call
 
 ADAM, RMSPROP, SGD = range(3)
+
+
+def compiled(function):
+    """Compiles what Python calls, and keeps it on the disk where there is a folder that can be written."""
+    try:
+        return numba.njit(cache=True, **_OPTIONS)(function)
+    except RuntimeError:
+        return numba.njit(**_OPTIONS)(function)
 
 
 @part

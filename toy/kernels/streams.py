@@ -12,7 +12,7 @@ import numpy as np
 _LOW32, _32, _63, _64 = np.uint64(0xFFFFFFFF), np.uint64(32), np.uint64(63), np.uint64(64)
 _MULTIPLIER_HIGH, _MULTIPLIER_LOW = np.uint64(0x2360ED051FC65DA4), np.uint64(0x4385DF649FCCF645)
 _HIGH, _LOW, _STEP_HIGH, _STEP_LOW, _HAS_HALF, _HALF = range(6)
-_inlined = numba.njit(nogil=True, cache=True)
+_inlined = numba.njit(nogil=True)
 
 
 def streams_of(generators: Sequence[np.random.Generator]) -> np.ndarray:

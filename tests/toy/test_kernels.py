@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import replace
+from pathlib import Path
 
 import numba
 import numpy as np
@@ -224,3 +225,15 @@ def test_where_nothing_can_be_kept_kernels_are_compiled_anew(monkeypatch):
         return 2 * x
 
     assert twice(3) == 6
+
+
+def test_a_change_of_any_kernel_is_compiled(tmp_path):
+    (tmp_path / "one.py").write_text("x = 1")
+    (tmp_path / "two.py").write_text("y = 1")
+    before = steps.cache_folder("", tmp_path)
+    assert before.is_relative_to(tmp_path / "__pycache__")
+    (tmp_path / "two.py").write_text("y = 2")
+    steps.cache_folder.cache_clear()
+    assert steps.cache_folder("", tmp_path) != before
+    used = Path(steps.fit_tables._cache.cache_path)
+    assert steps.cache_folder(numba.config.CACHE_DIR) in (used, *used.parents)

@@ -1,5 +1,9 @@
 """One run's forward pass, backward pass and update, and training toward a table of probabilities."""
 
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+
 import numba
 import numpy as np
 
@@ -11,11 +15,25 @@ ADAM, RMSPROP, SGD = range(3)
 
 
 def compiled(function):
-    """Compiles what Python calls, and keeps it on the disk where there is a folder that can be written."""
+    """Compiles what Python calls, and keeps it on the disk where there is a folder that can be written.
+
+    numba asks only whether the function's own file has changed, though it compiles what the function calls into it:
+    so the folder is named by the sources of all kernels.
+    """
+    before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, str(cache_folder(numba.config.CACHE_DIR))
     try:
         return numba.njit(cache=True, **_OPTIONS)(function)
     except RuntimeError:
         return numba.njit(**_OPTIONS)(function)
+    finally:
+        numba.config.CACHE_DIR = before
+
+
+@cache
+def cache_folder(root, folder=Path(__file__).parent):
+    """Where the kernels of `folder` are kept: below `root` (`NUMBA_CACHE_DIR`), or beside their sources."""
+    sources = b"".join(file.read_bytes() for file in sorted(folder.glob("*.py")))
+    return Path(root or folder / "__pycache__") / f"kernels-{sha256(sources).hexdigest()[:16]}"
 
 
 @part

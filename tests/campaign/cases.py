@@ -257,8 +257,9 @@ def _end(done: Done) -> str:
 
 
 def _locked(folder: Path) -> bool:
+    """Whether a lock is held: its file says by whom from then on, and is there a moment before that."""
     with contextlib.suppress(OSError):  # files come and go
-        return any(path.name.endswith(".lock") for path in folder.rglob("*"))
+        return any(path.stat().st_size for path in folder.rglob("*.lock"))
     return False
 
 

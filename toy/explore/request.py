@@ -119,8 +119,8 @@ class Request:
 
     def needs_new_start(self, before: "Request") -> bool:
         """Whether a run of the request `before` cannot go on with this one, as its start policies would differ."""
-        mine, theirs = (r.all_settings for r in (self, before))
-        same = all(getattr(mine, f.name) == getattr(theirs, f.name) for f in fields(mine) if f.name not in _ON_THE_WAY)
+        ours, earlier = (request.all_settings for request in (self, before))
+        same = all(getattr(ours, f.name) == getattr(earlier, f.name) for f in fields(ours) if f.name not in _ON_THE_WAY)
         same_shape = (len(self.rows), len(self.rows[0])) == (len(before.rows), len(before.rows[0]))
         return not (same and same_shape and self.methods == before.methods and self.protocol == before.protocol)
 

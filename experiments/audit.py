@@ -115,7 +115,7 @@ def _development(folder: Path, scale: Scale, jobs: int) -> pd.DataFrame:
     trials = tuning.development_trials(scale.quick)
     parts: dict[str, Part] = {}
     for lake in scale.development_lakes:
-        for method in tuning.METHODS:
+        for method in tuning.TUNED:
             of_method = {name: trial for name, trial in trials.items() if trial.method == method}
             parts[f"{lake.key}-{method}"] = (_development_part, (lake, of_method))
     return run_parts(folder, _definition(scale.development_lakes, {"development": trials}), parts, jobs)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from common.parts import Part
 
-METHODS = ("dpo", "ift", "orpo", "sft")  # in the paper's order
+PAPERS_METHODS = ("dpo", "ift", "orpo", "sft")  # in the paper's order
 # The numbers of the lake's protocol `paper`; DPO also with a tenth of its β, which is a tenth of its step at the start.
 TRIALS: dict[str, dict[str, Any]] = {
     "dpo": {"method": "dpo", "beta": 1.0},

@@ -7,7 +7,6 @@ import runpy
 import sys
 from dataclasses import replace
 
-
 STEPS = 20
 
 
@@ -26,25 +25,26 @@ def choices() -> None:
 
 
 def better() -> None:
-    from experiments import better, lakes
+    from experiments import better_trials as better
+    from experiments import lakes
 
     better.DEVELOPMENT_LAKES, better.MORE_DEVELOPMENT = lakes.DEVELOPMENT_LAKES[1:3], ()
     better.DEVELOPMENT_SEEDS, better.HARDER, better.ABLATIONS = (0, 2), {}, ()
-    better.CANDIDATES, better.PROTOCOLS = ("still",), {"adam": short("adam")}
+    better.CANDIDATES, better.SETTINGS = ("still",), {"adam": short("adam")}
 
 
 def better_search() -> None:
-    from experiments import better_search
+    from experiments import better_losses
 
-    better_search.LAKES, better_search.DEVELOPMENT_SEEDS = better_search.LAKES[1:3], (0, 2)
-    better_search.VARIANTS = dict(list(better_search.VARIANTS.items())[:3])
-    better_search.PROTOCOLS = {}
+    better_losses.LAKES, better_losses.DEVELOPMENT_SEEDS = better_losses.LAKES[1:3], (0, 2)
+    better_losses.VARIANTS = dict(list(better_losses.VARIANTS.items())[:3])
+    better_losses.SETTINGS = {}
 
 
 def language() -> None:
     from experiments import lake_language
 
-    lake_language.METHODS, lake_language.VARIANTS = ("sft", "dpo"), {}
+    lake_language.COMPARED, lake_language.VARIANTS = ("sft", "dpo"), {}
     lake_language.QUICK = lake_language.Scale((1,), (101,), 1, 2, 2, 16, 4, 3)
 
 

@@ -42,6 +42,9 @@ def compare(first: Path, second: Path, metrics: Sequence[str] = METRICS) -> "pd.
     Raises:
         ValueError: a folder that holds no results, an unknown metric, or folders that share no method and seed.
     """
+    for folder in (first, second):  # before anything heavy is imported
+        if not (folder / "runs.parquet").is_file():
+            raise ValueError(f"{str(folder)!r} holds no runs.parquet: give a folder of python -m toy.frozenlake")
     import pandas as pd
 
     from toy.metrics import mean_interval
@@ -72,8 +75,6 @@ def _runs(folder: Path, metrics: Sequence[str]) -> "pd.DataFrame":
 
     from common.folders import reading
 
-    if not (folder / "runs.parquet").is_file():
-        raise ValueError(f"{str(folder)!r} holds no runs.parquet: give a folder of python -m toy.frozenlake")
     with reading(folder / "runs.parquet"):
         runs = pd.read_parquet(folder / "runs.parquet").set_index(["method", "seed"])
     for metric in metrics:

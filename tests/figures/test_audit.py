@@ -25,6 +25,13 @@ def small(monkeypatch):
     monkeypatch.setattr(experiment, "QUICK", experiment.Scale(development, held_out, (61_000, 2), quick=True))
 
 
+def check_the_five_sentences(said):
+    """They avoid the audit's own words."""
+    assert len(said) == 5
+    for sentence in said:
+        assert not {"cell", "cells", "space", "protocol", "protocols"} & set(sentence.lower().replace(",", "").split())
+
+
 def test_the_audit_writes_what_it_says_and_goes_on_from_what_it_has(small, monkeypatch, tmp_path):
     written = module.audit(tmp_path, quick=True, jobs=1)
     names = ("audit-leads", "audit-claims", "audit-lambda")
@@ -41,6 +48,7 @@ def test_the_audit_writes_what_it_says_and_goes_on_from_what_it_has(small, monke
         assert f"| {claim.sentence} |" in page
     assert "python -m figures audit --quick" in (tmp_path / "audit-leads.md").read_text()
     assert Image.open(tmp_path / "audit-leads.png").size[0] > 2000
+    check_the_five_sentences(sentences(experiment.audit(tmp_path / "audit-runs", quick=True, jobs=1)))
 
     before = {path.name: path.read_bytes() for path in written}
     monkeypatch.setattr(experiment, "sweep", None)  # nothing is trained again
@@ -49,13 +57,6 @@ def test_the_audit_writes_what_it_says_and_goes_on_from_what_it_has(small, monke
     monkeypatch.setattr(experiment, "LAMS", (0.0, 0.2))
     with pytest.raises(ValueError, match="holds results of another trials"):
         module.audit(tmp_path, quick=True, jobs=1)
-
-
-def test_the_five_sentences_avoid_the_audits_own_words_and_open_the_page(small, tmp_path):
-    said = sentences(experiment.audit(tmp_path, quick=True, jobs=1))
-    assert len(said) == 5
-    for sentence in said:
-        assert not {"cell", "cells", "space", "protocol", "protocols"} & set(sentence.lower().replace(",", "").split())
 
 
 def cells(data, name, protocol, metric="parameter_mse", kind="all"):

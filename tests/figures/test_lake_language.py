@@ -10,7 +10,7 @@ from common.folders import write_json
 from experiments import lake_language as compare
 from figures import lake_language
 
-TRIALS = ("base", *compare.METHODS, *compare.VARIANTS)
+TRIALS = ("base", *compare.COMPARED, *compare.VARIANTS)
 
 
 @pytest.fixture

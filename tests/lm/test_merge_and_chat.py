@@ -10,6 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from common.models import load_trained
 from lm import chat, lake, merge
+from tests.calling import exit_code
 
 
 @pytest.fixture
@@ -27,12 +28,7 @@ def adapter(saved_model, tokenizer, tmp_path):
 
 
 def call(main, monkeypatch, *arguments):
-    monkeypatch.setattr(sys, "argv", ["command", *map(str, arguments)])
-    try:
-        main()
-    except SystemExit as stopped:
-        return stopped.code
-    return 0
+    return exit_code(main, monkeypatch, arguments)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import shutil
-import sys
 
 import pytest
 import torch
@@ -14,6 +13,7 @@ from lm.train import acting, checks
 from lm.train.command_line import as_yaml, parse, parse_groups
 from lm.train.seeds import summarised
 from lm.train.settings import TrainSettings
+from tests.calling import exit_code
 
 
 @pytest.fixture
@@ -24,12 +24,7 @@ def command(saved_model, jsonl, tmp_path):
 
 
 def call(monkeypatch, arguments):
-    monkeypatch.setattr(sys, "argv", ["train", *map(str, arguments)])
-    try:
-        train.main()
-    except SystemExit as stopped:
-        return stopped.code
-    return 0
+    return exit_code(train.main, monkeypatch, arguments)
 
 
 def rows_of(folder, name="log.jsonl"):

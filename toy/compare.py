@@ -1,4 +1,4 @@
-"""Compare two result folders of `python -m toy.frozenlake`: differences paired by method and seed, with intervals.
+"""Compare two result folders of `python -m toy.frozenlake`: paired by method and seed, with intervals.
 
 Examples:
   python -m toy.compare results/lam-0 results/lam-0.2

@@ -60,7 +60,10 @@ DPO = Method(
 def ipo_loss(
     chosen: Tensor, rejected: Tensor, ref_chosen: Tensor, ref_rejected: Tensor, beta: float | Tensor
 ) -> Tensor:
-    """(Δ − 1/(2β))² with DPO's Δ (IPO 2310.12036, β its τ); summed log-probabilities `[...]`, β > 0."""
+    """(Δ − 1/(2β))² with DPO's Δ (IPO 2310.12036, β its τ); summed log-probabilities `[...]`, β > 0.
+
+    TRL's IPO, which trains language models here, averages the log-probabilities over tokens: its β is on another scale.
+    """
     check_positive("beta", beta)
     return ((chosen - ref_chosen) - (rejected - ref_rejected) - 1 / (2 * beta)).square()
 

@@ -293,7 +293,7 @@ class CommandOptions:
     """Every method from the same base models, with the same number of updates and of settings to choose from."""
 
     out: Path = Path("results/figures/lake-language-runs")
-    """Folder for the results; the same command goes on with what is there. `python -m figures lake-language` draws
+    """Folder for the results; the same command continues there. `python -m figures lake-language` draws
     them."""
     quick: Flag = False
     """Fewer seeds, maps and settings, in a folder beside it."""

@@ -256,7 +256,7 @@ class CommandOptions:
     """Every method at several learning rates, on development maps and base models."""
 
     out: Path = Path("results/lake-optimisers-development")
-    """Folder for the results; the same command goes on with what is there."""
+    """Folder for the results; the same command continues with the results that are there."""
     jobs: int = -1
     """Processes; -1 takes every core."""
 

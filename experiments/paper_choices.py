@@ -28,7 +28,7 @@ class Options:
     """Where the results go."""
 
     out: Path = Path("results/paper-choices")
-    """Folder for runs.parquet; a command that was stopped goes on."""
+    """Folder for runs.parquet; a command that was stopped continues."""
     jobs: int = -1
     """Processes; -1 takes every core."""
 

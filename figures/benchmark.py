@@ -28,7 +28,7 @@ class Options:
     """Methods to compare with all others, also FILE.py:NAME of your own; all makes every method's runs anew."""
     out: Path | None = None
     """Folder for benchmark.html, benchmark.md, benchmark.png and the runs; results/benchmark-METHODS if not given.
-    The same command goes on with what is there."""
+    The same command continues with the results that are there."""
     quick: Flag = False
     """Two development lakes, half as many settings and four held-out lakes."""
     jobs: int = -1

@@ -123,8 +123,8 @@ def _help(name: str) -> str:
     """What `--help` says of a number: from the methods that have it."""
     owners = _owners(name)
     number = owners[0].number(name)
-    defaults = ", ".join(f"{method.name} {method.number(name).lake:g}" for method in owners)
-    return f"{number.help[0].upper()}{number.help[1:]}. It must be {number.allowed}; if not given it is {defaults}."
+    defaults = ", ".join(f"{method.number(name).lake:g} for {method.name}" for method in owners)
+    return f"{number.sentence}. It must be {number.allowed}; if not given, {defaults}."
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Tasks of lm-evaluation-harness on a model; answers are kept as they come, so that a stopped evaluation goes on."""
+"""Tasks of lm-evaluation-harness on a model; answers are kept as they come; a stopped evaluation continues."""
 
 import contextlib
 import hashlib

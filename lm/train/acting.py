@@ -40,7 +40,7 @@ _DECIDED = {
     "batch_eval_metrics": _EVALUATION,
     "include_for_metrics": _EVALUATION,
     "save_strategy": "see --save-steps and --keep",
-    "save_only_model": "a run can always be gone on with",
+    "save_only_model": "a run can always be resumed",
     "resume_from_checkpoint": "see --resume",
 }
 _OF_OTHER_LOSSES = ("label_smoothing", "discopop_tau")  # of loss types that no method here has

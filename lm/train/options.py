@@ -23,7 +23,7 @@ def number_help(name: str) -> str:
     for method in methods:
         by_default.setdefault(method.number(name).text, []).append(method.name)
     defaults = "; ".join(f"{value:g} for {', '.join(names)}" for value, names in by_default.items())
-    return f"{methods[0].number(name).help}; if it is not given, {defaults}."
+    return f"{methods[0].number(name).sentence}; if it is not given, {defaults}."
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class RunOptions:
     output_dir: Annotated[str | None, tyro.conf.arg(aliases=["--out"])] = None
     """Folder for the model, checkpoints and logs; results/lm-METHOD-MODEL-DIGEST if not given."""
     resume: Flag = False
-    """Go on from the newest whole checkpoint in the folder."""
+    """Continue from the newest whole checkpoint in the folder."""
     overwrite: Flag = False
     """Write into a folder that holds another run; its files are removed."""
     dry_run: Flag = False
@@ -119,7 +119,7 @@ class TrainingOptions:
 
 @dataclass(frozen=True)
 class EvaluationOptions:
-    """Looks at held-out data on the way; each needs --eval-dataset, which the lake has of its own."""
+    """Evaluations on held-out data; they need --eval-dataset, and the lake has its own held-out maps."""
 
     eval_steps: int = 0
     """Updates between evaluations; 0 evaluates before and after the training only."""

@@ -1,4 +1,4 @@
-"""The study on a small model: from data to table, gone on with after a stop; bad input."""
+"""The study on a small model: from data to table, continued after a stop; bad input."""
 
 import json
 import shutil

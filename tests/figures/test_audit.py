@@ -80,14 +80,16 @@ def test_the_kept_page_is_what_its_numbers_say():
     lead, at_equal = (cells(data, "ift closer than sft", name) for name in ("paper", "paper, equal distance"))
     for said in (
         f"SFT on {share('ift closer than sft', 'paper')} of the lakes, closer than ORPO's on "
-        f"{share('ift closer than orpo', 'paper')}, and ORPO's closer than SFT's on "
+        f"{share('ift closer than orpo', 'paper')}, and ORPO's ends closer than SFT's on "
         f"{share('orpo closer than sft', 'paper')}.",
-        f"DPO does on {share('dpo closer than ift', 'paper', 'parameter_mse', 'not slippery')} of the lakes",
-        f"{100 * at_equal['effect']:.2f} % of the way to go in place of {100 * lead['effect']:.2f} %",
-        f"than SFT on {share('ift closer than sft', 'paper-adam')} of the lakes and DPO on "
+        f"IFT on {share('dpo closer than ift', 'paper', 'parameter_mse', 'not slippery')} of the lakes",
+        f"on {share('dpo closer than ift', 'paper', 'parameter_mse', 'slippery')} of those where moves may slip",
+        f"ahead of SFT by {100 * at_equal['effect']:.2f} % of the start's distance to the optimum instead of "
+        f"{100 * lead['effect']:.2f} %",
+        f"than SFT on only {share('ift closer than sft', 'paper-adam')} of the lakes, and DPO on only "
         f"{share('dpo closer than sft', 'paper-adam')}.",
-        f"on only {share('ift closer than sft', 'paper', 'policy_mse')} of the lakes",
-        f"order on {share('order of success', 'paper', 'success', 'not slippery')} of them",
+        f"IFT is closer to the optimum than SFT on only {share('ift closer than sft', 'paper', 'policy_mse')} of the",
+        f"order on {share('order of success', 'paper', 'success', 'not slippery')} of the lakes where no move slips",
     ):
         assert said in sentences_of_page
 

@@ -256,5 +256,5 @@ def test_help_names_defaults_and_ranges(monkeypatch, capsys):
         run(monkeypatch, "--help")
     assert stop.value.code == 0
     printed = " ".join(capsys.readouterr().out.split())
-    for word in ("--lam FLOAT", "if not given it is ift 0.2", "--map STR", "--seeds INT", "in [0, 1]"):
+    for word in ("--lam FLOAT", "if not given, 0.2 for ift", "--map STR", "--seeds INT", "in [0, 1]"):
         assert word in printed

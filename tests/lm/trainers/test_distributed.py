@@ -91,7 +91,7 @@ def test_two_fsdp2_processes_equal_one(saved_model, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("options", [["--method", "ift"], ["--method", "sft", "--lora-r", "4"]])
 def test_a_sharded_run_of_the_command_equals_a_whole_one(options, saved_model, jsonl, tmp_path):
-    """Its losses, its model, a resume of it, and its checkpoint gone on with by one process."""
+    """Its losses, its model, a resume of it, and its checkpoint continued by one process."""
     command = ["--model", str(saved_model), "--dataset", str(jsonl), "--max-length", "64", "--batch-size", "8",
                "--learning-rate", "1e-3", "--logging-steps", "1", "--chat-template", "none", "--optim", "sgd",
                "--max-steps", "4", "--save-steps", "2", "--eval-dataset", f"{jsonl}:8", *options]  # fmt: skip

@@ -253,6 +253,17 @@ def test_overwrite_leaves_what_is_not_ours_under_runs(command, tmp_path, monkeyp
     assert not (out / "runs" / "Nov01").exists()
 
 
+def test_models_of_two_runs_are_two_models(saved_model, tmp_path):
+    from lm.train.run_folder import describe, folder_of
+
+    settings = []
+    for name in ("sft", "dpo"):
+        shutil.copytree(saved_model, tmp_path / name / "model")
+        settings.append(TrainSettings(model=str(tmp_path / name / "model")))
+    assert [describe(each)["settings"]["model"] for each in settings] == ["sft/model", "dpo/model"]
+    assert folder_of(settings[0]) != folder_of(settings[1])
+
+
 def test_a_checkpoint_of_a_strange_name_is_none(tmp_path):
     from lm.train.run_folder import newest_whole_checkpoint
 

@@ -106,7 +106,7 @@ def test_the_models_card_says_what_it_is_and_how_to_load_it(lora, command, jsonl
     assert call(monkeypatch, [*command, *held_out, *lora, "--lam", "0.35"]) == 0
     folder = tmp_path / "out" / "model"
     card = ModelCard.load(folder / "README.md")
-    assert card.data.base_model == "model"
+    assert card.data.base_model == f"{tmp_path.name}/model"
     assert card.data.library_name == ("peft" if lora else "transformers")
     assert "lam: 0.35" in card.text
     counts = r"64 \| [\d,]+ \| [\d,]+ \| 0 \| 0"

@@ -15,7 +15,7 @@ from lm.train.settings import TrainSettings
 if TYPE_CHECKING:
     from lm.train.estimate import Estimate
 
-RECIPES = Path(__file__).parent / "recipes"
+_RECIPE_FOLDER = Path(__file__).parent / "recipes"
 RECIPES: dict[str, tuple[str, dict[str, Any]]] = {
     "SFT": ("sft", {}),
     "IFT": ("ift", {}),
@@ -74,7 +74,7 @@ def _config(kind: str, **shapes: int) -> Any:
 def settings_for(method: str, devices: int) -> TrainSettings:
     """The paper's recipe of a method (a key of `RECIPES`), its batch of 512 spread over the devices."""
     name, changed = RECIPES[method]
-    settings = read_recipe(RECIPES / f"mistral-7b-{name}.yaml").settings()
+    settings = read_recipe(_RECIPE_FOLDER / f"mistral-7b-{name}.yaml").settings()
     at_a_time = min(settings.per_device_train_batch_size, settings.batch_size // devices)
     return replace(settings, devices=devices, per_device_train_batch_size=at_a_time, **changed)
 

@@ -167,6 +167,12 @@ def hand_over(former: str, module: str, arguments: Sequence[str]) -> NoReturn:
     os.execv(sys.executable, [sys.executable, "-m", module, *arguments])
 
 
+def check_jobs(jobs: int) -> None:
+    """Raise `ValueError` for a number of processes that is neither positive nor −1, which stands for every core."""
+    if jobs < 1 and jobs != -1:
+        raise ValueError(f"jobs must be at least 1, or -1 for every core; got {jobs}")
+
+
 def quieten() -> None:
     """Keep the libraries' own bars and notes out of the way of ours; call it before they are imported."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

@@ -4,16 +4,19 @@
 `docs/a-better-one.md` has. `better_candidates.md` was committed before the held-out lakes were run.
 """
 
-import argparse
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Annotated, Literal
 
 import numpy as np
 import pandas as pd
 import torch
+import tyro
 
 import ift
+from common import command
+from common.folders import working_in, write_whole
 from common.parts import Part, run_parts
 from experiments.claims import DISTANCES, judge, lake_means, resample, tables_of
 from experiments.lakes import DEVELOPMENT_LAKES, DEVELOPMENT_SEEDS, AuditLake, has_second_way
@@ -149,28 +152,53 @@ def verdicts(runs: pd.DataFrame, better: str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def main() -> None:
-    """The command."""
-    parser = argparse.ArgumentParser(prog="python -m experiments.better", description=__doc__)
-    parser.add_argument("what", choices=("development", "held-out"))
-    parser.add_argument("--out", type=Path, default=Path("results/better"), help="folder of the runs")
-    parser.add_argument("--tables", type=Path, default=Path("docs/better"), help="folder of the tables")
-    parser.add_argument("--jobs", type=int, default=-1, help="processes; -1 for one per core")
-    given = parser.parse_args()
-    if given.what == "held-out":
+@dataclass(frozen=True)
+class Options:
+    """Which lakes, and where the results go."""
+
+    what: Annotated[tyro.conf.Positional[Literal["development", "held-out"]], tyro.conf.arg(metavar="WHAT")]
+    """development: what the loss was designed on; held-out: the lakes on which it was tried once."""
+    out: Path = Path("results/better")
+    """Folder of the runs; the same command goes on with what is there."""
+    tables: Path = Path("docs/better")
+    """Folder of the tables."""
+    jobs: int = -1
+    """Processes; -1 takes every core."""
+
+
+def run(options: Options) -> None:
+    """Run what is missing, write the tables and print where each trial stands."""
+    if options.what == "held-out":
         lakes, seeds, protocols = FRESH_LAKES, FRESH_SEEDS, PROTOCOLS
         names = (*CANDIDATES, *ABLATIONS, *RIVALS)
     else:
         lakes = (*DEVELOPMENT_LAKES, *(AuditLake(*each) for each in MORE_DEVELOPMENT))
         seeds, protocols = DEVELOPMENT_SEEDS, {**PROTOCOLS, **HARDER}
         names = (*CANDIDATES, *ABLATIONS, "still:hold=3", "still:sharpest=4", "sft", "ift", "dpo", "asft")
-    runs = runs_of(given.out / given.what, lakes, seeds, protocols, names, given.jobs)
-    given.tables.mkdir(parents=True, exist_ok=True)
-    standing(runs).round(4).to_csv(given.tables / f"{given.what}.csv", index=False)
-    judged = pd.concat([verdicts(runs, candidate) for candidate in CANDIDATES])
-    judged.round(5).to_csv(given.tables / f"{given.what}-verdicts.csv", index=False)
+    command.check_jobs(options.jobs)
+    with working_in(options.tables, "tables"):
+        runs = runs_of(options.out / options.what, lakes, seeds, protocols, names, options.jobs)
+        write_csv(options.tables / f"{options.what}.csv", standing(runs).round(4))
+        judged = pd.concat([verdicts(runs, candidate) for candidate in CANDIDATES])
+        write_csv(options.tables / f"{options.what}-verdicts.csv", judged.round(5))
     print(standing(runs).to_string())
 
 
+def write_csv(file: Path, table: pd.DataFrame) -> None:
+    """Write a table, whole or not at all."""
+    write_whole(file, lambda part: table.to_csv(part, index=False))
+
+
+def main() -> None:
+    """The command."""
+    command.main(
+        lambda: run(command.parse(Options, "python -m experiments.better", __doc__)),
+        "stopped: the same command goes on where it was",
+    )
+
+
 if __name__ == "__main__":
-    main()
+    # By its own name: processes that help import the functions from there.
+    from experiments import better as module
+
+    module.main()

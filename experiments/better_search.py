@@ -4,7 +4,6 @@
 shares of the start's, and the mean success.
 """
 
-import argparse
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -14,8 +13,10 @@ import torch
 from torch import Tensor
 
 import ift
+from common import command
+from common.folders import working_in
 from common.parts import Part, run_parts
-from experiments.better import COLUMNS, HARDER, PROTOCOLS, standing
+from experiments.better import COLUMNS, HARDER, PROTOCOLS, standing, write_csv
 from experiments.lakes import DEVELOPMENT_LAKES, DEVELOPMENT_SEEDS, AuditLake, has_second_way
 from toy import Settings
 from toy.experiment import score_runs
@@ -153,13 +154,21 @@ def _part(lake: AuditLake, name: str, settings: Settings) -> pd.DataFrame:
     return pd.concat(frames).assign(protocol=name, lake=lake.key, slippery=lake.slippery)
 
 
-def main() -> None:
-    """The command."""
-    parser = argparse.ArgumentParser(prog="python -m experiments.better_search", description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("results/better/search"), help="folder of the runs")
-    parser.add_argument("--tables", type=Path, default=Path("docs/better"), help="folder of the table")
-    parser.add_argument("--jobs", type=int, default=-1, help="processes; -1 for one per core")
-    given = parser.parse_args()
+@dataclass(frozen=True)
+class Options:
+    """Where the results go."""
+
+    out: Path = Path("results/better/search")
+    """Folder of the runs; the same command goes on with what is there."""
+    tables: Path = Path("docs/better")
+    """Folder of the table."""
+    jobs: int = -1
+    """Processes; -1 takes every core."""
+
+
+def run(options: Options) -> None:
+    """Run what is missing, write the table and print it."""
+    command.check_jobs(options.jobs)
     first, count = DEVELOPMENT_SEEDS
     protocols = {
         name: replace(settings, seed=first, seeds=count, dtype="float32")
@@ -175,11 +184,22 @@ def main() -> None:
         "variants": {name: asdict(variant) for name, variant in VARIANTS.items()},
         "protocols": {name: asdict(settings) for name, settings in protocols.items()},
     }
-    table = standing(run_parts(given.out, definition, parts, given.jobs)).round(4)
-    given.tables.mkdir(parents=True, exist_ok=True)
-    table.to_csv(given.tables / "search.csv", index=False)
+    with working_in(options.tables, "tables"):
+        table = standing(run_parts(options.out, definition, parts, options.jobs)).round(4)
+        write_csv(options.tables / "search.csv", table)
     print(table.to_string())
 
 
+def main() -> None:
+    """The command."""
+    command.main(
+        lambda: run(command.parse(Options, "python -m experiments.better_search", __doc__)),
+        "stopped: the same command goes on where it was",
+    )
+
+
 if __name__ == "__main__":
-    main()
+    # By its own name: processes that help import the functions from there.
+    from experiments import better_search as module
+
+    module.main()

@@ -307,8 +307,7 @@ class CommandOptions:
 def run() -> None:
     """Parse, run what is missing and print the table."""
     options = command.parse(CommandOptions, "python -m experiments.lake_language", __doc__)
-    if options.jobs < 1 and options.jobs != -1:
-        raise ValueError(f"jobs must be at least 1, or -1 for every core, got {options.jobs}")
+    command.check_jobs(options.jobs)
     from lm.train.trainable import require_trainable
 
     more = tuple(name for name in map(require_trainable, options.method) if name not in METHODS)

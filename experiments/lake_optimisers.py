@@ -268,8 +268,7 @@ def main() -> None:
 
 def _run() -> None:
     options = command.parse(CommandOptions, "python -m experiments.lake_optimisers", __doc__)
-    if options.jobs < 1 and options.jobs != -1:
-        raise ValueError(f"jobs must be at least 1, or -1 for every core, got {options.jobs}")
+    command.check_jobs(options.jobs)
     command.quieten()
     from common import models
 

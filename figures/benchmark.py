@@ -14,8 +14,8 @@ from pathlib import Path
 
 import tyro
 
+from common.command import check_jobs, parse, quieten
 from common.command import main as command_main
-from common.command import parse, quieten
 
 Flag = tyro.conf.FlagCreatePairsOff[bool]
 
@@ -39,8 +39,7 @@ class Options:
 
 def run(options: Options) -> None:
     """Check, run what is missing, write the page and print where it is."""
-    if options.jobs < 1 and options.jobs != -1:
-        raise ValueError(f"jobs must be at least 1, or -1 for every core; got {options.jobs}")
+    check_jobs(options.jobs)
     everything = options.method == ("all",)
     if options.ship and (options.quick or not everything):
         raise ValueError("ship needs --method all and the full scale: what ships is every method's runs")

@@ -76,7 +76,12 @@ def _import_all() -> None:
     from common.command import quieten
 
     quieten()
-    import toy.experiment
+    import figures.audit
+    import figures.leaderboard
+    import lm.evaluate.harness
+    import lm.pairs.making
+    import lm.train.training
+    import toy.explore.server
     import toy.report
     import toy.results  # noqa: F401
 

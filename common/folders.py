@@ -43,19 +43,32 @@ def working_in(folder: Path, name: str = "out") -> Iterator[None]:
 
 
 @contextmanager
-def writing(path: Path, *, wait: bool = False) -> Iterator[None]:
+def writing(path: Path, *, wait: bool = False, new: bool = False) -> Iterator[None]:
     """Be the only process that writes the file or the folder `path`; what a killed run left of it is removed.
 
     With `wait` it waits for another process to be done with it.
 
     Raises:
-        ValueError: another process writes it (the message says which), it is a device, or cannot be written.
+        ValueError: another process writes it (the message says which), it is a device, cannot be written, or is there
+            already although it should be `new`.
     """
     if path.exists() and not path.is_file() and not path.is_dir():
         raise ValueError(f"out {str(path)!r} is no ordinary file: give another name")
     with _alone(f"out {str(path)!r}", path.with_name(f".{path.name}{_LOCK}"), timeout=-1 if wait else 0):
         _remove_remains(path.parent, glob.escape(path.name))
+        if new and path.exists():
+            raise ValueError(f"out {str(path)!r} exists already: give a new name")
         yield
+
+
+def made_once(folder: Path, make: Callable[[], Any]) -> Path:
+    """`folder`, which `make` writes whole if it is not there; of several processes one does, and the others wait."""
+    killed = folder.with_name(f".{folder.name}{_LOCK}").exists()  # after it was there: its lock goes now
+    if killed or not folder.exists():
+        with writing(folder, wait=True):
+            if not folder.exists():
+                make()
+    return folder
 
 
 @contextmanager

@@ -90,6 +90,10 @@ class Methods(dict[str, Method]):
         os.environ[_OF_FILES] = "\n".join(dict.fromkeys(lines))
         return method.name
 
+    def is_in_a_file(self, text: str) -> bool:
+        """Whether a text is `FILE.py:NAME`, which `named_in` would run."""
+        return _REFERENCE.search(text) is not None
+
     def named_in(self, text: str) -> str:
         """The text with the name of its method in place of each `FILE.py:NAME`; raises as `add_file`."""
         return _REFERENCE.sub(lambda found: self.add_file(found[0]), text)

@@ -24,25 +24,23 @@ class Options:
     """Precision of the written weights; the sum is made in float32."""
 
     def check(self) -> None:
-        """Raise `ValueError` for a folder that is no adapter, or an `out` that exists."""
+        """Raise `ValueError` for a folder that is no adapter."""
         folder = Path(self.model).expanduser()
         if not folder.is_dir():
             raise ValueError(f"model {self.model!r}: there is no such folder")
         if not (folder / "adapter_config.json").is_file():
             raise ValueError(f"model {self.model!r} holds no adapter (adapter_config.json): there is nothing to merge")
-        if self.out.exists():
-            raise ValueError(f"out {str(self.out)!r} exists already: name a new folder")
 
 
 def merge(options: Options) -> None:
-    """Write the merged model, whole or not at all; raises `ValueError` where adapter or base cannot be loaded."""
+    """Write the merged model, whole or not at all; raises `ValueError` for an `out` that exists, or a bad model."""
     import torch
 
     from common import models
     from common.folders import writing
 
     models.offline()
-    with writing(options.out):
+    with writing(options.out, new=True):
         model, tokenizer = models.load_trained(options.model)
         models.save_whole(model.merge_and_unload().to(getattr(torch, options.dtype)), tokenizer, options.out)
 

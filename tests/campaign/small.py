@@ -7,7 +7,6 @@ import runpy
 import sys
 from dataclasses import replace
 
-
 STEPS = 20
 
 

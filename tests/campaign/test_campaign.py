@@ -5,8 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
+from tests.campaign.commands import COMMANDS
 
+SMALL = "tests.campaign.small"
 ROOT = Path(__file__).parents[2]
 
 
@@ -32,8 +33,30 @@ def test_planted_faults_are_found_and_a_healthy_command_passes():
         assert words[fault] in problem, (fault, problem)
 
 
-@pytest.mark.parametrize("share", [("--inputs", "30", "--kills", "0"), ("--inputs", "0", "--kills", "5")])
-def test_no_case_of_a_small_share_falls_short(share):
-    code, printed, errors = python("tests.campaign", *share, "--seed", "0")
+def test_every_command_is_tried():
+    """Each module that runs as a program, former names and what stands behind another one aside."""
+    packages = ("toy", "lm", "figures", "experiments")
+    programs = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__main__")
+        for package in packages
+        for path in (ROOT / package).rglob("*.py")
+        if '__name__ == "__main__"' in path.read_text()
+    }
+    tried = {command.arguments[0] if command.module == SMALL else command.module for command in COMMANDS.values()}
+    assert tried == programs - {"lm.study", "figures.benchmark"}
+
+
+def test_flags_come_from_the_parsers():
+    for name, flags in {
+        "toy": {"--map", "--lam", "--overwrite", "--beta"},
+        "train": {"--lora-r", "--resume"},
+        "pairs": {"--out", "--score-command"},
+        "benchmark": {"--method", "--quick"},
+    }.items():
+        assert flags <= {flag for flag, _ in COMMANDS[name].flags()}, name
+
+
+def test_no_case_of_a_small_share_falls_short():
+    code, printed, errors = python("tests.campaign", "--inputs", "30", "--kills", "5", "--seed", "0")
     assert code == 0, printed + errors
     assert "SHORT" not in printed

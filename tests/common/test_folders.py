@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from common.folders import holds_nothing, working_in, write_json, write_together, write_whole, writing
+from common.folders import holds_nothing, made_once, working_in, write_json, write_together, write_whole, writing
 
 ROOT = Path(__file__).parents[2]
 
@@ -89,6 +89,27 @@ def test_empty_folders_that_were_made_go_again_and_others_stay(tmp_path):
     with working_in(tmp_path / "a" / "b"):
         write_json(tmp_path / "a" / "b" / "config.json", {})
     assert names(tmp_path) == ["a", "empty"]
+
+
+def test_what_is_made_once_leaves_no_lock_even_after_a_kill(tmp_path):
+    made = []
+
+    def make():
+        made.append(1)
+        write_whole(tmp_path / "model", lambda part: part.mkdir())
+
+    assert made_once(tmp_path / "model", make) == tmp_path / "model"
+    (tmp_path / ".model.lock").touch()  # of a process that was killed between its last two steps
+    made_once(tmp_path / "model", make)
+    assert (made, names(tmp_path)) == ([1], ["model"])
+
+
+def test_what_has_to_be_new_is_refused_and_the_remains_of_a_kill_go(tmp_path):
+    (tmp_path / "merged").mkdir()
+    (tmp_path / ".merged.lock").touch()
+    with pytest.raises(ValueError, match="exists already"), writing(tmp_path / "merged", new=True):
+        pass
+    assert names(tmp_path) == ["merged"]
 
 
 def test_files_and_devices_are_not_taken_for_folders_and_files(tmp_path):

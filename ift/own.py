@@ -27,7 +27,7 @@ from ift.method import Method
 
 GROUP = "ift.methods"  # of entry points
 _OF_FILES = "IFT_METHODS"  # environment: what processes that are started by this one have to read, one a line
-_REFERENCE = re.compile(r"[^,=\n]+\.py:[A-Za-z_]\w*")
+_REFERENCE = re.compile(r"(?<![^,=\n])[^,=\n]+\.py:[A-Za-z_]\w*")  # begins in one place: long words take no longer
 
 
 @dataclass

@@ -102,6 +102,12 @@ def test_a_recipe_alone_has_nothing_run(folder):
     assert "trust_remote_code" not in as_yaml(trusting)
 
 
+def test_a_long_word_takes_no_longer_to_read():
+    """By trying every beginning of a file's name it would take minutes."""
+    word = "x" * 500_000
+    assert ift.METHODS.named_in(word) == word
+
+
 def test_the_language_models_command_takes_it(folder):
     settings = parse(["--method", "my_method.py:mine", "--power", "0.5"])
     assert (settings.method, settings.numbers) == ("mine", {"power": 0.5})

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 from zipfile import BadZipFile
 
 import jinja2
@@ -25,7 +26,8 @@ from lm.evaluate.answers import Remembering
 from lm.lake import tiny
 
 TASKS = Path(__file__).parents[1] / "tasks"
-_OF_THIS_RUN = ("date", "pretty_env_info")  # what the harness adds that is of the machine and the hour
+# What the harness adds that is of the machine and the hour. Of git it asks the commit of the folder that one is in.
+_OF_THIS_RUN = ("date", "pretty_env_info", "git_hash")
 _SPLITS = ("test_split", "validation_split")
 
 
@@ -151,7 +153,8 @@ def _templated(wrapped: Any, questions: Questions) -> bool:
 
 def _run(wrapped: Any, tasks: list[Any], questions: Questions) -> dict[str, Any]:
     templated = _templated(wrapped, questions)
-    with _one_line(questions):
+    # Outside a checkout git would complain on stderr.
+    with _one_line(questions), patch("lm_eval.evaluator.get_git_commit_hash", return_value=None):
         results = lm_eval.simple_evaluate(
             wrapped,
             tasks=tasks,

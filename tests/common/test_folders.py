@@ -72,9 +72,23 @@ def test_remains_of_a_killed_run_are_removed_and_nothing_else(tmp_path):
     with writing(tmp_path / "rows.jsonl"):
         assert names(tmp_path) == [".mine.part", ".other.a0_b1c2d.part", ".rows.jsonl.lock"]
     (tmp_path / ".lock").touch()
+    (tmp_path / ".rows.jsonl.lock").write_text("process 1 on here (python -m lm.lake)")
+    (tmp_path / ".mine.lock").touch()
     with working_in(tmp_path):
-        assert names(tmp_path) == [".lock", ".mine.part"]
-    assert names(tmp_path) == [".mine.part"]
+        assert names(tmp_path) == [".lock", ".mine.lock", ".mine.part"]
+    assert names(tmp_path) == [".mine.lock", ".mine.part"]
+
+
+def test_what_helping_processes_leave_where_a_run_is_stopped_is_removed(tmp_path):
+    def stopped():
+        (tmp_path / ".model.a0_b1c2d.part").mkdir()  # as a process of joblib that was killed
+        (tmp_path / ".model.lock").write_text("process 1 on here (python -m experiments.lake_language)")
+        raise KeyboardInterrupt
+
+    (tmp_path / "mine").touch()
+    with pytest.raises(KeyboardInterrupt), working_in(tmp_path), writing(tmp_path / "mine"):
+        stopped()
+    assert names(tmp_path) == ["mine"]
 
 
 def test_empty_folders_that_were_made_go_again_and_others_stay(tmp_path):

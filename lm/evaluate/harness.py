@@ -68,7 +68,7 @@ def evaluate(
 
 
 def _evaluate(name: str, questions: Questions, out: Path, batch_size: int, log_samples: bool) -> dict[str, Any]:
-    definition = {"model": fingerprint(name), "questions": _described(questions)}
+    definition = {"model": fingerprint(name), "questions": described(questions)}
     if (out / "config.json").is_file():
         claim_folder(out, definition)
     if not _finished(out, log_samples):
@@ -90,7 +90,7 @@ def _evaluate(name: str, questions: Questions, out: Path, batch_size: int, log_s
     return _read_results(out)
 
 
-def _described(questions: Questions) -> dict[str, Any]:
+def described(questions: Questions) -> dict[str, Any]:
     """What the scores depend on, with files by their content, JSON-ready."""
     options, values = {}, _values(questions.options)
     for name, _, text in (option.partition("=") for option in questions.options):

@@ -72,10 +72,8 @@ def paired(folder: Path, other: Path) -> pd.DataFrame:
     Raises:
         ValueError: a folder without questions, none in common, or asked in another way.
     """
-    (first, here, _), (second, there, _) = read_evaluation(folder), read_evaluation(other)
-    for way in here:
-        if way not in ("tasks", "limit") and way in there and here[way] != there[way]:
-            raise ValueError(f"against {str(other)!r}: {way} was {there[way]} there and is {here[way]} here")
+    (first, asked, _), (second, _, _) = read_evaluation(folder), read_evaluation(other)
+    require_alike(asked, other)
     both = first.merge(second, left_index=True, right_index=True, suffixes=(" a", " b"))
     if both.empty:
         raise ValueError(f"against {str(other)!r}: it was asked none of the questions of {str(folder)!r}")
@@ -87,6 +85,17 @@ def paired(folder: Path, other: Path) -> pd.DataFrame:
         rows.append((task, metric, len(group), (a - b).mean(), low, high, p))
     columns = ["task", "score", "questions", "difference", "from", "to", "McNemar p"]
     return pd.DataFrame(rows, columns=columns).set_index("task")
+
+
+def require_alike(asked: dict[str, Any], other: Path) -> None:
+    """Raise `ValueError` for an evaluation in `other` that cannot be read, or that asked otherwise than `asked`."""
+    here, there = (
+        {**way, **{f"examples of {task}": number for task, number in way["tasks"].items()}}
+        for way in (json.loads(json.dumps(asked)), read_evaluation(other)[1])
+    )
+    for way in here:
+        if way not in ("tasks", "limit") and way in there and here[way] != there[way]:
+            raise ValueError(f"against {str(other)!r}: {way} was {there[way]} there and is {here[way]} here")
 
 
 def asked_alike(folder: Path, other: Path) -> bool:
@@ -103,7 +112,7 @@ def read_evaluation(folder: Path) -> tuple[pd.DataFrame, dict[str, Any], bool | 
     questions = _questions(folder)
     with reading(folder / "config.json"):
         way = json.loads((folder / "config.json").read_text())["questions"]
-        way = {**way, **{f"examples of {task}": number for task, number in way["tasks"].items()}}
+        way["tasks"].items()  # raises for what is no mapping
     with reading(folder / "results.json"):
         templated = dict(json.loads((folder / "results.json").read_text())).get("templated")
     return questions, way, templated

@@ -67,14 +67,14 @@ def work(fault: str) -> None:
                     rows.flush()
             return
         if fault == "remains":
-            tempfile.mkdtemp(dir=out, prefix=".rows.", suffix=".part")
+            tempfile.mkdtemp(dir=".", prefix=".rows.", suffix=".part")  # where nobody clears up
         if fault == "deaf":
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             signal.signal(signal.SIGINT, signal.SIG_DFL)
         text = "".join(lines()) + (str(time.time()) if fault == "stamp" else "")
         with suppress(OSError) if fault == "silent" else nullcontext():
             write_whole(out / "rows", lambda part: part.write_text(text))
-        for left in out.glob(".rows.*.part"):
+        for left in Path().glob(".rows.*.part"):
             shutil.rmtree(left)
 
 
@@ -93,9 +93,7 @@ def found(work_folder: Path) -> dict[str, str]:
     """For each fault the first case that found it; none for `none`. Most of it is waiting, so all run at once."""
     pairs = [*FAULTS.items(), *(("none", family) for family in ("input", "kill", "disk", "two"))]
     with ProcessPoolExecutor(len(pairs), multiprocessing.get_context("fork")) as processes:
-        firsts = list(
-            processes.map(first_problem, [work_folder / "-".join(pair) for pair in pairs], *zip(*pairs, strict=True))
-        )
+        firsts = list(processes.map(first_problem, [work_folder] * len(pairs), pairs))
     problems = dict.fromkeys((fault for fault, _ in pairs), "")
     for (fault, _), problem in zip(pairs, firsts, strict=True):
         problems[fault] = problems[fault] or problem

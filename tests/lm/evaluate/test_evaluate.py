@@ -19,7 +19,7 @@ from scipy import stats
 from common.models import load_trained, save_whole
 from lm.evaluate import __main__ as command
 from lm.evaluate import harness
-from lm.evaluate.harness import Questions, _described
+from lm.evaluate.harness import Questions, described
 from lm.evaluate.scores import difference_interval, mcnemar
 
 TASKS = Path(command.__file__).parents[1] / "tasks"
@@ -159,7 +159,7 @@ def test_results_of_other_questions_are_not_taken_for_these(parrot, gsm8k, tmp_p
     """Files of questions count by what is in them."""
     shutil.copytree(gsm8k, tmp_path / "data")
     options = (parrot, tmp_path / "data", tmp_path / "out", "--fewshot", 0, "--limit", 2)
-    assert _described(Questions({}, options=("day=2024-01-01",)))["options"] == {"day": "2024-01-01"}  # no YAML date
+    assert described(Questions({}, options=("day=2024-01-01",)))["options"] == {"day": "2024-01-01"}  # no YAML date
     assert local(monkeypatch, *options) == 0
     (tmp_path / "data" / "more").mkdir()  # of use to another task's functions
     (tmp_path / "data" / "more" / "rows.txt").write_text("1")

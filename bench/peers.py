@@ -32,14 +32,14 @@ def jax_episodes(lake: Lake, episodes: int, horizon: int) -> Callable[[], int]:
 
 
 @numba.njit
-def _play(next_cell, terminal, start, episodes, horizon, cells, actions, mask):  # type: ignore[no-untyped-def]
+def _play(generator, next_cell, terminal, start, episodes, horizon, cells, actions, mask):  # type: ignore[no-untyped-def]
     steps = 0
     for episode in range(episodes):
         cell, step = start, 0
         while step < horizon and not terminal[cell]:
-            action = np.random.randint(4)
+            action = generator.integers(0, 4)
             cells[episode, step], actions[episode, step], mask[episode, step] = cell, action, True
-            cell = next_cell[cell, action, np.random.randint(next_cell.shape[2])]
+            cell = next_cell[cell, action, generator.integers(0, next_cell.shape[2])]
             step += 1
             steps += 1
     return steps
@@ -48,10 +48,12 @@ def _play(next_cell, terminal, start, episodes, horizon, cells, actions, mask): 
 def numba_episodes(lake: Lake, episodes: int, horizon: int) -> Callable[[], int]:
     """The same as a loop, one episode after the other, into padded arrays."""
 
+    generator = np.random.default_rng(0)
+
     def play() -> int:
         shape = (episodes, horizon)
         padded = np.zeros(shape, np.int64), np.zeros(shape, np.int64), np.zeros(shape, bool)
-        return int(_play(lake.next_cell, lake.terminal, int(lake.starts[0]), episodes, horizon, *padded))
+        return int(_play(generator, lake.next_cell, lake.terminal, int(lake.starts[0]), episodes, horizon, *padded))
 
     return play
 

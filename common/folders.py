@@ -22,14 +22,16 @@ from filelock import FileLock, Timeout
 
 _ANY = "[0-9a-z_]" * 8  # what tempfile puts into a name
 _LOCK, _WHOLE = ".lock", ".whole.part"
+_HELD_BY = "process "  # so begins what a lock holds
 
 
 @contextmanager
 def working_in(folder: Path, name: str = "out") -> Iterator[None]:
     """Be the only process that writes into `folder`, which is made if it is not there, and removed if it stays empty.
 
-    What a killed run left half-written is removed, and what it had yet to move into place is moved. `name` is the
-    option that names the folder.
+    What a killed run left half-written is removed, and what it had yet to move into place is moved. The same goes for
+    what processes that help leave where this one is stopped: joblib kills them. `name` is the option that names the
+    folder.
 
     Raises:
         ValueError: another process writes there (the message says which), or `folder` is a file or cannot be written.
@@ -38,24 +40,41 @@ def working_in(folder: Path, name: str = "out") -> Iterator[None]:
         raise ValueError(f"{name} {str(folder)!r} is a file: give a folder")
     with _alone(f"{name} {str(folder)!r}", folder / _LOCK):
         _move_together(folder)
-        _remove_remains(folder, "*")
-        yield
+        _clear(folder)
+        try:
+            yield
+        except BaseException:
+            _clear(folder)
+            raise
 
 
 @contextmanager
-def writing(path: Path, *, wait: bool = False) -> Iterator[None]:
+def writing(path: Path, *, wait: bool = False, new: bool = False) -> Iterator[None]:
     """Be the only process that writes the file or the folder `path`; what a killed run left of it is removed.
 
     With `wait` it waits for another process to be done with it.
 
     Raises:
-        ValueError: another process writes it (the message says which), it is a device, or cannot be written.
+        ValueError: another process writes it (the message says which), it is a device, cannot be written, or is there
+            already although it should be `new`.
     """
     if path.exists() and not path.is_file() and not path.is_dir():
         raise ValueError(f"out {str(path)!r} is no ordinary file: give another name")
     with _alone(f"out {str(path)!r}", path.with_name(f".{path.name}{_LOCK}"), timeout=-1 if wait else 0):
         _remove_remains(path.parent, glob.escape(path.name))
+        if new and path.exists():
+            raise ValueError(f"out {str(path)!r} exists already: give a new name")
         yield
+
+
+def made_once(folder: Path, make: Callable[[], Any]) -> Path:
+    """`folder`, which `make` writes whole if it is not there; of several processes one does, and the others wait."""
+    killed = folder.with_name(f".{folder.name}{_LOCK}").exists()  # after it was there: its lock goes now
+    if killed or not folder.exists():
+        with writing(folder, wait=True):
+            if not folder.exists():
+                make()
+    return folder
 
 
 @contextmanager
@@ -72,7 +91,7 @@ def _alone(place: str, lock_file: Path, timeout: int = 0) -> Iterator[None]:
         _remove_empty(new_folders)
         raise ValueError(f"{place} cannot be written: {error.strerror}") from error
     try:
-        lock_file.write_text(f"process {os.getpid()} on {socket.gethostname()} ({_command()})\n")
+        lock_file.write_text(f"{_HELD_BY}{os.getpid()} on {socket.gethostname()} ({_command()})\n")
         yield
     finally:
         if lock.lock_counter == 1:
@@ -102,6 +121,17 @@ def _remove_empty(folders: Iterable[Path]) -> None:
 def _remove_remains(folder: Path, name: str) -> None:
     for left in folder.glob(f".{name}.{_ANY}.part"):  # `name` is a pattern
         shutil.rmtree(left, ignore_errors=True)
+
+
+def _clear(folder: Path) -> None:
+    """Remove what killed processes left in a folder: half-written parts, and locks that nobody holds."""
+    _remove_remains(folder, "*")
+    for left in folder.glob(f".*{_LOCK}"):
+        lock = FileLock(left, is_singleton=True, thread_local=False)
+        with suppress(Timeout, OSError), lock.acquire(timeout=0):
+            # Else it is this process's own, or somebody else's file of such a name.
+            if lock.lock_counter == 1 and left.read_text(errors="replace").startswith(_HELD_BY):
+                left.unlink()
 
 
 def holds_nothing(folder: Path) -> bool:

@@ -70,14 +70,20 @@ def load_trained(name: str, dtype: torch.dtype = torch.float32) -> tuple[Any, An
         return _with_finite_weights(load_weights(source, dtype), name), tokenizer
     from peft import PeftConfig, PeftModel  # only here: whole models need not wait for it
 
-    if not (path / "adapter_model.safetensors").is_file():
-        raise ValueError(f"model {name!r}: it lacks adapter_model.safetensors, and no other weights are read")
+    require_safetensors(name)
     try:
         base = str(PeftConfig.from_pretrained(path).base_model_name_or_path)
         model = PeftModel.from_pretrained(load_weights(base, dtype), path)
     except Exception as error:  # PEFT has one of its own for each way in which its files can be spoiled
         raise ValueError(f"model {name!r}: its adapter could not be loaded ({reason(error)})") from error
     return _with_finite_weights(model, name), tokenizer
+
+
+def require_safetensors(adapter: str) -> None:
+    """Raise `ValueError` for an adapter's folder without safetensors: PEFT would read a pickle in their place."""
+    folder = Path(adapter).expanduser()
+    if folder.is_dir() and not (folder / "adapter_model.safetensors").is_file():
+        raise ValueError(f"model {adapter!r}: it lacks adapter_model.safetensors, and no other weights are read")
 
 
 def _with_finite_weights(model: Any, name: str) -> Any:

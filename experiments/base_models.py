@@ -2,17 +2,13 @@
 
 from pathlib import Path
 
-from common.folders import write_whole, writing
+from common.folders import made_once, write_whole
 
 
 def base_folder(bases: Path, seed: int, updates: int, examples: int) -> Path:
     """The base model of a seed and its data, made if it is not there: optimal walks beside the model's own."""
     folder = bases / f"seed-{seed}"
-    if not folder.is_dir():
-        with writing(folder, wait=True):
-            if not folder.is_dir():  # else another process has made it meanwhile
-                write_whole(folder, lambda part: _make_base(part, seed, updates, examples))
-    return folder
+    return made_once(folder, lambda: write_whole(folder, lambda part: _make_base(part, seed, updates, examples)))
 
 
 def _make_base(folder: Path, seed: int, updates: int, examples: int) -> None:

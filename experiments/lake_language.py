@@ -124,7 +124,8 @@ def _compare(out: Path, scale: Scale, jobs: int, more: tuple[str, ...]) -> pd.Da
         for split, seeds in (("dev", scale.development_seeds), ("test", scale.held_out_seeds))
         for seed in seeds
     }
-    base = run_parts(out / "base", common, make, jobs)
+    with working_in(bases):
+        base = run_parts(out / "base", common, make, jobs)
     for seed in (*scale.development_seeds, *scale.held_out_seeds):
         base_folder(bases, seed, scale.base_updates, scale.examples)  # in case someone removed it
     base = base[base["part"].str.startswith("test")].assign(trial="base", settings="")

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common import command
+from common.folders import working_in
 from experiments.base_models import base_folder
 
 # What waits for pandas or PyTorch is imported in the functions that need it: `--help` and a bad option do not wait.
@@ -118,7 +119,8 @@ def _base_scores(folder: Path, scale: Scale, jobs: int) -> pd.DataFrame:
     bases = folder / "base-models"
     definition = {"scale": {**asdict(scale), "points": ()}, "maps_seed": _MAPS_SEED}
     parts: dict[str, Part] = {f"{seed}": (_measure_base, (bases, seed, scale)) for seed in scale.seeds}
-    scores = run_parts(folder / "base", definition, parts, jobs)
+    with working_in(bases):
+        scores = run_parts(folder / "base", definition, parts, jobs)
     for seed in scale.seeds:
         base_folder(bases, seed, scale.base_updates, scale.examples)  # in case someone removed it
     return scores

@@ -27,7 +27,7 @@ from ift.method import Method
 
 GROUP = "ift.methods"  # of entry points
 _OF_FILES = "IFT_METHODS"  # environment: what processes that are started by this one have to read, one a line
-_REFERENCE = re.compile(r"[^,=\n]+\.py:[A-Za-z_]\w*")
+_REFERENCE = re.compile(r"(?<![^,=\n])[^,=\n]+\.py:[A-Za-z_]\w*")  # begins in one place: long words take no longer
 
 
 @dataclass
@@ -89,6 +89,10 @@ class Methods(dict[str, Method]):
         lines = [*os.environ.get(_OF_FILES, "").splitlines(), origin.reference]
         os.environ[_OF_FILES] = "\n".join(dict.fromkeys(lines))
         return method.name
+
+    def is_in_a_file(self, text: str) -> bool:
+        """Whether a text is `FILE.py:NAME`, which `named_in` would run."""
+        return _REFERENCE.search(text) is not None
 
     def named_in(self, text: str) -> str:
         """The text with the name of its method in place of each `FILE.py:NAME`; raises as `add_file`."""

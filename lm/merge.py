@@ -33,14 +33,12 @@ class Options:
         return self.out.with_name(f"{self.out.name}.gguf")
 
     def check(self) -> None:
-        """Raise `ValueError` for a folder that is no adapter, an `out` that exists, or a script that does not."""
+        """Raise `ValueError` for a folder that is no adapter, or a script that does not exist."""
         folder = Path(self.model).expanduser()
         if not folder.is_dir():
             raise ValueError(f"model {self.model!r}: there is no such folder")
         if not (folder / "adapter_config.json").is_file():
             raise ValueError(f"model {self.model!r} holds no adapter (adapter_config.json): there is nothing to merge")
-        if self.out.exists():
-            raise ValueError(f"out {str(self.out)!r} exists already: name a new folder")
         if self.gguf is not None and not self.gguf.is_file():
             raise ValueError(
                 f"gguf {str(self.gguf)!r} is not there: git clone https://github.com/ggml-org/llama.cpp has it, as "
@@ -51,14 +49,14 @@ class Options:
 
 
 def merge(options: Options) -> None:
-    """Write the merged model, whole or not at all; raises `ValueError` where adapter or base cannot be loaded."""
+    """Write the merged model, whole or not at all; raises `ValueError` for an `out` that exists, or a bad model."""
     import torch
 
     from common import models
     from common.folders import writing
 
     models.offline()
-    with writing(options.out):
+    with writing(options.out, new=True):
         model, tokenizer = models.load_trained(options.model)
         models.save_whole(model.merge_and_unload().to(getattr(torch, options.dtype)), tokenizer, options.out)
 

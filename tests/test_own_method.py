@@ -12,7 +12,7 @@ import ift
 from experiments import lake_language
 from figures import __main__ as figures
 from lm.train import __main__ as train
-from lm.train.command_line import parse
+from lm.train.command_line import as_yaml, parse, read_recipe
 from toy import Lake, Settings, Trial, align, scored_states, sweep
 from toy.explore import __main__ as explore
 from toy.explore.request import Request
@@ -87,12 +87,34 @@ def test_a_loss_that_reads_policies_is_given_them_on_a_lake():
     assert (fast["drift_target"].to_numpy() < sft["drift_target"].to_numpy()).all()
 
 
+def test_a_recipe_alone_has_nothing_run(folder):
+    """It may be somebody else's: what it would have run has to be on the command line, too."""
+    (folder / "evil.py").write_text("from pathlib import Path\nPath('was-run').touch()\n")
+    recipe = folder / "recipe.yaml"
+    for text, flag in (("method: evil.py:mine\n", "--method evil.py:mine"), ("trust_remote_code: true\n", "")):
+        recipe.write_text(text)
+        for read in (read_recipe, lambda path: parse(["--config", str(path)])):
+            with pytest.raises(ValueError, match=f"if you trust .*{flag}"):
+                read(recipe)
+    assert not (folder / "was-run").exists()
+    trusting = parse(["--trust-remote-code"])
+    assert trusting.trust_remote_code
+    assert "trust_remote_code" not in as_yaml(trusting)
+
+
+def test_a_long_word_takes_no_longer_to_read():
+    """By trying every beginning of a file's name it would take minutes."""
+    word = "x" * 500_000
+    assert ift.METHODS.named_in(word) == word
+
+
 def test_the_language_models_command_takes_it(folder):
     settings = parse(["--method", "my_method.py:mine", "--power", "0.5"])
     assert (settings.method, settings.numbers) == ("mine", {"power": 0.5})
     recipe = folder / "recipe.yaml"
     recipe.write_text("method: my_method.py:mine\npower: 2e-1\n")
-    assert parse(["--config", str(recipe)]).numbers == {"power": 0.2}
+    again = parse(["--config", str(recipe), "--method", "my_method.py:mine"])
+    assert (again.method, again.numbers) == ("mine", {"power": 0.2})
     with pytest.raises(ValueError, match="power must be a finite number above 0, got 0"):
         parse(["--method", "mine", "--power", "0"])
     with pytest.raises(ValueError, match="sft has no number 'power'"):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 from zipfile import BadZipFile
 
 import jinja2
@@ -26,10 +27,11 @@ from lm.evaluate.answers import Remembering
 from lm.lake import tiny
 
 TASKS = Path(__file__).parents[1] / "tasks"
-_OF_THIS_RUN = ("date", "pretty_env_info")  # what the harness adds that is of the machine and the hour
 # Folders of the harness with the tasks of the leaderboard.
 _FOLDERS = {"arc_challenge": "arc", "mmlu": "mmlu/default", "truthfulqa_mc2": "truthfulqa", "winogrande": "winogrande",
             "gsm8k": "gsm8k"}  # fmt: skip
+# What the harness adds that is of the machine and the hour. Of git it asks the commit of the folder that one is in.
+_OF_THIS_RUN = ("date", "pretty_env_info", "git_hash")
 _SPLITS = ("test_split", "validation_split")
 
 
@@ -70,7 +72,7 @@ def evaluate(
 
 
 def _evaluate(name: str, questions: Questions, out: Path, batch_size: int, log_samples: bool) -> dict[str, Any]:
-    definition = {"model": fingerprint(name), "questions": _described(questions)}
+    definition = {"model": fingerprint(name), "questions": described(questions)}
     if (out / "config.json").is_file():
         claim_folder(out, definition)
     if not _finished(out, log_samples):
@@ -92,7 +94,7 @@ def _evaluate(name: str, questions: Questions, out: Path, batch_size: int, log_s
     return _read_results(out)
 
 
-def _described(questions: Questions) -> dict[str, Any]:
+def described(questions: Questions) -> dict[str, Any]:
     """What the scores depend on, with files by their content, JSON-ready."""
     options, values = {}, _values(questions.options)
     for name, _, text in (option.partition("=") for option in questions.options):
@@ -155,7 +157,8 @@ def _templated(wrapped: Any, questions: Questions) -> bool:
 
 def _run(wrapped: Any, tasks: list[Any], questions: Questions) -> dict[str, Any]:
     templated = _templated(wrapped, questions)
-    with _one_line(questions):
+    # Outside a checkout git would complain on stderr.
+    with _one_line(questions), patch("lm_eval.evaluator.get_git_commit_hash", return_value=None):
         results = lm_eval.simple_evaluate(
             wrapped,
             tasks=tasks,

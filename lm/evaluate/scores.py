@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from common.folders import reading
 from lm.evaluate.options import OPEN_LLM
 
 _PAPER = Path(__file__).with_name("paper.json")
@@ -71,12 +72,8 @@ def paired(folder: Path, other: Path) -> pd.DataFrame:
     Raises:
         ValueError: a folder without questions, none in common, or asked in another way.
     """
-    first, second = _questions(folder), _questions(other)
-    ways = [json.loads((path / "config.json").read_text())["questions"] for path in (folder, other)]
-    here, there = ({**way, **{f"examples of {task}": n for task, n in way["tasks"].items()}} for way in ways)
-    for way in here:
-        if way not in ("tasks", "limit") and way in there and here[way] != there[way]:
-            raise ValueError(f"against {str(other)!r}: {way} was {there[way]} there and is {here[way]} here")
+    (first, asked, _), (second, _, _) = read_evaluation(folder), read_evaluation(other)
+    require_alike(asked, other)
     both = first.merge(second, left_index=True, right_index=True, suffixes=(" a", " b"))
     if both.empty:
         raise ValueError(f"against {str(other)!r}: it was asked none of the questions of {str(folder)!r}")
@@ -90,10 +87,35 @@ def paired(folder: Path, other: Path) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns).set_index("task")
 
 
+def require_alike(asked: dict[str, Any], other: Path) -> None:
+    """Raise `ValueError` for an evaluation in `other` that cannot be read, or that asked otherwise than `asked`."""
+    here, there = (
+        {**way, **{f"examples of {task}": number for task, number in way["tasks"].items()}}
+        for way in (json.loads(json.dumps(asked)), read_evaluation(other)[1])
+    )
+    for way in here:
+        if way not in ("tasks", "limit") and way in there and here[way] != there[way]:
+            raise ValueError(f"against {str(other)!r}: {way} was {there[way]} there and is {here[way]} here")
+
+
 def asked_alike(folder: Path, other: Path) -> bool:
     """Whether both models were asked with their chat template, or both without: a base model often has none."""
-    results = [json.loads((path / "results.json").read_text()) for path in (folder, other)]
-    return len({result["templated"] for result in results if "templated" in result}) < 2
+    return len({read_evaluation(path)[2] for path in (folder, other)} - {None}) < 2
+
+
+def read_evaluation(folder: Path) -> tuple[pd.DataFrame, dict[str, Any], bool | None]:
+    """What an evaluation left: its questions with their scores, how they were asked, and whether in a template.
+
+    Raises:
+        ValueError: a folder without questions, or a file that cannot be read.
+    """
+    questions = _questions(folder)
+    with reading(folder / "config.json"):
+        way = json.loads((folder / "config.json").read_text())["questions"]
+        way["tasks"].items()  # raises for what is no mapping
+    with reading(folder / "results.json"):
+        templated = dict(json.loads((folder / "results.json").read_text())).get("templated")
+    return questions, way, templated
 
 
 def difference_interval(differences: np.ndarray, resamples: int = 2000) -> tuple[float, float]:
@@ -115,13 +137,14 @@ def _questions(folder: Path) -> pd.DataFrame:
     rows = []
     for file in sorted(folder.glob("samples_*.jsonl")):
         task = file.stem.removeprefix("samples_")
-        for line in file.read_text().removesuffix("\n").split("\n"):
-            sample = json.loads(line)
-            for metric in sample["metrics"]:
-                if isinstance(sample[metric], int | float):
-                    group = "mmlu" if task.startswith("mmlu_") else task
-                    named = metric if sample["filter"] == "none" else f"{metric}, {sample['filter']}"
-                    rows.append((group, named, task, sample["doc_hash"], sample["doc_id"], float(sample[metric])))
+        group = "mmlu" if task.startswith("mmlu_") else task
+        with reading(file):
+            for line in file.read_text().removesuffix("\n").split("\n"):
+                sample = json.loads(line)
+                for metric in sample["metrics"]:
+                    if isinstance(sample[metric], int | float):
+                        named = metric if sample["filter"] == "none" else f"{metric}, {sample['filter']}"
+                        rows.append((group, named, task, sample["doc_hash"], sample["doc_id"], float(sample[metric])))
     if not rows:
         raise ValueError(f"{str(folder)!r} holds no questions (samples_TASK.jsonl): evaluate with --log-samples")
     index = ["task", "metric", "file", "doc_hash", "doc_id"]

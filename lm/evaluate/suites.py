@@ -9,9 +9,9 @@ import pandas as pd
 from common import models
 from common.folders import working_in, write_json
 from lm.evaluate.alpaca import instructions_file, judged, require_key, write_answers
-from lm.evaluate.harness import TASKS, Questions, evaluate, samples_of, task_in
+from lm.evaluate.harness import TASKS, Questions, described, evaluate, samples_of, task_in
 from lm.evaluate.options import OPEN_LLM, Options
-from lm.evaluate.scores import all_scores, alpaca_in_paper, asked_alike, beside_paper, paired
+from lm.evaluate.scores import all_scores, alpaca_in_paper, asked_alike, beside_paper, paired, require_alike
 
 
 def run(options: Options) -> None:
@@ -21,6 +21,8 @@ def run(options: Options) -> None:
         ValueError: a model or task that cannot be loaded, an `out` that holds something else.
     """
     models.offline()
+    if options.against is not None:
+        require_alike(described(_questions(options)), options.against)  # said before hours of answering
     suite = options.local.task.stem if options.suite == "local" and options.local.task else options.suite
     out = options.out or Path("results") / f"{suite}-{_short_name(options.model)}"
     if options.suite == "alpaca-eval":

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from common.folders import writing
+from common.folders import made_once
 from common.models import save_whole
 from lm.lake.base import train_base
 from lm.lake.words import make_tokenizer
@@ -16,11 +16,7 @@ def tiny_lake(report: Callable[[float], None] = lambda share: None) -> Path:
     """Folder of the lake's small base model; trained the first time (about a minute on 2 cores), then kept."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "intuitive-fine-tuning"
     folder = cache / "tiny-lake-2"  # the number changes with whatever changes the model
-    if not (folder / "config.json").is_file():
-        with writing(folder, wait=True):
-            if not folder.exists():  # else another process has made it meanwhile
-                save_whole(train_base(seed=0, report=report), make_tokenizer(), folder)
-    return folder
+    return made_once(folder, lambda: save_whole(train_base(seed=0, report=report), make_tokenizer(), folder))
 
 
 def located(model: str) -> str:

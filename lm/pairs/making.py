@@ -1,6 +1,7 @@
 """Prompts in, pairs out: sampled and scored batch by batch; a run that was stopped continues."""
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -27,14 +28,16 @@ def make(options: Options) -> str:
     with the same file.
 
     Raises:
-        ValueError: a model, data or a scorer that cannot be used; no prompt that gives a pair.
+        ValueError: an `out` that exists; a model, data or a scorer that cannot be used; no prompt that gives a pair.
     """
-    with writing(options.out):
-        return _make(options)
-
-
-def _make(options: Options) -> str:
     work = options.out.with_name(f".{options.out.name}.work")
+    if options.out.is_file():  # a run that was killed when it was done leaves its work
+        work.unlink(missing_ok=True)
+    with writing(options.out, new=True):
+        return _make(options, work)
+
+
+def _make(options: Options, work: Path) -> str:
     head = {name: str(value) for name, value in asdict(options).items() if name != "out"}
     models.offline()
     rows = _prompts(options)
@@ -81,6 +84,8 @@ def _begun(work: Path, head: dict[str, str]) -> list[Pair | None]:
         held = [json.loads(line) for line in lines]
     except ValueError as error:
         raise ValueError(f"{str(work)!r} cannot be read: delete it to begin again") from error
+    if not all(each is None or isinstance(each, dict) for each in held):
+        raise ValueError(f"{str(work)!r} cannot be read: delete it to begin again")
     if not held or held[0] != head:
         raise ValueError(f"{str(work)!r} is of a run with other options: delete it, or name another --out")
     if not text.endswith("\n"):
@@ -93,8 +98,13 @@ def _note(work: Path, head: dict[str, str], pairs: list[Pair | None]) -> None:
     """Add what was made to the file that a stopped run goes on from; it begins with the options."""
     notes = [*([] if work.exists() else [head]), *pairs]
     work.parent.mkdir(parents=True, exist_ok=True)
-    with work.open("a", encoding="utf-8") as file:
+    with open(work, "a", encoding="utf-8", opener=_no_link) as file:
         file.write("".join(json.dumps(note, ensure_ascii=False) + "\n" for note in notes))
+
+
+def _no_link(path: str, flags: int) -> int:
+    """The name can be guessed: a link that lies in wait there would have another file written."""
+    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
 
 
 def _go_on(

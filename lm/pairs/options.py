@@ -47,8 +47,6 @@ class Options:
         """Raise `ValueError` for a bad option."""
         if self.out.suffix != ".jsonl":
             raise ValueError(f"out must end in .jsonl, got {str(self.out)!r}")
-        if self.out.exists():
-            raise ValueError(f"out {str(self.out)!r} exists already: name a new file")
         for name in ("samples", "max_new_tokens", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")

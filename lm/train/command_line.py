@@ -3,7 +3,7 @@
 import argparse
 import dataclasses
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
@@ -19,8 +19,8 @@ from lm.trainers.names import NEW_NAMES
 _NEW_FLAGS = {f"--{name.replace('_', '-')}": f"--{new}" for name, new in NEW_NAMES.items()}
 _OPTIONS = {option.name: option for option in dataclasses.fields(TrainSettings)}
 _SEVERAL = {f"--{name.replace('_', '-')}" for name, option in _OPTIONS.items() if isinstance(option.default, tuple)}
-# What a run's config.yaml leaves out: how it was started, not what it did.
-_OF_THE_START = {"output_dir", "resume", "overwrite", "dry_run"}
+# What a run's config.yaml leaves out: how it was started, not what it did; and what has to be said anew.
+_OF_THE_START = {"output_dir", "resume", "overwrite", "dry_run", "trust_remote_code"}
 SECRETS = ("hub_token",)
 
 
@@ -33,22 +33,22 @@ def parse_groups(arguments: Sequence[str] | None = None, description: str | None
     """The same in their groups, with what is to be done with the settings themselves."""
     recipes = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     recipes.add_argument("--config", action="append", nargs="+", default=[])
+    words = sys.argv[1:] if arguments is None else arguments
     try:
-        given, rest = recipes.parse_known_args(arguments)
+        given, rest = recipes.parse_known_args(words)
     except argparse.ArgumentError as error:
         raise ValueError("config needs the name of a YAML file") from error
     paths = [path for paths in given.config for path in paths]
     rest = [METHODS.named_in(word) for word in rest]  # first, as help and options are made of the methods
     for path in paths:
-        METHODS.named_in(str(_mapping(path).get("method", "")))
+        require_said(path, _mapping(path), words)
     kind = groups_type()
     groups = kind()
     for path in paths:
-        groups = read_recipe(path, groups)
+        groups = read_recipe(path, groups, words)
         groups.settings()  # a bad value is named here, before the parser sees it as a default
-    words = _together(rest)
     parsed: Groups = command.parse(
-        kind, "python -m lm.train", description, arguments=words, default=groups, renamed=_NEW_FLAGS
+        kind, "python -m lm.train", description, arguments=_together(rest), default=groups, renamed=_NEW_FLAGS
     )
     trainer_options(parsed.settings())
     return parsed
@@ -71,15 +71,36 @@ def _together(words: Sequence[str]) -> list[str]:
     return kept + [word for flag, several in values.items() for word in (flag, *several)]
 
 
-def read_recipe(path: str | Path, groups: Groups | None = None) -> Groups:
+def require_said(path: str | Path, given: Mapping[str, Any], words: Sequence[str]) -> None:
+    """Raise `ValueError` for what a YAML file would have run: a recipe may be somebody else's, and is data.
+
+    A method's file is taken if the `words` of the command line name it, too.
+    """
+    method = str(given.get("method", ""))
+    if METHODS.is_in_a_file(method) and not {method, f"--method={method}"} & set(words):
+        raise ValueError(
+            f"config {str(path)!r} names a file that would be run: if you trust it, add --method {method[:200]}"
+        )
+    if given.get("trust_remote_code"):
+        raise ValueError(
+            f"config {str(path)!r}: trust_remote_code runs the code of a model, so no file may set it: leave it "
+            "out, and give --trust-remote-code if you trust the model"
+        )
+
+
+def read_recipe(path: str | Path, groups: Groups | None = None, words: Sequence[str] = ()) -> Groups:
     """The options that a YAML file sets, on top of `groups` or of the defaults.
 
+    `words` are those of the command line, which alone may have code run.
+
     Raises:
-        ValueError: no such file, not a mapping, or an unknown key (the message has the nearest known one).
+        ValueError: no such file, not a mapping, an unknown key (the message has the nearest known one), or code that
+            the `words` do not name.
     """
     given = with_new_names(
         _mapping(path), NEW_NAMES, lambda line: print(f"note: config {str(path)!r}: {line}", file=sys.stderr)
     )
+    require_said(path, given, words)
     groups = groups or groups_type()()
     known = {
         option.name: (option, get_type_hints(type(group))[option.name])

@@ -100,6 +100,7 @@ def load_model(settings: TrainSettings, dtype: torch.dtype) -> Any:
         _require_same(settings, config)
     elif settings.load_in_4bit:
         raise ValueError("load_in_4bit: a model in 4 bits cannot take an adapter in: merge it first with lm.merge")
+    models.require_safetensors(settings.model)
     base = _load_weights(base_of(settings.model), settings, dtype)
     try:
         model = PeftModel.from_pretrained(base, settings.model, is_trainable=continues(settings))
@@ -181,7 +182,13 @@ def _names(text: str) -> list[str]:
 
 
 def note_base(model: Any, settings: TrainSettings, merged: Path) -> None:
-    """Have a new adapter name what it stands on, where PEFT has noted another: a .gguf file, or the merged model."""
+    """Have a new adapter name what it stands on, where PEFT has noted another: a .gguf file, or the merged model.
+
+    And have the names of its layers in order: PEFT keeps them in sets, whose order differs from process to process.
+    """
+    for config in getattr(model, "peft_config", {}).values():
+        if isinstance(config.target_modules, set):
+            config.target_modules = sorted(config.target_modules)
     name = settings.model if settings.model.endswith(".gguf") else None
     if starts_on_merged(settings):
         name = str(merged)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
+from transformers import TrainerState
 
 from common.folders import holds_nothing, versions, write_json, write_whole
 from common.renamed import with_new_names
@@ -149,8 +150,10 @@ def newest_whole_checkpoint(folder: Path) -> Path | None:
 def _is_whole(checkpoint: Path) -> bool:
     try:
         # transformers writes the trainer's state last.
-        if not isinstance(json.loads((checkpoint / "trainer_state.json").read_text()), dict):
+        if not _is_state(json.loads((checkpoint / "trainer_state.json").read_text())):
             return False
+        for file in checkpoint.rglob("*.json"):
+            json.loads(file.read_text())
         for file in checkpoint.rglob("*.safetensors"):
             with safe_open(file, "pt") as tensors:  # its header knows how long the file has to be
                 tensors.keys()
@@ -158,9 +161,18 @@ def _is_whole(checkpoint: Path) -> bool:
             with zipfile.ZipFile(file) as archive:
                 if archive.testzip() is not None:
                     return False
-    except (OSError, ValueError, SafetensorError, zipfile.BadZipFile):
+    except (OSError, ValueError, RecursionError, SafetensorError, zipfile.BadZipFile):
         return False
     return any(checkpoint.glob("*.safetensors")) or any(path.is_dir() for path in checkpoint.iterdir())
+
+
+def _is_state(state: Any) -> bool:
+    """Whether it is a trainer's state, which transformers takes as it is: each value has the kind of its default."""
+    if not isinstance(state, dict):
+        return False
+    kinds = {name: type(value) for name, value in vars(TrainerState()).items() if value is not None}
+    numbers = {int: (int, float), float: (int, float)}
+    return all(isinstance(state.get(name, kind()), numbers.get(kind, kind)) for name, kind in kinds.items())
 
 
 def keep_model(trainer: Any, folder: Path, finish: Callable[[Path], None]) -> Path:

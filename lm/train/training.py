@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from common.command import progress_bar
+from common.models import reason
 from ift import METHODS
 from lm.lake import tiny
 from lm.train import data, models
@@ -66,10 +67,19 @@ def train(settings: TrainSettings, console: Console) -> None:
     before_play = played(trainer.model, tokenizer, settings)
     if checkpoint is not None:
         console.print(f"Going on from [bold]{checkpoint}[/bold]")
+    steps = _Steps()
+    trainer.add_callback(steps)
     try:
         trainer.train(resume_from_checkpoint=checkpoint)
-    except ValueError as error:  # bad input has been refused by now: this is a bug, and wants its traceback
-        raise RuntimeError("training failed") from error
+    except Exception as error:
+        if checkpoint is not None and not steps.begun:
+            raise ValueError(
+                f"checkpoint {checkpoint!r} cannot be gone on from ({reason(error)}): delete it, and the same "
+                "command takes the one before"
+            ) from error
+        if isinstance(error, ValueError):  # bad input has been refused by now: this is a bug, and wants its traceback
+            raise RuntimeError("training failed") from error
+        raise
     held_out = _show_training(trainer, console)
 
     base = str(folder / "base") if models.starts_on_merged(settings) else models.base_of(settings.model)
@@ -83,6 +93,15 @@ def train(settings: TrainSettings, console: Console) -> None:
     if before_play is not None:
         show(kept, settings, before_play, console)
     console.print(f"Written to [bold]{folder}[/bold]: model/, log.jsonl, settings.json, config.yaml, README.md")
+
+
+class _Steps(transformers.TrainerCallback):
+    """Whether a step was begun: until then a run that goes on reads its checkpoint, each file with another reader."""
+
+    begun = False
+
+    def on_step_begin(self, *_: Any, **__: Any) -> None:
+        self.begun = True
 
 
 def _make_trainer(

@@ -5,6 +5,7 @@ Examples:
   python -m tests.campaign --seed 7 --case input:12:7
 """
 
+import importlib
 import os
 import shutil
 import signal
@@ -76,9 +77,9 @@ def _import_all() -> None:
     from common.command import quieten
 
     quieten()
-    import toy.explore.server
-    import toy.report
-    import toy.results  # noqa: F401
+    for module in ("figures.audit", "figures.leaderboard", "lm.evaluate.harness", "lm.pairs.making",
+                   "lm.train.training", "toy.explore.server", "toy.report", "toy.results"):  # fmt: skip
+        importlib.import_module(module)
 
 
 if __name__ == "__main__":

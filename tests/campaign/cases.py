@@ -184,7 +184,8 @@ def two(campaign: Campaign, name: str, draws: random.Random) -> str:
 def goes_on(campaign: Campaign, command: Command, folder: Path, wanted: dict[str, str]) -> str:
     """What is wrong with the files after the same command has run again."""
     was_done = command.new is not None and (folder / command.new).exists()
-    done = forked.run(command.module, [*command.arguments, *command.again], folder, 300)
+    usual = campaign.references[command.name][1]
+    done = forked.run(command.module, [*command.arguments, *command.again], folder, max(300, 5 * usual))
     if was_done and done.code == 2 and "exists already" in done.errors:
         done = dataclasses.replace(done, code=0)
     problem = problem_of_end(done, command, files(folder), wanted)

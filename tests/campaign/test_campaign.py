@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.campaign.commands import COMMANDS
+
+SMALL = "tests.campaign.small"
 ROOT = Path(__file__).parents[2]
 
 
@@ -30,6 +33,29 @@ def test_planted_faults_are_found_and_a_healthy_command_passes():
     assert problems.keys() == words.keys()
     for fault, problem in problems.items():
         assert words[fault] in problem, (fault, problem)
+
+
+def test_every_command_is_tried():
+    """Each module that runs as a program, former names and what stands behind another one aside."""
+    packages = ("toy", "lm", "figures", "experiments")
+    programs = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__main__")
+        for package in packages
+        for path in (ROOT / package).rglob("*.py")
+        if '__name__ == "__main__"' in path.read_text()
+    }
+    tried = {command.arguments[0] if command.module == SMALL else command.module for command in COMMANDS.values()}
+    assert tried == programs - {"lm.study", "figures.benchmark"}
+
+
+def test_flags_come_from_the_parsers():
+    for name, flags in {
+        "toy": {"--map", "--lam", "--overwrite", "--beta"},
+        "train": {"--lora-r", "--resume"},
+        "pairs": {"--out", "--score-command"},
+        "benchmark": {"--method", "--quick"},
+    }.items():
+        assert flags <= {flag for flag, _ in COMMANDS[name].flags()}, name
 
 
 @pytest.mark.parametrize(("inputs", "kills"), [(10, 2), pytest.param(30, 5, marks=pytest.mark.slow)])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from common.folders import holds_nothing, working_in, write_json, write_together, write_whole, writing
+from common.folders import holds_nothing, made_once, working_in, write_json, write_together, write_whole, writing
 
 ROOT = Path(__file__).parents[2]
 
@@ -72,9 +72,23 @@ def test_remains_of_a_killed_run_are_removed_and_nothing_else(tmp_path):
     with writing(tmp_path / "rows.jsonl"):
         assert names(tmp_path) == [".mine.part", ".other.a0_b1c2d.part", ".rows.jsonl.lock"]
     (tmp_path / ".lock").touch()
+    (tmp_path / ".rows.jsonl.lock").write_text("process 1 on here (python -m lm.lake)")
+    (tmp_path / ".mine.lock").touch()
     with working_in(tmp_path):
-        assert names(tmp_path) == [".lock", ".mine.part"]
-    assert names(tmp_path) == [".mine.part"]
+        assert names(tmp_path) == [".lock", ".mine.lock", ".mine.part"]
+    assert names(tmp_path) == [".mine.lock", ".mine.part"]
+
+
+def test_what_helping_processes_leave_where_a_run_is_stopped_is_removed(tmp_path):
+    def stopped():
+        (tmp_path / ".model.a0_b1c2d.part").mkdir()  # as a process of joblib that was killed
+        (tmp_path / ".model.lock").write_text("process 1 on here (python -m experiments.lake_language)")
+        raise KeyboardInterrupt
+
+    (tmp_path / "mine").touch()
+    with pytest.raises(KeyboardInterrupt), working_in(tmp_path), writing(tmp_path / "mine"):
+        stopped()
+    assert names(tmp_path) == ["mine"]
 
 
 def test_empty_folders_that_were_made_go_again_and_others_stay(tmp_path):
@@ -89,6 +103,27 @@ def test_empty_folders_that_were_made_go_again_and_others_stay(tmp_path):
     with working_in(tmp_path / "a" / "b"):
         write_json(tmp_path / "a" / "b" / "config.json", {})
     assert names(tmp_path) == ["a", "empty"]
+
+
+def test_what_is_made_once_leaves_no_lock_even_after_a_kill(tmp_path):
+    made = []
+
+    def make():
+        made.append(1)
+        write_whole(tmp_path / "model", lambda part: part.mkdir())
+
+    assert made_once(tmp_path / "model", make) == tmp_path / "model"
+    (tmp_path / ".model.lock").touch()  # of a process that was killed between its last two steps
+    made_once(tmp_path / "model", make)
+    assert (made, names(tmp_path)) == ([1], ["model"])
+
+
+def test_what_has_to_be_new_is_refused_and_the_remains_of_a_kill_go(tmp_path):
+    (tmp_path / "merged").mkdir()
+    (tmp_path / ".merged.lock").touch()
+    with pytest.raises(ValueError, match="exists already"), writing(tmp_path / "merged", new=True):
+        pass
+    assert names(tmp_path) == ["merged"]
 
 
 def test_files_and_devices_are_not_taken_for_folders_and_files(tmp_path):

@@ -26,6 +26,14 @@ def record(preset: Preset, path: Path) -> None:
     """Train as a preset says, as many updates as its settings have, and write the replay."""
     if not path.absolute().parent.is_dir():
         raise ValueError(f"replay {str(path)!r} cannot be written: its folder is not there")
+    if path.is_dir():
+        raise ValueError(f"replay {str(path)!r} is a folder: name a file")
+    with writing(path):
+        text = template().replace('"RECORDING"', _recording(preset).replace("<", "\\u003c"))
+        write_whole(path, lambda part: part.write_text(text))
+
+
+def _recording(preset: Preset) -> str:
     from toy.explore.frames import describe, measure
     from toy.explore.training import Run
 
@@ -37,9 +45,7 @@ def record(preset: Preset, path: Path) -> None:
     described = {"run": describe(run), "frames": frames, "shade": preset.shade, "sentence": preset.sentence}
     recording = json.dumps(described, separators=(",", ":"))
     run.close()
-    text = template().replace('"RECORDING"', recording.replace("<", "\\u003c"))
-    with writing(path):
-        write_whole(path, lambda part: part.write_text(text))
+    return recording
 
 
 def _without_imports(script: str) -> str:

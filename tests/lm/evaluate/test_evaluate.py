@@ -15,7 +15,7 @@ from lm_eval.models.huggingface import HFLM
 from common.models import load_trained, save_whole
 from lm.evaluate import __main__ as command
 from lm.evaluate import harness
-from lm.evaluate.harness import Questions, _described
+from lm.evaluate.harness import Questions, described
 from tests.calling import exit_code
 
 TASKS = Path(command.__file__).parents[1] / "tasks"
@@ -150,7 +150,7 @@ def test_results_of_other_questions_are_not_taken_for_these(parrot, gsm8k, tmp_p
     """Files of questions count by what is in them."""
     shutil.copytree(gsm8k, tmp_path / "data")
     options = (parrot, tmp_path / "data", tmp_path / "out", "--fewshot", 0, "--limit", 2)
-    assert _described(Questions({}, options=("day=2024-01-01",)))["options"] == {"day": "2024-01-01"}  # no YAML date
+    assert described(Questions({}, options=("day=2024-01-01",)))["options"] == {"day": "2024-01-01"}  # no YAML date
     assert local(monkeypatch, *options) == 0
     (tmp_path / "data" / "more").mkdir()  # of use to another task's functions
     (tmp_path / "data" / "more" / "rows.txt").write_text("1")
@@ -324,13 +324,21 @@ def test_a_task_that_cannot_be_asked_is_one_line(parrot, gsm8k, tmp_path, monkey
     assert call(monkeypatch, *options, "--max-new-tokens", 8) == 0
 
 
-def test_a_comparison_needs_the_questions_of_both(parrot, gsm8k, tmp_path, monkeypatch, capsys):
+def test_a_comparison_needs_the_questions_of_both(parrot, gsm8k, tmp_path, monkeypatch, capfd):
     options = (parrot, gsm8k, tmp_path / "out", "--fewshot", 0, "--limit", 2)
     assert local(monkeypatch, *options, "--against", tmp_path) == 2
-    assert "against needs --log-samples" in capsys.readouterr().err
+    assert "against needs --log-samples" in capfd.readouterr().err
     assert local(monkeypatch, *options, "--log-samples", "--against", tmp_path) == 2
-    assert "holds no questions" in capsys.readouterr().err
+    assert "holds no questions" in capfd.readouterr().err
+    monkeypatch.chdir(tmp_path)
     assert local(monkeypatch, *options, "--log-samples") == 0
+    assert "fatal" not in capfd.readouterr().err  # the harness asks git for a commit where there is none
     with_examples = (parrot, gsm8k, tmp_path / "other", "--fewshot", 1, "--limit", 2, "--log-samples")
     assert local(monkeypatch, *with_examples, "--against", tmp_path / "out") == 2
-    assert "examples of gsm8k_files was 0 there and is 1 here" in capsys.readouterr().err
+    assert "examples of gsm8k_files was 0 there and is 1 here" in capfd.readouterr().err
+    for name, text in (("results.json", '{"results": {'), ("samples_gsm8k_files.jsonl", "[]")):
+        (tmp_path / "out" / name).write_text(text)
+        third = (parrot, gsm8k, tmp_path / "third", "--fewshot", 0, "--limit", 2, "--log-samples")
+        assert local(monkeypatch, *third, "--against", tmp_path / "out") == 2
+        assert f"{name}' cannot be read" in capfd.readouterr().err
+        assert not (tmp_path / "third").exists()  # said before hours of answering

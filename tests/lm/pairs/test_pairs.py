@@ -74,6 +74,17 @@ def test_a_stopped_run_goes_on_to_the_same_file(command, tmp_path, monkeypatch, 
     assert call(monkeypatch, *command) == 0
     assert out.read_bytes() == whole
     assert calls == [0, 4, 0, 4, 8]
+    work.write_text("{}\n")  # killed when it was done
+    assert call(monkeypatch, *command) == 2
+    assert "exists already" in capsys.readouterr().err
+    assert not work.exists()
+
+
+def test_no_link_is_followed_to_another_file(command, tmp_path, monkeypatch):
+    (tmp_path / "mine").write_text("")
+    (tmp_path / ".pairs.jsonl.work").symlink_to(tmp_path / "mine")
+    assert call(monkeypatch, *command) == 2
+    assert (tmp_path / "mine").read_text() == ""
 
 
 @pytest.mark.parametrize(

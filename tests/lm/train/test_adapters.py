@@ -3,6 +3,8 @@
 import io
 import json
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -75,6 +77,13 @@ def test_the_model_that_is_trained_is_the_adapters(options, kind, adapter, saved
 def test_what_the_adapter_cannot_be_is_refused(options, message, adapter):
     with pytest.raises(ValueError, match=message):
         models.load_model(TrainSettings(model=str(adapter), **options), torch.float32)
+
+
+def test_an_adapter_names_its_layers_in_order():
+    """PEFT has them in a set, whose order differs between processes; the same run has to have the same bytes."""
+    config = LoraConfig(target_modules=["v_proj", "up_proj", "q_proj", "k_proj", "o_proj"])
+    models.note_base(SimpleNamespace(peft_config={"default": config}), TrainSettings(), Path("base"))
+    assert config.to_dict()["target_modules"] == ["k_proj", "o_proj", "q_proj", "up_proj", "v_proj"]
 
 
 @pytest.mark.parametrize("change", [{"peft_type": "NOPE"}, {"lora_alpha": "x"}, {"peft_type": "IA3"}, "[]", ""])

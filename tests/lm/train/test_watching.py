@@ -267,6 +267,38 @@ def test_a_checkpoint_of_a_strange_name_is_none(tmp_path):
     assert (tmp_path / "checkpoint-²").exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("config.json", '{"vocab'), ("trainer_state.json", "[]"), ("trainer_state.json", '{"log_history": "x"}'),
+     ("trainer_state.json", '{"global_step": null}')],
+)  # fmt: skip
+def test_a_spoiled_checkpoint_is_none(name, text, tmp_path):
+    from safetensors.torch import save_file
+    from transformers import TrainerState
+
+    from lm.train.run_folder import newest_whole_checkpoint
+
+    for step in (1, 2):
+        folder = tmp_path / f"checkpoint-{step}"
+        folder.mkdir()
+        save_file({"a": torch.zeros(2)}, folder / "model.safetensors")
+        (folder / "config.json").write_text("{}")
+        TrainerState(log_history=[{"loss": 1.0}], epoch=0.5).save_to_json(str(folder / "trainer_state.json"))
+    assert newest_whole_checkpoint(tmp_path).name == "checkpoint-2"
+    (tmp_path / "checkpoint-2" / name).write_text(text)
+    assert newest_whole_checkpoint(tmp_path).name == "checkpoint-1"
+
+
+def test_a_checkpoint_that_looks_whole_and_is_not_is_named(command, tmp_path, monkeypatch, capsys):
+    assert call(monkeypatch, [*command, "--max-steps", "2", "--save-steps", "1"]) == 0
+    cut_back(tmp_path / "out", 1)
+    torch.save({"state": 3}, tmp_path / "out" / "checkpoint-1" / "optimizer.pt")
+    assert call(monkeypatch, [*command, "--max-steps", "2", "--save-steps", "1", "--resume"]) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "error" in line.lower()]
+    assert "checkpoint-1' cannot be gone on from (" in line
+    assert "delete it" in line
+
+
 def test_seeds_end_in_a_table_of_mean_and_interval(command, jsonl, tmp_path, monkeypatch, capsys):
     arguments = [*command, "--max-steps", "1", "--eval-dataset", f"{jsonl}:8", "--seeds", "0", "1"]
     assert call(monkeypatch, arguments) == 0

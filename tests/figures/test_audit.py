@@ -4,16 +4,17 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from experiments import audit as experiment
-from experiments.claims import CLAIMS
+from experiments.claims import CLAIMS, Cell, Finding
 from experiments.lakes import DEVELOPMENT_LAKES, HELD_OUT_LAKES
 from figures import audit as module
-from figures.audit_page import sentences
+from figures.audit_page import _only_in_the_papers, sentences
 
 ROOT = Path(__file__).parents[2]
 
@@ -82,6 +83,7 @@ def test_the_kept_page_is_what_its_numbers_say():
         f"{share('ift closer than orpo', 'paper')}, and ORPO's closer than SFT's on "
         f"{share('orpo closer than sft', 'paper')}.",
         f"DPO does on {share('dpo closer than ift', 'paper', 'parameter_mse', 'not slippery')} of the lakes",
+        f"the paper's whole order comes out on {share('order', 'paper')} of all lakes.",
         f"{100 * at_equal['effect']:.2f} % of the way to go in place of {100 * lead['effect']:.2f} %",
         f"than SFT on {share('ift closer than sft', 'paper-adam')} of the lakes and DPO on "
         f"{share('dpo closer than sft', 'paper-adam')}.",
@@ -89,6 +91,42 @@ def test_the_kept_page_is_what_its_numbers_say():
         f"order on {share('order of success', 'paper', 'success', 'not slippery')} of them",
     ):
         assert said in sentences_of_page
+
+
+def test_what_the_method_page_says_of_the_residual_is_in_the_audit():
+    data = json.loads((ROOT / "docs/audit/audit.json").read_text())
+    page = " ".join((ROOT / "docs/method.md").read_text().split())
+
+    def share(name, kind):
+        return f"{cells(data, name, 'paper', 'parameter_mse', kind)['lakes_share']:.0%}"
+
+    assert f"than λ = 0 on {share('residual', 'slippery')} of the lakes with slippery ice" in page
+    assert f"noise of the same length on {share('more than noise', 'slippery')} of them" in page
+    assert f"where no move slips it does so on {share('residual', 'not slippery')}" in page
+
+
+def test_lakes_without_a_second_way_are_told_apart(small, monkeypatch, tmp_path):
+    lakes = tuple(lake for lake in HELD_OUT_LAKES if lake.key in ("random-4-700", "random-4-704"))
+    monkeypatch.setattr(experiment, "QUICK", replace(experiment.QUICK, held_out_lakes=lakes))
+    result = experiment.audit(tmp_path, quick=True, jobs=1)
+    order = result.findings[0]
+    assert order.cell("adam", "parameter_mse", "one way").lakes == 1
+    assert order.cell("adam", "parameter_mse").lakes == 2
+    assert order.cell("paper", "parameter_mse", "one way") is None
+
+
+def test_the_page_says_which_claims_hold_in_the_papers_setting_alone():
+    def finding(name, **states):
+        claim = next(claim for claim in CLAIMS if claim.name == name)
+        cells = (Cell(p, "parameter_mse", "all", 0, 0, 0, 0.5, 9, state) for p, state in states.items())
+        return Finding(claim, tuple(cells))
+
+    alone = finding("residual", paper="holds", adam="contradicted")
+    everywhere = finding("propagation", paper="holds", adam="holds")
+    said = _only_in_the_papers([alone, everywhere], "parameter_mse")
+    assert "temporal residual" in said
+    assert "Propagation" not in said
+    assert "No claim" in _only_in_the_papers([everywhere], "parameter_mse")
 
 
 @pytest.mark.slow

@@ -159,3 +159,9 @@ def test_every_cell_is_there_once():
         assert len(keys) == len(each.cells)
         if each.claim.metrics == DISTANCES and "ift:" not in str(each.claim.comparisons):
             assert len(keys) == len(PROTOCOLS) * len(DISTANCES) * 4
+
+
+def test_lakes_without_a_second_way_are_judged_apart():
+    order = findings(held_out(lambda trial, *_: IN_ORDER[trial], seeds=3))[0]
+    lakes = {kind: order.cell("paper", "parameter_mse", kind).lakes for kind in ("all", "slippery", "one way")}
+    assert lakes == {"all": 6, "slippery": 3, "one way": 2}

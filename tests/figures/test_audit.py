@@ -4,7 +4,6 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -103,16 +102,6 @@ def test_what_the_method_page_says_of_the_residual_is_in_the_audit():
     assert f"than λ = 0 on {share('residual', 'slippery')} of the lakes with slippery ice" in page
     assert f"noise of the same length on {share('more than noise', 'slippery')} of them" in page
     assert f"where no move slips it does so on {share('residual', 'not slippery')}" in page
-
-
-def test_lakes_without_a_second_way_are_told_apart(small, monkeypatch, tmp_path):
-    lakes = tuple(lake for lake in HELD_OUT_LAKES if lake.key in ("random-4-700", "random-4-704"))
-    monkeypatch.setattr(experiment, "QUICK", replace(experiment.QUICK, held_out_lakes=lakes))
-    result = experiment.audit(tmp_path, quick=True, jobs=1)
-    order = result.findings[0]
-    assert order.cell("adam", "parameter_mse", "one way").lakes == 1
-    assert order.cell("adam", "parameter_mse").lakes == 2
-    assert order.cell("paper", "parameter_mse", "one way") is None
 
 
 def test_the_page_says_which_claims_hold_in_the_papers_setting_alone():

@@ -139,6 +139,7 @@ def _held_out(folder: Path, scale: Scale, settings: dict[str, dict[str, Settings
         if lake.second_way or start != "both"
     }
     runs = run_parts(folder, _definition(scale.held_out_lakes, trials), parts, jobs)
+    runs["second_way"] = runs["lake"].map({lake.key: lake.second_way for lake in scale.held_out_lakes})
     order = {name: place for place, name in enumerate(COLUMNS)}
     return runs.iloc[np.argsort(runs["protocol"].map(order), kind="stable")].reset_index(drop=True)
 

@@ -137,13 +137,14 @@ def _listed(names: Sequence[str]) -> str:
 def findings(runs: pd.DataFrame) -> list[Finding]:
     """Every claim with its cells (protocol × metric × kind of lakes).
 
-    `runs` has a row per `protocol`, `trial`, `lake` and `seed`, with `slippery`, the metrics of the claims and
+    `runs` has a row per `protocol`, `trial`, `lake` and `seed`, with `slippery`, `second_way`, the claims' metrics and
     `start_METRIC` for the distances; a protocol need not have all trials, nor all metrics.
     """
     cells: dict[str, list[Cell]] = {claim.name: [] for claim in CLAIMS}
     for protocol, of_protocol in runs.groupby("protocol", sort=False):
-        kinds = {"all": of_protocol, "not slippery": of_protocol[~of_protocol["slippery"]]}
-        kinds["slippery"] = of_protocol[of_protocol["slippery"]]
+        slippery, one_way = of_protocol["slippery"], ~of_protocol["second_way"]
+        kinds = {"all": of_protocol, "not slippery": of_protocol[~slippery], "slippery": of_protocol[slippery],
+                 "one way": of_protocol[one_way]}  # fmt: skip
         for kind, rows in kinds.items():
             if rows.empty:
                 continue

@@ -23,12 +23,6 @@ class AuditLake:
         """Its name in tables and files."""
         return f"{self.map.replace(':', '-')}{'-slippery' if self.slippery else ''}"
 
-    @property
-    def kind(self) -> str:
-        """What lakes are told apart by."""
-        ice = "slippery" if self.slippery else "not slippery"
-        return ice if self.second_way else f"{ice}, one way"
-
     def make(self) -> Lake:
         """The lake itself."""
         return Lake.make(self.map, slippery=self.slippery)

@@ -1,5 +1,7 @@
 """The audit as pictures: the answer at a glance, every claim's effect, and what λ does."""
 
+from textwrap import fill
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -11,7 +13,7 @@ from experiments.claims import DISTANCES, PAPERS_ORDER, lake_means, resample, ta
 from figures.style import PAGE, paper
 from toy.picture import colour_of
 
-_NAMES = {"parameter_mse": "distance between parameters", "policy_mse": "distance between policies"}
+_NAMES = {"parameter_mse": "parameter MSE", "policy_mse": "policy MSE"}
 # Four readings of the same experiment: (title, protocol, distance).
 HEADLINE = (
     ("as the paper has it", "paper", "parameter_mse"),
@@ -84,7 +86,7 @@ def draw_claims(audit: Audit) -> Figure:
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:+g}" if value else "0"))
         axes.axvspan(-1, 1, color="#f4f4f4", zorder=0)
         axes.tick_params(axis="y", length=0)
-    panels[0].set_yticks(range(len(claims)), [each.claim.name for each in claims])
+    panels[0].set_yticks(range(len(claims)), [fill(each.claim.sentence, 27) for each in claims], fontsize=6.5)
     panels[0].set_ylim(len(claims) - 0.5, -0.5)
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=4, frameon=False)
@@ -109,7 +111,7 @@ def draw_lambda(audit: Audit) -> Figure:
         grid[0, column].set_title(f"{protocol}, {'slippery' if slippery else 'not slippery'}", fontsize=7.5)
         grid[1, column].set_xlabel("λ")
     for axes, metric in zip(grid[:, 0], DISTANCES, strict=True):
-        axes.set_ylabel(f"{_NAMES[metric]}\nminus SFT's, % of the start's", fontsize=6.5)
+        axes.set_ylabel(f"{_NAMES[metric]}, IFT's minus\nSFT's, % of the start's", fontsize=6.5)
     handles, labels = grid[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=3, frameon=False)
     return figure

@@ -11,10 +11,10 @@ from ift import METHODS
 
 _SIGNS = {"holds": "✓", "contradicted": "✗", "open": "·", "same": "="}
 _TITLES = {
-    "parameter_mse": "Distance between parameters, which is the paper's",
-    "policy_mse": "Distance between policies",
+    "parameter_mse": "Parameter MSE, the paper's distance",
+    "policy_mse": "Policy MSE, the distance between what the policies do",
 }
-_KINDS = ("not slippery", "slippery")
+_KINDS = ("not slippery", "slippery", "one way")
 
 
 def render(audit: Audit, data: dict[str, Any]) -> str:
@@ -56,7 +56,7 @@ def sentences(audit: Audit) -> list[str]:
         f"{share('orpo closer than sft', 'paper')}.",
         f"DPO ends closer than IFT on {share('dpo closer than ift', 'paper', kind='not slippery')} of the lakes where "
         f"no move slips, and on {share('dpo closer than ift', 'paper', kind='slippery')} of those where moves may "
-        f"slip.",
+        f"slip, so that the paper's whole order appears on {share('order', 'paper')} of all lakes.",
         f"The main reason is the length of the steps: all methods share one step size, so a method whose loss has "
         f"longer gradients moves farther; where all methods are compared after they have moved equally far, IFT is "
         f"ahead of SFT by {100 * at_equal.effect:.2f} % of the start's distance to the optimum instead of "
@@ -82,7 +82,8 @@ def captions(audit: Audit) -> dict[str, str]:
     return {
         "audit-leads": "How much closer to the optimum than SFT each method ends, as a share of the start's distance: "
         "in the paper's protocol; the same runs read where all have travelled equally far from the start; with Adam in "
-        f"place of plain gradient descent; and by the distance between policies. {setting}",
+        f"place of plain gradient descent (these three by parameter MSE); and in the paper's "
+        f"protocol by policy MSE. {setting}",
         "audit-claims": "Effect of every claim about distances, by protocol, above 0 where the claim's direction is "
         f"right; a claim of several comparisons shows its weakest. {setting}",
         "audit-lambda": "Distance to the optimum of IFT against λ, minus SFT's on the same lakes, all else as in the "
@@ -111,15 +112,38 @@ def _table_of_claims(audit: Audit) -> str:
         "## Every claim, in every protocol",
         "",
         "✓ the claim holds over all lakes of the protocol (the whole 95 % interval lies on its side), ✗ it is "
-        "contradicted, · it is undecided; then the share of lakes on which it comes out in the mean over seeds, and in "
-        "brackets the sign on lakes that are not slippery / slippery. Protocols are described below.",
+        "contradicted, · it is undecided, = there is no difference; then the share of lakes on which it comes out in "
+        "the mean over seeds, and in brackets the sign on lakes that are not slippery / slippery / without a second "
+        "way to the goal. The last are left out where the start needs a second way. Protocols are described below.",
+        "",
+        "![Effect of every claim, by protocol](audit-claims.png)",
         "",
     ]
     for metric in DISTANCES:
         of_metric = [each for each in audit.findings if metric in each.claim.metrics]
         rows = [(each.claim.sentence, *(_sign(each, name, metric) for name in COLUMNS)) for each in of_metric]
-        lines += [f"### {_TITLES[metric]}", "", *_table(("claim", *COLUMNS), rows), ""]
+        lines += [
+            f"### {_TITLES[metric]}",
+            "",
+            *_table(("claim", *COLUMNS), rows),
+            "",
+            _only_in_the_papers(of_metric, metric),
+            "",
+        ]
+    lines += ["![Distance to the optimum against λ](audit-lambda.png)", ""]
     return "\n".join(lines)
+
+
+def _only_in_the_papers(of_metric: list[Finding], metric: str) -> str:
+    """Says which claims hold in the paper's protocol and in no other one that they were judged in."""
+    only = []
+    for each in of_metric:
+        states = {cell.protocol: cell.state for cell in each.cells if (cell.metric, cell.kind) == (metric, "all")}
+        if len(states) > 1 and [name for name, state in states.items() if state == "holds"] == ["paper"]:
+            only.append(f"“{each.claim.sentence}”")
+    if not only:
+        return "No claim holds in the paper's setting (column *paper*) and nowhere else."
+    return f"In the paper's setting (column *paper*) and nowhere else holds: {'; '.join(only)}."
 
 
 def _sign(each: Finding, protocol: str, metric: str) -> str:
@@ -127,7 +151,7 @@ def _sign(each: Finding, protocol: str, metric: str) -> str:
     if cell is None:
         return "–"
     kinds = (each.cell(protocol, metric, kind) for kind in _KINDS)
-    by_kind = "/".join(_SIGNS[kind.state] if kind else "–" for kind in kinds)
+    by_kind = "/".join(_SIGNS[kind.state] for kind in kinds if kind)
     return f"{_SIGNS[cell.state]} {cell.lakes_share:.0%} ({by_kind})"
 
 

@@ -174,14 +174,15 @@ def _caption(lake: Lake, settings: Settings, shown: _Results, quick: bool) -> st
     )
     success = ", ".join(f"{name} {metrics[name]['success']['mean']:.3f}" for name in ("start", *shown.methods))
     cells = ", ".join(f"{name} {shown.scored[f'{name}_cells'].mean():.2f}" for name in shown.methods)
-    share = shown.summary["mixed_share"]["ift"]
+    mixed = shown.summary["mixed"]["ift"]
     return (
         f"The `paper` protocol on the lake {'/'.join(lake.rows)}, {settings.seeds} seeds from {settings.seed}: a "
         f"network of width {settings.width} that was trained on both ways (the sub-optimal one has a share of "
         f"{settings.start_suboptimal_share:g}), then {settings.steps} updates of {settings.optimizer} at "
         f"{settings.lr:g} with each method ({numbers}; IFT in the form {settings.form}). The first update of a "
-        f"training scores {cells} cells in the mean; IFT's predicted cell is another than the target's at {share:.1%} "
-        f"of the steps behind the first, over the whole training. Mean with 95 % bootstrap interval over seeds, "
+        f"training scores {cells} cells in the mean; IFT's predicted cell is another than the target's at "
+        f"{mixed['steps']:.1%} of the steps behind the first, over the whole training, and at some step in "
+        f"{mixed['seeds']:.0%} of the seeds. Mean with 95 % bootstrap interval over seeds, "
         f"×10⁻³. Parameter MSE: {listed('parameter_mse')}. Its differences paired by seed: {differences}. Policy MSE: "
         f"{listed('policy_mse')}. Success: {success}. {made_by('frozen-lake', quick)}"
     )

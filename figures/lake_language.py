@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from common.folders import write_json
 from experiments.claims import CLAIMS, Cell, Claim, Finding, Sample, Tables, judge, resample
 from figures.style import PAGE, made_by, paper, save
+from toy.picture import colour_of
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class _Metric:
 
 
 METRICS = {
-    "policy_mse": _Metric("state_policy_mse", "test maps", "distance of the policy"),
+    "policy_mse": _Metric("state_policy_mse", "test maps", "policy MSE"),
     "value_gap": _Metric("state_value_gap", "test maps", "gap to the optimal value"),
     "recovered": _Metric("success", "wrong first move", "goals after a wrong first move"),
 }
@@ -51,7 +52,7 @@ LANGUAGE_CLAIMS = (
 _INTERVAL = (0.025, 0.975)
 _COLOURS = {"tuned (policies)": "#332288", "tuned (value)": "#117733"}
 _MARKERS = dict(zip(_COLOURS, "os", strict=True))
-_SHOWN_ELSEWHERE = {"base": "#000000", "sft": "#0072b2", "ift": "#d55e00", "dpo": "#009e73", "orpo": "#cc79a7"}
+_SHOWN_ELSEWHERE = {"base": "#000000", **{name: colour_of(name) for name in ("sft", "ift", "dpo", "orpo")}}
 
 _CAPTION = """Language models of 0.8M parameters that play the lake, trained by each method from the same base models
 ({count}, seeds {first} to {last}), as many updates each. They learn from optimal walks beside what the
@@ -184,7 +185,7 @@ def _draw(scores: pd.DataFrame, result: Findings) -> Figure:
     value.set_yticks(range(len(trials)), [])
     policies.set_xlabel("% of the base models'")
     value.set_xlabel("% of the base models'")
-    policies.set_title("MSE to the optimal policy")
+    policies.set_title("policy MSE")
     value.set_title("gap to the optimal value")
     _draw_elsewhere(elsewhere, scores)
     handles, labels = policies.get_legend_handles_labels()

@@ -56,7 +56,9 @@ def _draw(result: StepLength, leads: pd.DataFrame) -> Figure:
         _draw_paths(axes, result.runs[result.runs["optimizer"] == optimizer], metric)
         axes.set_title(f"{_TITLES[metric]},\n{_OPTIMISERS[optimizer]}", fontsize=7.5)
     panels[0].set_ylabel("distance to the optimum,\n% of the start's")
-    panels[0].legend(frameon=False)
+    panels[0].plot([], [], "o", color="black", ms=7, mfc="none", mew=0.8, label="shared step size")
+    panels[0].plot([], [], ":", color="#9a9a9a", linewidth=0.8, label="start")
+    panels[0].legend(frameon=False, fontsize=6)
     above.supxlabel("distance travelled from the start (length of the parameters' change, logarithmic)", fontsize=7)
     ranks = below.subplots(1, 3, width_ratios=(1, 1, 1.1))
     for axes, optimizer in zip(ranks[:2], _OPTIMISERS, strict=True):
@@ -160,7 +162,7 @@ def _caption(result: StepLength, leads: pd.DataFrame, quick: bool) -> str:
     return (
         f"The `paper` protocol on {len(lakes)} of the lakes {', '.join(LAKES)}, {seeds} seeds from {FIRST_SEED}, "
         f"{settings.steps} updates at each step size ({steps}). Above: a line per method, a point per step size, means "
-        f"over lakes and seeds; the ringed points are those of the step size that all share in the protocols. Below: "
+        f"over lakes and seeds; a ring is around the points of the step size that all share in the protocols. Below: "
         f"how much closer than SFT each method is, at equal steps, where all have travelled equally far, and where "
         f"all have come down to the same loss on the target (read from the learning curves at the shared step size); "
         f"and the length of the gradient at the start beside SFT's. Prediction: IFT's sum weighs the k-th step by 1 + "

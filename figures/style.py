@@ -32,6 +32,8 @@ def save(figure: Figure, out: Path, name: str, caption: str | None = None, quick
     """Write `NAME.png`, `NAME.svg` and the caption `NAME.md` into `out`; their paths. A quick figure says so."""
     out.mkdir(parents=True, exist_ok=True)
     if quick:
+        strip = 0.14 / figure.get_figheight()  # inches, below everything else
+        figure.get_layout_engine().set(rect=(0, strip, 1, 1 - strip))  # type: ignore[union-attr, call-arg]
         figure.text(0.003, 0.003, _QUICK, ha="left", va="bottom", fontsize=6.5, color="#b3261e", fontweight="bold")
     _settle(figure)
     written = [out / f"{name}.png", out / f"{name}.svg"]

@@ -26,6 +26,12 @@ def colour_of(name: str) -> str:
     return METHODS[method].colour if method in METHODS else _COLOURS[name]
 
 
+def label(name: str, summary: dict[str, Any]) -> str:
+    """A name as tables and pictures show it: λ as a letter, and a method that had nothing to mix as such."""
+    shown = name.replace(":", " ").replace("lam=", "λ=").replace("gamma=", "γ=").replace("beta=", "β=")
+    return f"{shown}, λ idle" if summary["mixed"].get(name, {}).get("steps") == 0 else shown
+
+
 def draw_lake(axes: Axes, lake: Lake, policy: np.ndarray, visits: np.ndarray, title: str, colour: str) -> None:
     """A policy `[cells, 4]` as arrows, as long as the action is likely, and visits `[cells]` as shades of blue."""
     draw_cells(axes, lake, visits)
@@ -77,25 +83,25 @@ def draw_trajectory(
     axes.annotate("", points[-1], points[-2], arrowprops=arrow)
 
 
-def draw_errors(axes: Axes, summary: dict[str, Any], metric: str, label: str) -> None:
+def draw_errors(axes: Axes, summary: dict[str, Any], metric: str, title: str) -> None:
     """Mean and 95 % interval of a metric for each policy of a summary, best at the top, the start as a dotted line."""
-    names = sorted((name for name in summary if name != "start"), key=lambda name: -summary[name][metric]["mean"])
+    means = summary["methods"]
+    names = sorted((name for name in means if name != "start"), key=lambda name: -means[name][metric]["mean"])
     for row, name in enumerate(names):
-        mean, low, high = (summary[name][metric][key] for key in ("mean", "low", "high"))
+        mean, low, high = (means[name][metric][key] for key in ("mean", "low", "high"))
         axes.plot([low, high], [row, row], color=colour_of(name), linewidth=2.5, solid_capstyle="round")
         axes.plot(mean, row, "o", color=colour_of(name), markersize=7)
-    axes.axvline(summary["start"][metric]["mean"], color=colour_of("start"), linestyle=":", linewidth=1.5)
+    axes.axvline(means["start"][metric]["mean"], color=colour_of("start"), linestyle=":", linewidth=1.5)
     axes.annotate(
-        "start", (summary["start"][metric]["mean"], 1), xycoords=("data", "axes fraction"), xytext=(0, 2),
+        "start", (means["start"][metric]["mean"], 1), xycoords=("data", "axes fraction"), xytext=(0, 2),
         textcoords="offset points", ha="center", fontsize=8, color=colour_of("start"),
     )  # fmt: skip
-    axes.set_yticks(range(len(names)), names)
+    axes.set_yticks(range(len(names)), [label(name, summary) for name in names])
     axes.set_ylim(-0.6, len(names) - 0.4)
     axes.margins(x=0.08)
-    axes.set_xlim(left=0)
     axes.xaxis.set_major_locator(MaxNLocator(6))
     axes.xaxis.set_major_formatter(lambda value, _: f"{1000 * value:g}")
-    axes.set_xlabel(label, fontsize=8.5)
+    axes.set_xlabel(title, fontsize=8.5)
     axes.tick_params(labelsize=9)
     sns.despine(ax=axes, left=True)
     axes.grid(axis="x", color="#e3e3e3")
@@ -104,11 +110,11 @@ def draw_errors(axes: Axes, summary: dict[str, Any], metric: str, label: str) ->
 def draw_result(
     lake: Lake, summary: dict[str, Any], seeds: int, policies: dict[str, np.ndarray], visits: dict[str, np.ndarray]
 ) -> Figure:
-    """Lakes of the start, each method and the optimum, beside the MSE of parameters and of the policy.
+    """Lakes of the start, each method and the optimum, beside parameter MSE and policy MSE.
 
-    `summary` is that of `metrics.summarise`, of the start and each method; `policies` and `visits` are by name.
+    `summary` is that of `results.summary`; `policies` and `visits` are by name.
     """
-    names = [*summary, "optimum"]
+    names = [*summary["methods"], "optimum"]
     columns = min(len(names), 3 if len(names) <= 6 else 4)
     rows = -(-len(names) // columns)
     height, width = lake.shape
@@ -119,14 +125,17 @@ def draw_result(
     left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=(columns * panel_width, 4.0))[0]
     grid = left.subplots(rows, columns, squeeze=False).ravel()
     for axes, name in zip(grid, names, strict=False):
-        draw_lake(axes, lake, policies[name], visits[name], name, colour_of(name))
+        draw_lake(axes, lake, policies[name], visits[name], label(name, summary), colour_of(name))
     for axes in grid[len(names) :]:
         axes.axis("off")
     left.supxlabel("arrow: probability of the move · blue: probability that an episode visits the cell", fontsize=8)
     above, below = right.subplots(2, 1).ravel()
-    draw_errors(above, summary, "parameter_mse", "MSE of parameters ×10⁻³, to the optimal parameters")
-    draw_errors(below, summary, "policy_mse", "MSE of the policy ×10⁻³, to the optimum, all live cells")
-    right.supxlabel(f"mean of {seeds} seeds with 95 % bootstrap interval", fontsize=8)
+    draw_errors(above, summary, "parameter_mse", "parameter MSE ×10⁻³, to the optimal parameters")
+    draw_errors(below, summary, "policy_mse", "policy MSE ×10⁻³, to the optimum, all live cells")
+    right.supxlabel(
+        f"mean of {seeds} seeds, 95 % bootstrap interval\naxes do not begin at 0; paired differences are narrower",
+        fontsize=8,
+    )
     return figure
 
 

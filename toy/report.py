@@ -12,7 +12,7 @@ from rich.table import Table
 
 from toy.experiment import Result
 from toy.lake import Lake
-from toy.picture import lake_text
+from toy.picture import label, lake_text
 
 _ZERO = {"mean": 0.0}
 _ALL_PAIRS_UP_TO = 6  # the start and five methods; beyond, only the first method's differences are printed
@@ -37,8 +37,8 @@ def show(result: Result, summary: dict[str, Any], lake: Lake, seeds: int, consol
         console.print(differences_table(summary))
     if len(summary["methods"]) > _ALL_PAIRS_UP_TO:
         console.print("[dim]only the first method's differences are shown; all are in summary.json[/dim]")
-    for name, share in summary["mixed_share"].items():
-        console.print(f"[dim]{_mixing(name, share)}[/dim]")
+    for name, share in summary["mixed"].items():
+        console.print(f"[dim]{_mixing(name, share['steps'], share['seeds'])}[/dim]")
     stopped = pd.concat([result.start, result.runs]).query("stopped_at_step >= 0")
     for method, runs in stopped.groupby("method", sort=False):
         named = ", ".join(f"seed {row.seed} at step {row.stopped_at_step}" for row in runs.head(8).itertuples())
@@ -48,31 +48,29 @@ def show(result: Result, summary: dict[str, Any], lake: Lake, seeds: int, consol
         )
 
 
-def label(name: str, summary: dict[str, Any]) -> str:
-    """A row's name: a variant with λ as a letter, and a method that mixes states but had nothing to mix as such."""
-    shown = name.replace(":", " ").replace("lam=", "λ=").replace("gamma=", "γ=").replace("beta=", "β=")
-    idle = summary["mixed_share"].get(name) == 0 and "lam=0" not in name.partition(":")[2].split(",")
-    return f"{shown} (λ idle)" if idle else shown
-
-
-def _mixing(name: str, share: float) -> str:
+def _mixing(name: str, steps: float, seeds: float) -> str:
     """The sentence on how often there was something to mix."""
-    if share == 0:
+    if steps == 0:
         return (
             f"λ is idle in {name}: at every step, of every seed, the predicted cell is the target's cell. Try "
             "--prediction expected, or a start that prefers other moves."
         )
     return (
-        f"In {name} the predicted cell is another than the target's at {share:.0%} of the steps behind the first, over "
-        "all seeds and the whole training."
+        f"In {name} the predicted cell is another than the target's at {_share(steps)} of the steps behind the first, "
+        f"over the whole training and all seeds; in {_share(seeds)} of the seeds it is at some step."
     )
+
+
+def _share(share: float) -> str:
+    """A share in percent, with a digit more where it is small."""
+    return f"{share:.1%}" if share < 0.1 else f"{share:.0%}"
 
 
 def metrics_table(summary: dict[str, Any]) -> Table:
     """One row for the start, each method and the optimum."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column("method")
-    for head in ("parameters\nMSE ×10⁻³", "policy\nMSE ×10⁻³", "KL\nnats", "\nsuccess", "value\ngap"):
+    table.add_column("method", no_wrap=True)
+    for head in ("parameter\nMSE ×10⁻³", "policy\nMSE ×10⁻³", "KL\nnats", "\nsuccess", "value\ngap"):
         table.add_column(head, justify="right")
     for head in ("agree-\nment", "cells\nvisited"):
         table.add_column(head, justify="right")
@@ -93,8 +91,8 @@ def differences_table(summary: dict[str, Any]) -> Table:
     """MSE differences between methods, paired by seed; those whose interval leaves out 0 in bold."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for head in ("first", "second"):
-        table.add_column(head)
-    for head in ("parameters\nMSE ×10⁻³", "policy\nMSE ×10⁻³"):
+        table.add_column(head, no_wrap=True)
+    for head in ("parameter\nMSE ×10⁻³", "policy\nMSE ×10⁻³"):
         table.add_column(head, justify="right")
     rows: dict[tuple[str, str], list[str]] = {}
     first_method = summary["paired_differences"][0]["first"]

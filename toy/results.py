@@ -101,7 +101,7 @@ def save(
             **{f"policy_{name}": table for name, table in result.policies.items()},
             **{f"visits_{name}": table for name, table in result.visits.items()},
         )
-        figure = draw_result(lake, summary["methods"], settings.seeds, result.policies, result.visits)
+        figure = draw_result(lake, summary, settings.seeds, result.policies, result.visits)
         figure.savefig(stage / "picture.png", dpi=150)
         for method in result.runs["method"].unique() if render else ():
             policy = result.first_policies[method]
@@ -119,7 +119,7 @@ def summary(result: Result) -> dict:
     return {
         "methods": summarise(pd.concat([result.start, result.runs])),
         "paired_differences": paired_differences(result.runs),
-        "mixed_share": mixed_shares(result),
+        "mixed": mixed_shares(result),
         "stopped": stopped[["method", "seed", "stopped_at_step"]].to_dict("records"),
         "optimal_walks": result.targets,
         "suboptimal_walks": result.suboptimal,
@@ -131,10 +131,18 @@ def summary(result: Result) -> dict:
     }
 
 
-def mixed_shares(result: Result) -> dict[str, float]:
-    """For methods that mix states, the mean of `mixed_share` over seeds and the measured steps of the training."""
-    means = result.curves.groupby("method", sort=False)["mixed_share"].mean().dropna()
-    return {str(method): float(share) for method, share in means.items()}
+def mixed_shares(result: Result) -> dict[str, dict[str, float]]:
+    """For methods that mix states with a λ above 0, how often the predicted cell is another than the target's.
+
+    By name: `steps`, the mean of `mixed_share` over seeds and the measured updates of the training, and `seeds`, the
+    share of seeds in which it is above 0 at some update.
+    """
+    by_seed = result.curves.groupby(["method", "seed"], sort=False)["mixed_share"].mean().dropna()
+    return {
+        str(method): {"steps": float(shares.mean()), "seeds": float((shares > 0).mean())}
+        for method, shares in by_seed.groupby("method", sort=False)
+        if "lam=0" not in str(method).partition(":")[2].split(",")
+    }
 
 
 def _finite(data: Any) -> Any:

@@ -150,7 +150,7 @@ def optimal_policies(problem: Problem, start: Policy, seeds: Sequence[int]) -> P
         missed = [seed for seed, ok in zip(seeds, done.tolist(), strict=True) if not ok]
         warnings.warn(
             f"the optimal parameterised policy of seeds {missed} is still farther than {OPTIMUM_GAP} from the optimum "
-            f"after {OPTIMUM_STEPS} updates, so their MSE of parameters says little: a larger width may help",
+            f"after {OPTIMUM_STEPS} updates, so their parameter MSE says little: a larger width may help",
             stacklevel=2,
         )
     return matched

@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 
 from experiments import audit as experiment
-from experiments.claims import CLAIMS
+from experiments.claims import CLAIMS, Cell, Finding
 from experiments.lakes import DEVELOPMENT_LAKES, HELD_OUT_LAKES
 from figures import audit as module
-from figures.audit_page import sentences
+from figures.audit_page import _only_in_the_papers, sentences
 
 ROOT = Path(__file__).parents[2]
 
@@ -84,6 +84,7 @@ def test_the_kept_page_is_what_its_numbers_say():
         f"{share('orpo closer than sft', 'paper')}.",
         f"IFT on {share('dpo closer than ift', 'paper', 'parameter_mse', 'not slippery')} of the lakes",
         f"on {share('dpo closer than ift', 'paper', 'parameter_mse', 'slippery')} of those where moves may slip",
+        f"the paper's whole order appears on {share('order', 'paper')} of all lakes.",
         f"ahead of SFT by {100 * at_equal['effect']:.2f} % of the start's distance to the optimum instead of "
         f"{100 * lead['effect']:.2f} %",
         f"than SFT on only {share('ift closer than sft', 'paper-adam')} of the lakes, and DPO on only "
@@ -92,6 +93,32 @@ def test_the_kept_page_is_what_its_numbers_say():
         f"order on {share('order of success', 'paper', 'success', 'not slippery')} of the lakes where no move slips",
     ):
         assert said in sentences_of_page
+
+
+def test_what_the_method_page_says_of_the_residual_is_in_the_audit():
+    data = json.loads((ROOT / "docs/audit/audit.json").read_text())
+    page = " ".join((ROOT / "docs/method.md").read_text().split())
+
+    def share(name, kind):
+        return f"{cells(data, name, 'paper', 'parameter_mse', kind)['lakes_share']:.0%}"
+
+    assert f"than λ = 0 on {share('residual', 'slippery')} of the lakes with slippery ice" in page
+    assert f"noise of the same length on {share('more than noise', 'slippery')} of them" in page
+    assert f"where no move slips it does so on {share('residual', 'not slippery')}" in page
+
+
+def test_the_page_says_which_claims_hold_in_the_papers_setting_alone():
+    def finding(name, **states):
+        claim = next(claim for claim in CLAIMS if claim.name == name)
+        cells = (Cell(p, "parameter_mse", "all", 0, 0, 0, 0.5, 9, state) for p, state in states.items())
+        return Finding(claim, tuple(cells))
+
+    alone = finding("residual", paper="holds", adam="contradicted")
+    everywhere = finding("propagation", paper="holds", adam="holds")
+    said = _only_in_the_papers([alone, everywhere], "parameter_mse")
+    assert "temporal residual" in said
+    assert "Propagation" not in said
+    assert "No claim" in _only_in_the_papers([everywhere], "parameter_mse")
 
 
 @pytest.mark.slow

@@ -206,7 +206,7 @@ def test_it_says_when_lam_has_nothing_to_mix(monkeypatch, capsys, tmp_path):
     idle = ("--protocol", "adam", "--start-steps", "100", "--width", "64")
     run(monkeypatch, "--method", "ift", *idle, "--out", tmp_path / "greedy")
     printed = capsys.readouterr().out
-    assert "ift (λ idle)" in printed
+    assert "ift, λ idle" in printed
     assert "λ is idle in ift: at every step" in " ".join(printed.split())
     run(monkeypatch, "--method", "ift", *idle, "--prediction", "expected", "--out", tmp_path / "expected")
     printed = " ".join(capsys.readouterr().out.split())

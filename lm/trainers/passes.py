@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 # Where it pays. On a GPU each further call costs the starting of its kernels; `python -m bench.gpu` measures both ways.
-SHARED_ON = ("cpu",)
+SHARED_ON: tuple[str, ...] = ("cpu",)
 LEAST_WORK = 1e9  # multiplications that it has to save: the calls themselves cost a few milliseconds
 
 

@@ -6,6 +6,7 @@ in turns; the best time of each counts. Where there is a GPU it runs there, in b
 """
 
 import multiprocessing
+import shutil
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
@@ -96,27 +97,38 @@ def full_two_pass(model: MistralForCausalLM, batch: dict[str, Tensor]) -> Tensor
     return ift.ift_loss(full_logits(model, batch, inputs_embeds=states), mask, 0.95).mean()
 
 
-def make_step(variant: str, sequences: int = 4, length: int = 256, vocabulary: int = 32_000) -> Callable[[], None]:
-    """One training step of a variant, with a model and an AdamW of its own."""
-    model, batch = make_model(vocabulary, length), make_batch(sequences, length, vocabulary)
+def make_loss(variant: str, model: Any, batch: dict[str, Tensor]) -> Callable[[], Tensor]:
+    """The loss of a batch, as a variant's training step takes it."""
     if variant == "ift":
-        loss = trained(make_trainer(IFTTrainer, IFTConfig, model), batch)
-    elif variant == "own sft":  # the same head and loss, one pass
-        loss = trained(make_trainer(IFTTrainer, IFTConfig, model, lam=0.0, gamma=0.0), batch)
-    elif variant == "lagged":
+        return trained(make_trainer(IFTTrainer, IFTConfig, model), batch)
+    if variant == "own sft":  # the same head and loss, one pass
+        return trained(make_trainer(IFTTrainer, IFTConfig, model, lam=0.0, gamma=0.0), batch)
+    if variant == "lagged":
         trainer = make_trainer(IFTTrainer, IFTConfig, model, prediction="lagged")
-        trainer._example_ids = torch.arange(sequences, device=DEVICE)
+        trainer._example_ids = torch.arange(len(batch["labels"]), device=DEVICE)
         loss = trained(trainer, batch)
         loss()  # the first epoch, which runs pass 1
-    elif variant == "trl sft":
-        loss = trained(make_trainer(SFTTrainer, SFTConfig, model), batch)
-    else:
-        model.to(DEVICE).train()
-        mask = batch["labels"][:, 1:] != -100
-        loss = {
-            "full sft": lambda: ift.sft_loss(full_logits(model, batch, input_ids=batch["input_ids"]), mask).mean(),
-            "full two-pass": lambda: full_two_pass(model, batch),
-        }[variant]
+        return loss
+    if variant.startswith("trl sft"):
+        if variant == "trl sft, compiled":
+            model.compile()
+        trainer = make_trainer(SFTTrainer, SFTConfig, model, use_liger_kernel=variant == "trl sft, Liger")
+        return trained(trainer, batch)
+    model.to(DEVICE).train()
+    mask = batch["labels"][:, 1:] != -100
+    full = {
+        "full sft": lambda: ift.sft_loss(full_logits(model, batch, input_ids=batch["input_ids"]), mask).mean(),
+        "full two-pass": lambda: full_two_pass(model, batch),
+    }
+    return full[variant]
+
+
+def make_step(
+    variant: str, sequences: int = 4, length: int = 256, vocabulary: int = 32_000, model: Any = None
+) -> Callable[[], None]:
+    """One training step of a variant with an AdamW of its own, and a model of its own if none is given."""
+    model = make_model(vocabulary, length) if model is None else model
+    loss = make_loss(variant, model, make_batch(sequences, length, vocabulary))
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
 
     def step() -> None:
@@ -133,7 +145,7 @@ def make_step(variant: str, sequences: int = 4, length: int = 256, vocabulary: i
 def step_time(quick: bool) -> list[Row]:
     """Seconds of a step."""
     steps = [make_step(variant) for variant in VARIANTS]
-    best = dict(zip(VARIANTS, seconds(*steps, rounds=3 if quick else 8), strict=True))
+    best = dict(zip(VARIANTS, seconds(*steps, rounds=8), strict=True))  # fewer would say something else
     targets = {
         "IFT beside its own SFT": ("ift", "own sft", 1.33),
         "IFT beside TRL's SFT": ("ift", "trl sft", 1.05),
@@ -145,6 +157,16 @@ def step_time(quick: bool) -> list[Row]:
         Row(name, f"{best[ours]:.2f} s", f"{peer} {best[peer]:.2f} s", best[ours] / best[peer], target, at_most=True)
         for name, (ours, peer, target) in targets.items()
     ]
+
+
+def compiled(quick: bool) -> Iterator[Row]:
+    """IFT beside TRL's SFT by torch.compile, where there is a compiler; not in the quick form, as it takes minutes."""
+    if quick or (DEVICE == "cpu" and not any(map(shutil.which, ("g++", "clang++", "cl")))):
+        return
+    ours, peer = seconds(make_step("ift"), make_step("trl sft, compiled"), rounds=8)
+    yield Row(
+        "IFT beside TRL's SFT, compiled", f"{ours:.2f} s", f"compiled {peer:.2f} s", ours / peer, 1.05, at_most=True
+    )
 
 
 def memory(quick: bool) -> list[Row]:
@@ -167,7 +189,7 @@ def growth(quick: bool) -> Iterator[Row]:
     sizes = [(4, 256, 64_000)] if quick else [(1, 1024, 32_000), (1, 4096, 32_000), (4, 256, 64_000), (4, 256, 128_000)]
     for sequences, length, vocabulary in sizes:
         steps = [make_step(variant, sequences, length, vocabulary) for variant in ("ift", "own sft", "trl sft")]
-        ift_step, own, trl = seconds(*steps, rounds=2)
+        ift_step, own, trl = seconds(*steps, rounds=4)
         name = f"IFT, {sequences} × {length:,} tokens, vocabulary {vocabulary // 1000}k"
         yield Row(f"{name}, own SFT", f"{ift_step:.2f} s", f"own SFT {own:.2f} s", ift_step / own, 1.33, at_most=True)
         yield Row(f"{name}, TRL", f"{ift_step:.2f} s", f"TRL's SFT {trl:.2f} s", ift_step / trl, 1.05, at_most=True)
@@ -184,7 +206,7 @@ def bench_lm() -> None:
     """The command."""
     options = tyro.cli(Options, prog="python -m bench.lm", description=__doc__)
     quiet()
-    run((step_time, memory, growth), options)
+    run((step_time, compiled, memory, growth), options)
 
 
 if __name__ == "__main__":

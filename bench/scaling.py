@@ -30,6 +30,10 @@ from lm.train.estimate import estimate, without_weights
 from lm.train.settings import TrainSettings
 
 SIZES: dict[str, Callable[[], Any]] = {
+    "tiny": lambda: LlamaConfig(
+        hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, vocab_size=1024,
+        tie_word_embeddings=True,
+    ),
     "135M": lambda: LlamaConfig(
         hidden_size=576, intermediate_size=1536, num_hidden_layers=30, num_attention_heads=9, num_key_value_heads=3,
         vocab_size=49152, tie_word_embeddings=True,
@@ -43,12 +47,17 @@ _WORDS = 1000
 class Options:
     """What to train, and how much of it."""
 
-    size: Literal["135M", "7B", "13B"] = "135M"
-    """Take the shapes of SmolLM2, Mistral or Llama 2. With all weights in float32, 7B wants 116 GB of GPU memory."""
+    size: Literal["tiny", "135M", "7B", "13B"] = "135M"
+    """Take the shapes of SmolLM2, Mistral or Llama 2. With all weights in float32, 7B wants 116 GB of GPU memory. tiny
+    only tries the command."""
     methods: tuple[str, ...] = tuple(RECIPES)
     """The methods to train by."""
     lora_r: int = 0
     """Give the adapters this rank; 0 trains all weights."""
+    load_in_4bit: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Keep the frozen weights in 4 bits (QLoRA; needs bitsandbytes)."""
+    processes: int = 1
+    """Train on this many devices, one process each, by torchrun."""
     length: int = 1024
     """Make sequences of this many tokens, half of them prompt."""
     at_a_time: int = 2
@@ -68,13 +77,16 @@ def measure(method: str, model: Path, data: Path, options: Options) -> dict[str,
         method=name, model=str(model), dataset=(str(data),), max_length=options.length, num_train_epochs=1e3,
         max_prompt_length=options.length // 2, batch_size=options.batch_size, chat_template="none",
         per_device_train_batch_size=options.at_a_time, max_steps=options.updates, optim="rmsprop",
-        gradient_checkpointing=True, lora_r=options.lora_r, logging_steps=1, save_steps=10**6, **changed,
+        gradient_checkpointing=True, lora_r=options.lora_r, load_in_4bit=options.load_in_4bit, logging_steps=1,
+        save_steps=10**6, **changed,
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         asked = {key: value for key, value in vars(replace(settings, output_dir=f"{folder}/out")).items()
                  if value != getattr(TrainSettings(), key)}  # fmt: skip
         words = [word for key, value in asked.items() for word in _argument(key, value)]
-        subprocess.run([sys.executable, "-m", "lm.train", *words], check=True, stdout=subprocess.DEVNULL)
+        several = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={options.processes}"]
+        launch = [sys.executable, *(several if options.processes > 1 else []), "-m", "lm.train"]
+        subprocess.run([*launch, *words], check=True, stdout=subprocess.DEVNULL)
         rows = [json.loads(line) for line in (Path(folder) / "out" / "log.jsonl").read_text().splitlines()]
     timed = [row["seconds_per_update"] for row in rows if row.get("step", 0) > 2 and "seconds_per_update" in row]
     config = SIZES[options.size]()

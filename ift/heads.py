@@ -14,6 +14,7 @@ from ift.checks import check_choice
 Prediction = Literal["greedy", "sampled", "expected"]
 
 CHUNK = 1024  # positions projected at a time: `[CHUNK, vocabulary]` logits are the most that are ever held
+_CACHED = 2**18  # logits that a CPU goes over at a time: they stay in its cache from one operation to the next
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,17 +65,18 @@ def next_tokens(
     parts = []
     for rows, wanted in zip(hidden.split(CHUNK), targets.split(CHUNK), strict=True):
         logits = _logits(rows, weight, bias, softcap)
-        best = logits.argmax(-1, keepdim=True)
         if prediction == "greedy":
-            tokens, shares = best, torch.ones_like(best, dtype=logits.dtype)
+            tokens = shares = None
         elif prediction == "sampled":
             tokens = torch.multinomial(logits.softmax(-1), 1, generator=generator)
             shares = torch.ones_like(tokens, dtype=logits.dtype)
         else:
             top, tokens = logits.topk(min(top_k, logits.shape[-1]))
             shares = top.softmax(-1)
-        log_probs = logits.gather(-1, wanted[:, None])[:, 0] - logits.logsumexp(-1)
-        parts.append((tokens, shares, log_probs, best[:, 0]))
+        log_probs, _, most_likely = _read(logits, wanted, entropy=False)
+        if tokens is None:
+            tokens, shares = most_likely[:, None], torch.ones_like(log_probs[:, None])
+        parts.append((tokens, shares, log_probs, most_likely))
     return NextTokens(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
 
@@ -173,17 +175,10 @@ class _TargetScores(torch.autograd.Function):
         parts, kept = [], None
         for rows, wanted in zip(hidden.split(CHUNK), targets.split(CHUNK), strict=True):
             logits = _logits(rows, weight, bias, softcap)
-            best, most_likely = logits.max(-1)
-            target = logits.gather(-1, wanted[:, None])[:, 0] - best
-            # Entropy as log Z − Σ p z, with z − max in place of z.
-            shifted = logits.sub_(best[:, None])
-            scores = shifted.exp()
-            total = scores.sum(-1)
-            entropy = total.log() - torch.linalg.vecdot(scores, shifted) / total
-            parts.append((target - total.log(), entropy, most_likely))
+            parts.append(_read(logits, wanted))
         log_probs, entropy, most_likely = (torch.cat(part) for part in zip(*parts, strict=True))
         if len(parts) == 1 and softcap is None and any(ctx.needs_input_grad):
-            kept = scores.div_(total[:, None])  # a single chunk may stay: no second projection
+            kept = logits  # probabilities by now; a single chunk may stay: no second projection
         ctx.save_for_backward(hidden, weight, bias, targets, kept)
         ctx.softcap, ctx.gathered = softcap, gathered
         ctx.mark_non_differentiable(entropy, most_likely)
@@ -215,6 +210,30 @@ class _TargetScores(torch.autograd.Function):
                 if grad_bias is not None:
                     grad_bias += grad_logits.sum(0)
         return grad_hidden, grad_weight, grad_bias, None, None, None
+
+
+def _read(logits: Tensor, wanted: Tensor, *, entropy: bool = True) -> tuple[Tensor, Tensor, Tensor]:
+    """Log-probability of the wanted tokens, entropy and arg-max of `logits [positions, vocabulary]`.
+
+    The logits become probabilities in place, without another tensor of their size; without `entropy`, which is 0 then,
+    they are lost.
+    """
+    parts = []
+    on_cpu = logits.device.type == "cpu"  # on a GPU a few large operations are faster
+    size = max(1, _CACHED // logits.shape[-1]) if on_cpu else max(1, len(logits))
+    for rows, tokens in zip(logits.split(size), wanted.split(size), strict=True):
+        best, most_likely = rows.max(-1)
+        target = rows.gather(-1, tokens[:, None])[:, 0] - best
+        shifted = rows.sub_(best[:, None])
+        scores = shifted.exp() if entropy else shifted.exp_()
+        total = scores.sum(-1)
+        # Entropy as log Z − Σ p z, with z − max in place of z.
+        spread = total.log() - torch.linalg.vecdot(scores, shifted) / total if entropy else torch.zeros_like(total)
+        if entropy:
+            torch.div(scores, total[:, None], out=rows)
+        parts.append((target - total.log(), spread, most_likely))
+    log_probs, entropies, likeliest = (torch.cat(part) for part in zip(*parts, strict=True))
+    return log_probs, entropies, likeliest
 
 
 def _logits(rows: Tensor, weight: Tensor, bias: Tensor | None, softcap: float | None) -> Tensor:

@@ -162,8 +162,12 @@ def _idle_in_ift(settings: TrainSettings) -> dict[str, Any]:
     idle: dict[str, Any] = {}
     if settings.form == "sum":
         idle |= dict.fromkeys(("source", "norm", "side"), "with form sum")
+    if settings.prediction != "lagged":
+        idle["first_predictions"] = f"with prediction {settings.prediction}"
     if settings.prediction != "expected":
         idle["prediction_top_k"] = f"with prediction {settings.prediction}"
     if settings.lam == 0:
-        idle |= dict.fromkeys(("min_lam", "lam_jitter", "prediction", "prediction_top_k"), "with lam 0")
+        idle |= dict.fromkeys(
+            ("min_lam", "lam_jitter", "prediction", "first_predictions", "prediction_top_k"), "with lam 0"
+        )
     return idle

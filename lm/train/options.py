@@ -154,6 +154,9 @@ class IFTOptions:
     """Whether the form `product` sums over later (left) or earlier (right) tokens."""
     prediction: Literal["greedy", "sampled", "expected", "lagged"] = "greedy"
     """Token that the model is taken to say; lagged: what it said in the previous epoch, for the cost of SFT."""
+    first_predictions: str = "fresh"
+    """Where lagged predictions of the first epoch come from. fresh: an extra pass; none: nothing is mixed before the
+    second epoch, for the cost of SFT; or the folder of a checkpoint of an earlier lagged run on the same data."""
     prediction_top_k: int = 8
     """Tokens of `expected`."""
     loss_average: Literal["sequence", "token"] = "sequence"

@@ -50,6 +50,13 @@ class IFTConfig(SFTConfig):
             "said in the previous epoch (lagged: no extra pass after the first epoch)."
         },
     )
+    first_predictions: str = field(
+        default="fresh",
+        metadata={
+            "help": "Where lagged predictions of the first epoch come from. fresh: from an extra pass; none: nothing "
+            "is mixed before the second epoch, for the cost of SFT; or a checkpoint of an earlier run on the same data."
+        },
+    )
     prediction_top_k: int = field(default=8, metadata={"help": "Tokens of prediction=expected."})
     loss_average: Literal["sequence", "token"] = field(
         default="sequence", metadata={"help": "sequence: mean of each sequence's mean, as the paper; token: all alike."}

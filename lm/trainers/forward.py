@@ -26,6 +26,7 @@ from ift.heads import (
     target_scores,
     token_losses,
 )
+from lm.trainers.passes import run_answers, run_prompt, shared_prompt
 
 # Settings by which some architectures scale their logits before the softmax; both passes would have to do the same.
 _LOGIT_SCALES = ("logit_scale", "output_multiplier", "lm_head_multiplier", "logits_scaling")
@@ -120,11 +121,23 @@ def add_residual_forward(model: PreTrainedModel | PeftModel) -> None:
             with torch.no_grad(), _dropout_off(self):
                 return head.reference(self.base_model(input_ids=input_ids, **kwargs).last_hidden_state)
         said = None
-        if residual.lam > 0 and residual.predicted is None:
+        two_passes = residual.lam > 0 and residual.predicted is None
+        shared = shared_prompt(self, answer, kwargs) if two_passes else 0
+        states = self.get_input_embeddings()(input_ids)
+        states = states.detach() if residual.freeze_embedding else states  # as the released code: a frozen copy
+        prompt = run_prompt(self, states[:, :shared], kwargs.get("attention_mask")) if shared else None
+        if two_passes:
             with torch.no_grad(), _dropout_off(self):
-                said = head.predict(self.base_model(input_ids=input_ids, **kwargs).last_hidden_state, residual)
-        embeddings = _mixed_embeddings(self, input_ids, answer, said, residual)
-        hidden = self.base_model(inputs_embeds=embeddings, **kwargs).last_hidden_state
+                if prompt is None:
+                    hidden = self.base_model(input_ids=input_ids, **kwargs).last_hidden_state
+                else:
+                    hidden = run_answers(self, states[:, shared:], kwargs.get("attention_mask"), prompt)
+                said = head.predict(hidden, residual)
+        mixed = _mixed_embeddings(self, states, answer, said, residual)
+        if prompt is None:
+            hidden = self.base_model(inputs_embeds=mixed, **kwargs).last_hidden_state
+        else:
+            hidden = run_answers(self, mixed[:, shared:], kwargs.get("attention_mask"), prompt)
         losses, scores = head.score(hidden, residual)
         return ResidualOutput(
             log_probs=head.spread(scores.log_probs),
@@ -158,7 +171,8 @@ class _Head:
     def _parts(self, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
         head = self.model.get_output_embeddings()
         weight, bias = (part.full_tensor() if isinstance(part, DTensor) else part for part in (head.weight, head.bias))
-        hidden = hidden[:, :-1][self.answer].to(weight.device)  # `device_map` can put the head elsewhere
+        answer = self.answer[:, self.answer.shape[1] + 1 - hidden.shape[1] :]  # `hidden` may begin behind the prompt
+        hidden = hidden[:, :-1][answer].to(weight.device)  # `device_map` can put the head elsewhere
         kind = hidden.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype
         bias = None if bias is None else bias.to(dtype)
@@ -195,23 +209,22 @@ class _Head:
 
 
 def _mixed_embeddings(
-    model: PreTrainedModel, input_ids: Tensor, answer: Tensor, said: NextTokens | None, residual: Residual
+    model: PreTrainedModel, states: Tensor, answer: Tensor, said: NextTokens | None, residual: Residual
 ) -> Tensor:
-    """(1 − λ) e(y_i) + λ Σ_k share_k e(ŷ_ik) at answer positions, e(y_i) elsewhere, `[batch, tokens, features]`.
+    """`states` e(y_i), at answer positions (1 − λ) e(y_i) + λ Σ_k share_k e(ŷ_ik); `[batch, tokens, features]`.
 
     With `residual.replaced` λ is 1 or 0 at each position, by a draw.
     """
-    embed = model.get_input_embeddings()
-    states = embed(input_ids)
     if residual.lam == 0:
-        return states.detach() if residual.freeze_embedding else states
+        return states
+    embed = model.get_input_embeddings()
     if said is None:
         assert residual.predicted is not None
         predicted = embed(residual.predicted)[answer]
     else:
-        predicted = (embed(said.tokens.to(input_ids.device)) * said.shares.to(states)[..., None]).sum(-2)
-    if residual.freeze_embedding:  # as the released code, which reads a frozen copy
-        states, predicted = states.detach(), predicted.detach()
+        predicted = (embed(said.tokens.to(states.device)) * said.shares.to(states)[..., None]).sum(-2)
+    if residual.freeze_embedding:
+        predicted = predicted.detach()
     mask = torch.nn.functional.pad(answer, (1, 0))
     placed = torch.zeros_like(states).masked_scatter(mask[..., None], predicted.to(states.dtype))
     lam: float | Tensor = residual.lam

@@ -12,7 +12,7 @@ from trl import SFTTrainer
 import ift
 from lm.trainers.config import IFTConfig
 from lm.trainers.forward import Residual, ResidualOutput, add_residual_forward
-from lm.trainers.predictions import Predictions
+from lm.trainers.predictions import FILE, Predictions
 from lm.trainers.sequences import AveragesSequences
 
 
@@ -44,6 +44,8 @@ class IFTTrainer(AveragesSequences, SFTTrainer):
         add_residual_forward(self.model)
         self.loss_average = args.loss_average
         self._predictions = Predictions()
+        if args.prediction == "lagged" and args.first_predictions not in ("fresh", "none"):
+            self._predictions.load(_predictions_file(args.first_predictions))
         self._draws: tuple[int, torch.Generator | None] = (-1, None)  # of which step, from where
 
     def lam(self) -> float:
@@ -90,7 +92,9 @@ class IFTTrainer(AveragesSequences, SFTTrainer):
             # Wrappers need the same calls on every rank: a rank that has to run pass 1 makes the others run it too.
             known = self._example_ids is not None and self._predictions.know(self._example_ids)
             unknown = self.accelerator.reduce(torch.tensor(int(not known), device=labels.device)).item()
-            if lam > 0 and not unknown:
+            if unknown and self.args.first_predictions == "none":
+                lam = 0.0  # the one pass over plain states is the one that trains; what it says is kept
+            elif lam > 0 and not unknown:
                 options["predicted"] = self._predictions.recall(self._example_ids, labels[:, 1:] != -100)
             return Residual(lam, **options)
         return Residual(lam, prediction=args.prediction, **options)
@@ -128,7 +132,7 @@ class IFTTrainer(AveragesSequences, SFTTrainer):
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         if self.args.should_save:  # first: a checkpoint counts as whole once the trainer's state is there
             folder = Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}"
-            self._predictions.save(folder / "predictions.safetensors")
+            self._predictions.save(folder / FILE)
         super()._save_checkpoint(model, trial)
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
@@ -137,5 +141,16 @@ class IFTTrainer(AveragesSequences, SFTTrainer):
         if checkpoint is True:
             checkpoint = get_last_checkpoint(self.args.output_dir)
         if checkpoint:
-            self._predictions.load(Path(checkpoint) / "predictions.safetensors")
+            self._predictions.load(Path(checkpoint) / FILE)
         return super().train(resume_from_checkpoint, *args, **kwargs)
+
+
+def _predictions_file(folder: str) -> Path:
+    """The predictions in a checkpoint's folder; raises `ValueError` where there are none."""
+    file = Path(folder) / FILE
+    if not file.is_file():
+        raise ValueError(
+            f"first_predictions must be fresh, none, or the folder of a checkpoint with {FILE}, which runs with lagged "
+            f"predictions keep; got {folder!r}"
+        )
+    return file

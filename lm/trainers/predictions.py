@@ -6,7 +6,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from common.command import FailedError
 from common.folders import write_whole
+
+FILE = "predictions.safetensors"  # in a checkpoint's folder
 
 
 class Predictions:
@@ -25,7 +28,13 @@ class Predictions:
         self.tokens.update({i: row[mask] for i, row, mask in rows})
 
     def recall(self, ids: Tensor, answer: Tensor) -> Tensor:
-        """What was stored, `[batch, tokens]`, 0 where `answer` is not set."""
+        """What was stored, `[batch, tokens]`, 0 where `answer` is not set; `FailedError` where lengths differ."""
+        for i, wanted in zip(ids.tolist(), answer.sum(-1).tolist(), strict=True):
+            if len(self.tokens[i]) != wanted:
+                raise FailedError(
+                    f"first_predictions have {len(self.tokens[i])} tokens for example {i}, whose answer has {wanted} "
+                    "here: take those of a run on the same data, cut alike"
+                )
         said = torch.cat([self.tokens[i] for i in ids.tolist()]).long().to(answer.device)
         return torch.zeros_like(answer, dtype=torch.long).masked_scatter(answer, said)
 

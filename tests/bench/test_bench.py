@@ -40,3 +40,44 @@ def test_a_call_that_ends_with_another_exit_code_is_no_measurement():
 
     with pytest.raises(FailedError, match="ended with 1 in place of 2: no such map"):
         cpu_seconds(("-c", "raise SystemExit('no such map')"), 2)
+
+
+@pytest.mark.slow
+def test_every_part_for_a_gpu_machine_runs_without_one(tmp_path):
+    from bench.gpu import PARTS
+
+    pytest.importorskip("trl", reason="TRL is not installed: pip install -e .")
+    parts = [part for part in PARTS if part != "steps"]  # tried above, as the command that it is
+    arguments = ["--size", "tiny", "--sequences", "1", "--length", "32", "--quick", "--out", tmp_path / "gpu"]
+    command = [sys.executable, "-m", "bench.gpu", *arguments, "--parts", *parts]
+    subprocess.run(command, cwd=ROOT, check=True)
+    for part in parts:
+        written = json.loads((tmp_path / "gpu" / f"{part}.json").read_text())
+        assert written["card"]
+        assert written["rows"]
+        if part != "qlora":
+            assert not any(row.get("note", "").startswith(("failed", "stopped")) for row in written["rows"])
+    assert (tmp_path / "gpu" / "README.md").read_text().count("\n## ") == len(parts)
+
+
+def test_a_part_that_fails_or_lacks_its_package_is_a_row_that_says_so(tmp_path, monkeypatch):
+    from bench import gpu, gpu_parts
+
+    monkeypatch.setattr(gpu_parts.importlib.util, "find_spec", lambda name: None)
+    assert "pip install bitsandbytes" in gpu_parts.missing("qlora")["note"]
+    assert gpu_parts.missing("ift") is None
+    (row,) = gpu.run_part("no such part", gpu.Options())
+    assert "no such part" in row["note"]
+    (row,) = gpu.run_part("steps", gpu.Options(), limit=0.01)
+    assert row["note"] == "stopped after 0.01 s"
+
+
+def test_the_page_of_a_gpu_machine_names_the_card_and_keeps_short_rows():
+    from bench.gpu import page
+
+    rows = [{"name": "ift", "seconds": 0.5, "ratio": 1.25, "target": 1.15}, {"name": "Liger", "note": "missing | here"}]
+    where = {"part": "peers", "card": "Some Card", "torch": "2", "took": 3.0, "size": "7B", "sequences": 2}
+    text = page([{**where, "length": 1024, "processes": 2, "rows": rows}])
+    assert "Some Card, torch 2: 7B, 2 × 1,024 tokens at a time, 2 processes, 3 s in all." in text
+    assert "| ift | 0.5 | 1.25 | 1.15 | – |" in text
+    assert "| Liger | – | – | – | missing / here |" in text

@@ -41,8 +41,7 @@ def test_findings_see_the_order_that_is_there(scores):
     assert {cell.state for cell in closer.cells if cell.metric == "policy_mse"} == {"holds"}
     assert {cell.state for cell in closer.cells if cell.metric == "value_gap"} == {"contradicted"}
     assert lake_language.verdict(closer) == (
-        "By policy MSE it holds in every protocol. "
-        "By gap to the optimal value it is contradicted in every protocol"
+        "By policy MSE it holds in every protocol. By gap to the optimal value it is contradicted in every protocol"
     )
     assert {cell.metric for cell in by_name["recovers"].cells} == {"recovered"}
     assert by_name["recovers"].verdict("recovered") == "holds in every protocol"

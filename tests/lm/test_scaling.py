@@ -38,6 +38,7 @@ def counted_flops(settings):
         ("ift", {}),
         ("ift", {"gradient_checkpointing": True}),
         ("ift", {"prediction": "lagged", "max_steps": 4}),  # two epochs, the first with a pass more
+        ("ift", {"prediction": "lagged", "first_predictions": "none", "max_steps": 4}),
         ("orpo", {}),
         ("dpo", {}),
         ("sft", {"lora_r": 2, "gradient_checkpointing": True}),

@@ -168,6 +168,7 @@ def test_max_length_alone_is_enough():
         (["--method", "sft", "--prediction", "lagged"], "prediction does not act with sft"),
         (["--method", "ift", "--form", "sum", "--norm", "L2"], "norm does not act with form sum"),
         (["--method", "ift", "--prediction-top-k", "3"], "prediction_top_k does not act with prediction greedy"),
+        (["--method", "ift", "--first-predictions", "none"], "first_predictions does not act with prediction greedy"),
         (["--lora-alpha", "32"], "lora_alpha does not act without lora_r"),
         (["--devices", "4"], "devices does not act without dry_run"),
         (["--max-steps", "3", "--num-train-epochs", "2"], "num_train_epochs does not act beside max_steps"),

@@ -7,6 +7,7 @@ from datasets import Dataset
 from peft import LoraConfig
 from trl import SFTConfig, SFTTrainer
 
+from common.command import FailedError
 from lm import IFTConfig, IFTTrainer
 from lm.lake import make_model, make_tokenizer
 from lm.trainers.examples import NonFiniteLossError
@@ -90,6 +91,35 @@ def test_lagged_predictions_are_those_of_the_previous_epoch(model, tokenizer, su
     assert lagged == pytest.approx(greedy, rel=1e-6)
     assert len(logged(runs[1], "sft_loss")) == 8  # 64 examples in batches of 8: pass 1 runs in the first epoch only
     assert len(runs[1]._predictions.tokens) == 64
+
+
+def test_without_first_predictions_the_first_epoch_is_ift_without_mixing(model, tokenizer, sums, tmp_path):
+    options = {"max_steps": 16, "learning_rate": 1e-3}
+    none = make(IFTTrainer, model, tokenizer, sums, tmp_path, prediction="lagged", first_predictions="none", **options)
+    plain = make(IFTTrainer, model, tokenizer, sums, tmp_path, lam=0.0, **options)
+    none.train()
+    plain.train()
+    assert logged(none)[:8] == logged(plain)[:8]  # an epoch is 8 batches
+    assert logged(none)[8:] != logged(plain)[8:]
+    assert logged(none, "lam") == [0.0] * 8 + [0.2] * 8
+
+
+def test_first_predictions_of_an_earlier_run_are_taken_from_its_checkpoint(model, tokenizer, sums, tmp_path):
+    """Without updates they are what fresh ones would be, and no pass 1 runs."""
+    options = {"max_steps": 8, "learning_rate": 1e-30, "lam": 0.5, "prediction": "lagged"}
+    earlier = make(IFTTrainer, model, tokenizer, sums, tmp_path, save_strategy="steps", save_steps=8, **options)
+    earlier.train()
+    folder = str(tmp_path / "checkpoint-8")
+    later = make(IFTTrainer, model, tokenizer, sums, tmp_path / "later", first_predictions=folder, **options)
+    later.train()
+    assert logged(later, "mixed_loss") == pytest.approx(logged(earlier, "mixed_loss"), rel=1e-6)
+    assert logged(later, "sft_loss") == []
+    with pytest.raises(ValueError, match="first_predictions must be fresh, none, or the folder of a checkpoint"):
+        make(IFTTrainer, model, tokenizer, sums, tmp_path, first_predictions=str(tmp_path / "nothing"), **options)
+    other = sums.select(range(1, 64))  # other rows under the same numbers
+    wrong = make(IFTTrainer, model, tokenizer, other, tmp_path / "wrong", first_predictions=folder, **options)
+    with pytest.raises(FailedError, match="whose answer has"):
+        wrong.train()
 
 
 def test_lagged_predictions_survive_a_resume(model, tokenizer, sums, tmp_path):

@@ -123,7 +123,7 @@ class StillTrainer(AveragesSequences, SFTTrainer):
         unknown = self.accelerator.reduce(torch.tensor(int(not known), device=labels.device)).item()
         if not unknown and ids is not None:
             columns = zip(*(self._known[i] for i in ids), strict=True)
-            parts = (torch.nn.utils.rnn.pad_sequence(column, batch_first=True) for column in columns)
+            parts = (torch.nn.utils.rnn.pad_sequence(list(column), batch_first=True) for column in columns)
             return Beside(*(part.to(labels.device) for part in parts))
         reference: ReferenceHead = self._ask(model, inputs).reference
         beside = states_beside(reference, labels, self._ends())

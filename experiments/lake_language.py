@@ -108,12 +108,22 @@ def compare(out: Path, quick: bool, jobs: int, more: tuple[str, ...] = ()) -> pd
         ValueError: `out` holds results of something else, or cannot be written.
     """
     scale = QUICK if quick else FULL
+    groups = {"": METHODS, **{f"-{name}": (name,) for name in more}}
+    candidates = {
+        suffix: [trial for method in methods for trial in settings_of(method, scale.learning_rates)]
+        for suffix, methods in groups.items()
+    }
+    return compare_candidates(out, scale, jobs, candidates)
+
+
+def compare_candidates(out: Path, scale: Scale, jobs: int, groups: dict[str, list[Candidate]]) -> pd.DataFrame:
+    """As `compare`, for any settings to choose from; the parts of a group stand in folders that end in its name."""
     with working_in(out):
         claim_folder(out, {"scale": asdict(scale)})
-        return _compare(out, scale, jobs, more)
+        return _compare(out, scale, jobs, groups)
 
 
-def _compare(out: Path, scale: Scale, jobs: int, more: tuple[str, ...]) -> pd.DataFrame:
+def _compare(out: Path, scale: Scale, jobs: int, groups: dict[str, list[Candidate]]) -> pd.DataFrame:
     import pandas as pd
 
     from common.parts import run_parts
@@ -129,11 +139,9 @@ def _compare(out: Path, scale: Scale, jobs: int, more: tuple[str, ...]) -> pd.Da
     for seed in (*scale.development_seeds, *scale.held_out_seeds):
         base_folder(bases, seed, scale.base_updates, scale.examples)  # in case someone removed it
     base = base[base["part"].str.startswith("test")].assign(trial="base", settings="")
-    groups = {"": METHODS, **{f"-{name}": (name,) for name in more}}
     frames: dict[str, list[pd.DataFrame]] = {protocol: [base.assign(protocol=protocol)] for protocol in CHOSEN_BY}
-    for suffix, methods in groups.items():
-        candidates = [trial for method in methods for trial in settings_of(method, scale.learning_rates)]
-        known = {**common, **KNOWN.from_outside(methods)}
+    for suffix, candidates in groups.items():
+        known = {**common, **KNOWN.from_outside(dict.fromkeys(trial.method for trial in candidates))}
         development = _trained(out / f"development{suffix}", known, candidates, "dev", scale, bases, jobs)
         chosen = {protocol: _choose(development, candidates, score) for protocol, score in CHOSEN_BY.items()}
         wanted = {protocol: _with_variants(trials) for protocol, trials in chosen.items()}

@@ -12,6 +12,7 @@ from transformers.pytorch_utils import Conv1D
 from ift import METHODS
 from ift.heads import CHUNK
 from lm.train.settings import TrainSettings
+from lm.trainers.beside import SHARE
 
 # Bytes of optimiser state per trained parameter: two moments, one, none, or two of a byte each.
 _OPTIMIZER_BYTES = {"adamw": 8.0, "adam": 8.0, "rmsprop": 4.0, "adafactor": 0.1, "sgd": 0.0}
@@ -115,7 +116,10 @@ def _passes(settings: TrainSettings, epochs: float) -> float:
     passes = 1.0 + (1 if settings.lora_r else 2)
     if METHODS[settings.method].mixes_states and settings.lam > 0:
         passes += 1 / max(epochs, 1) if settings.prediction == "lagged" else 1
-    return passes + (1 if METHODS[settings.method].needs_reference else 0)
+    passes += 1 if METHODS[settings.method].needs_reference else 0
+    if "beside" in METHODS[settings.method].reads:  # longer rows, and what the reference is asked once
+        passes = passes * (1 + SHARE) + 1 / max(epochs, 1)
+    return passes
 
 
 def _is_adapted(settings: TrainSettings, name: str) -> bool:

@@ -1,28 +1,40 @@
-"""Standing still beside SFT on the lake in words: `python -m experiments.better_language`.
+"""Standing still beside SFT on the lake in words, from small base models that have read 150 updates.
 
-Both choose one of four step sizes on a development base model, by the policy's distance to the optimum and by the gap
-of its value; the chosen ones then train from five other base models and play maps that nothing was chosen on, once.
-Writes `language.csv` (means) and `language-verdicts.csv` (differences with intervals) into `docs/better`.
+`python -m experiments.better_language development` trains what was tried on a development base model, and writes
+`language-development.csv`. `… held-out` lets both methods choose among eight settings there, by the policy's distance
+to the optimum and by the gap of its value; the chosen ones train from five other base models and play maps that nothing
+was chosen on, once. It writes `language.csv` (means) and `language-verdicts.csv` (differences with intervals).
 """
 
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from common import command, models
-from experiments.lake_language import FULL, QUICK, TEST, Candidate, compare_candidates
+from experiments.lake_language import FULL, QUICK, TEST, Candidate, compare_candidates, settings_of, trained
 
 SCALE = replace(QUICK, held_out_seeds=FULL.held_out_seeds)
-LEARNING_RATES = (4e-5, 1.6e-4, 6.3e-4, 2.5e-3)
-# By the names of their folders, so that one is not made again for the other.
+
+
+def _still(rate: float, *numbers: str) -> Candidate:
+    return Candidate("still", {"learning_rate": rate, "method_numbers": numbers})
+
+
+# Eight settings for each, by the names of their folders, so that one is not made again for the other.
 GROUPS = {
-    f"-{method}": [Candidate(method, {"learning_rate": rate}) for rate in LEARNING_RATES] for method in ("sft", "still")
+    "-sft": settings_of("sft", 4),
+    "-still": [_still(rate, f"sharpest={power}") for rate in (4e-5, 1.6e-4, 6.3e-4, 2.5e-3) for power in (1, 8)],
 }
+TRIED = [
+    *(Candidate("sft", {"learning_rate": rate}) for rate in (6.3e-4, 2.5e-3)),
+    *(_still(rate) for rate in (6.3e-4, 2.5e-3)),
+    *(_still(6.3e-4, *numbers) for numbers in (("hold=0.3",), ("hold=0",), ("hold=0", "ties=0.5"), ("sharpest=1",))),
+]
 METRICS = {"state_policy_mse": -1, "state_value_gap": -1, "state_success": 1, "success": 1}  # 1 where more is better
 _DRAWS = 4000
 
@@ -57,14 +69,22 @@ def verdicts(scores: pd.DataFrame, better: str = "still", than: str = "sft") -> 
 def run() -> None:
     """Parse, run what is missing, write the tables."""
     parser = argparse.ArgumentParser(prog="python -m experiments.better_language", description=__doc__)
+    parser.add_argument("what", choices=("development", "held-out"))
     parser.add_argument("--out", type=Path, default=Path("results/better/language"), help="folder of the runs")
     parser.add_argument("--tables", type=Path, default=Path("docs/better"), help="folder of the tables")
     parser.add_argument("--jobs", type=int, default=-1, help="processes; -1 for one per core")
     given = parser.parse_args()
     command.quieten()
     models.offline()
-    scores = compare_candidates(given.out, SCALE, given.jobs, GROUPS)
     given.tables.mkdir(parents=True, exist_ok=True)
+    if given.what == "development":
+        known = {"scale": asdict(SCALE)}
+        scores = trained(given.out / "tried", known, TRIED, "dev", SCALE, given.out / "base-models", given.jobs)
+        table = scores.groupby("settings", sort=False)[[*METRICS]].mean().round(5)
+        table.to_csv(given.tables / "language-development.csv")
+        print(table.to_string())
+        return
+    scores = compare_candidates(given.out, SCALE, given.jobs, GROUPS)
     means(scores).round(5).to_csv(given.tables / "language.csv", index=False)
     verdicts(scores).round(5).to_csv(given.tables / "language-verdicts.csv", index=False)
     print(means(scores).to_string(), verdicts(scores).to_string(), sep="\n\n")

@@ -142,11 +142,11 @@ def _compare(out: Path, scale: Scale, jobs: int, groups: dict[str, list[Candidat
     frames: dict[str, list[pd.DataFrame]] = {protocol: [base.assign(protocol=protocol)] for protocol in CHOSEN_BY}
     for suffix, candidates in groups.items():
         known = {**common, **KNOWN.from_outside(dict.fromkeys(trial.method for trial in candidates))}
-        development = _trained(out / f"development{suffix}", known, candidates, "dev", scale, bases, jobs)
+        development = trained(out / f"development{suffix}", known, candidates, "dev", scale, bases, jobs)
         chosen = {protocol: _choose(development, candidates, score) for protocol, score in CHOSEN_BY.items()}
         wanted = {protocol: _with_variants(trials) for protocol, trials in chosen.items()}
         distinct = {trial.name: trial for trials in wanted.values() for trial in trials.values()}
-        scores = _trained(out / f"held-out{suffix}", known, distinct.values(), "test", scale, bases, jobs)
+        scores = trained(out / f"held-out{suffix}", known, distinct.values(), "test", scale, bases, jobs)
         for protocol, trials in wanted.items():
             frames[protocol] += [
                 scores[scores["settings"] == trial.name].assign(protocol=protocol, trial=name)
@@ -178,7 +178,7 @@ def _two_values(method: Method) -> tuple[Options, ...]:
     return ({},)
 
 
-def _trained(
+def trained(
     folder: Path, common: Options, trials: Iterable[Candidate], split: str, scale: Scale, bases: Path, jobs: int
 ) -> pd.DataFrame:
     """Scores of all trials on all seeds of a split."""

@@ -1,6 +1,5 @@
 """What the benchmarks share: timing in turns, rows of ratios, the table and the JSON file."""
 
-import json
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -9,6 +8,8 @@ from pathlib import Path
 import tyro
 from rich.console import Console
 from rich.table import Table
+
+from common.folders import write_json
 
 ROOT = Path(__file__).resolve().parents[1]  # the checkout, where `python -m toy.frozenlake` finds its code
 
@@ -70,4 +71,4 @@ def run(benchmarks: Sequence[Callable[[bool], Row | Iterable[Row]]], options: Op
     console.print(table)
     if options.json:
         data = {row.name: {"ratio": row.ratio, "target": row.target, "met": row.met} for row in rows}
-        options.json.write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n")
+        write_json(options.json, data)

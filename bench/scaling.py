@@ -25,7 +25,7 @@ from tokenizers.models import WordLevel
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast
 
 from common.command import main
-from lm.scaling import METHODS, MODELS
+from lm.scaling import MODELS, RECIPES
 from lm.train.estimate import estimate, without_weights
 from lm.train.settings import TrainSettings
 
@@ -45,7 +45,7 @@ class Options:
 
     size: Literal["135M", "7B", "13B"] = "135M"
     """Take the shapes of SmolLM2, Mistral or Llama 2. With all weights in float32, 7B wants 116 GB of GPU memory."""
-    methods: tuple[str, ...] = tuple(METHODS)
+    methods: tuple[str, ...] = tuple(RECIPES)
     """The methods to train by."""
     lora_r: int = 0
     """Give the adapters this rank; 0 trains all weights."""
@@ -63,7 +63,7 @@ class Options:
 
 def measure(method: str, model: Path, data: Path, options: Options) -> dict[str, float]:
     """One method's training: reckoned and measured."""
-    name, changed = METHODS[method]
+    name, changed = RECIPES[method]
     settings = TrainSettings(
         method=name, model=str(model), dataset=(str(data),), max_length=options.length, num_train_epochs=1e3,
         max_prompt_length=options.length // 2, batch_size=options.batch_size, chat_template="none",

@@ -19,14 +19,23 @@ from common.command import FailedError, main
 # Every command, and an argument that it refuses.
 BAD_ARGUMENTS = {
     "toy.frozenlake": ("--lam", "2"),
+    "toy.explore": ("--port", "99999"),
+    "toy.benchmark": ("--jobs", "0"),
+    "toy.compare": ("no-such-folder", "no-such-folder"),
     "lm.train": ("--lam", "2"),
     "lm.chat": ("--model", "tiny-lake", "--max-new-tokens", "0"),
     "lm.merge": ("--dtype", "float8"),
     "lm.evaluate": ("--model", "tiny-lake", "--limit", "0"),
+    "lm.pairs": ("--dataset", "rows.jsonl", "--out", "pairs.jsonl", "--samples", "0"),
     "lm.lake": ("data", "--rows", "0", "--out", "walks.jsonl"),
     "lm.scaling": ("--no-such-option",),
     "figures": ("no-such-figure",),
     "experiments.study": ("--data", "no-such-folder"),
+    "experiments.lake_language": ("--jobs", "0"),
+    "experiments.lake_optimisers": ("--jobs", "0"),
+    "experiments.paper_choices": ("--jobs", "0"),
+    "experiments.better": ("development", "--jobs", "0"),
+    "experiments.better_search": ("--jobs", "0"),
 }
 LIMIT_SECONDS = 1.0
 

@@ -23,7 +23,11 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 # Modules that only an extra installs, and the extra.
-_EXTRA_OF = {"lm_eval": "eval", "alpaca_eval": "judge", "openai": "judge", "envpool": "bench", "mdptoolbox": "bench"}
+_EXTRA_OF = {
+    **dict.fromkeys(("lm_eval",), "eval"),
+    **dict.fromkeys(("alpaca_eval", "openai"), "judge"),
+    **dict.fromkeys(("envpool", "jax", "mdptoolbox", "optax"), "bench"),
+}
 
 
 _LONGEST = 10_000  # characters of an argument
@@ -165,6 +169,12 @@ def hand_over(former: str, module: str, arguments: Sequence[str]) -> NoReturn:
     print(f"note: {former} is python -m {module} now; the former spelling goes with the next version", file=sys.stderr)
     sys.stderr.flush()
     os.execv(sys.executable, [sys.executable, "-m", module, *arguments])
+
+
+def check_jobs(jobs: int) -> None:
+    """Raise `ValueError` for a number of processes that is neither positive nor −1, which stands for every core."""
+    if jobs < 1 and jobs != -1:
+        raise ValueError(f"jobs must be at least 1, or -1 for every core; got {jobs}")
 
 
 def quieten() -> None:

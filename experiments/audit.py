@@ -115,7 +115,7 @@ def _development(folder: Path, scale: Scale, jobs: int) -> pd.DataFrame:
     trials = tuning.development_trials(scale.quick)
     parts: dict[str, Part] = {}
     for lake in scale.development_lakes:
-        for method in tuning.METHODS:
+        for method in tuning.TUNED:
             of_method = {name: trial for name, trial in trials.items() if trial.method == method}
             parts[f"{lake.key}-{method}"] = (_development_part, (lake, of_method))
     return run_parts(folder, _definition(scale.development_lakes, {"development": trials}), parts, jobs)
@@ -129,7 +129,7 @@ def _held_out(folder: Path, scale: Scale, settings: dict[str, dict[str, Settings
     trials = {name: trials_of(name, each, scale.seeds) for name, each in settings.items()}
     # Protocols that start alike share a part, so that their start policies and optimal policies are made once.
     starting = {
-        start: {name: of for name, of in trials.items() if of["sft"].settings.start == start}
+        start: {name: named for name, named in trials.items() if named["sft"].settings.start == start}
         for start in ("both", "noisy")
     }
     parts: dict[str, Part] = {
@@ -146,9 +146,12 @@ def _held_out(folder: Path, scale: Scale, settings: dict[str, dict[str, Settings
 def _held_out_part(lake: AuditLake, trials: dict[str, dict[str, Trial]]) -> pd.DataFrame:
     """The runs of protocols that start alike, and of those in `EQUAL_DISTANCE` the same at equal distance travelled."""
     made = lake.make()
-    named = {f"{protocol}|{name}": trial for protocol, of in trials.items() for name, trial in of.items()}
+    joint = {f"{name}|{method}": trial for name, named in trials.items() for method, trial in named.items()}
     with_curves = any(protocol in EQUAL_DISTANCE for protocol in trials)
-    runs, curves = sweep_with_curves(made, named, curves=with_curves)
+    runs, curves = sweep_with_curves(made, joint, curves=with_curves)
+    # A map of the names: to split them row by row would take as long as the training.
+    places = {name: tuple(name.split("|")) for name in joint}
+    runs, curves = (_with_protocols(rows, places) for rows in (runs, curves))
     frames = []
     for protocol, of_protocol in trials.items():
         rows = _of_protocol(runs, protocol)
@@ -161,9 +164,17 @@ def _held_out_part(lake: AuditLake, trials: dict[str, dict[str, Trial]]) -> pd.D
     return pd.concat(frames, ignore_index=True).assign(lake=lake.key, slippery=lake.slippery)
 
 
+def _with_protocols(rows: pd.DataFrame, places: dict[str, tuple[str, ...]]) -> pd.DataFrame:
+    """Rows whose `trial` is PROTOCOL|TRIAL, as `protocol` and `trial`."""
+    if rows.empty:
+        return rows
+    names = rows["trial"]
+    protocols, trials = ({name: place[i] for name, place in places.items()} for i in range(2))
+    return rows.assign(trial=names.map(trials), protocol=names.map(protocols))
+
+
 def _of_protocol(rows: pd.DataFrame, protocol: str) -> pd.DataFrame:
-    of = rows[rows["trial"].str.startswith(f"{protocol}|")]
-    return of.assign(trial=of["trial"].str.split("|").str[1], protocol=protocol).reset_index(drop=True)
+    return rows[rows["protocol"] == protocol].reset_index(drop=True)
 
 
 def _cells_scored(lake: Lake, trials: dict[str, Trial], rows: pd.DataFrame) -> list[float]:

@@ -22,7 +22,7 @@ from experiments.lakes import DEVELOPMENT_LAKES, AuditLake
 from ift import METHODS
 from toy import Settings, Trial, protocol, sweep
 
-PROTOCOLS = ("paper", "paper-adam", "adam")
+PROTOCOL_NAMES = ("paper", "paper-adam", "adam")
 DISTANCES = ("parameter_mse", "policy_mse")
 SCORES = ("success", "value_gap", "policy_mse_beside", "drift_target", "drift_beside")
 STEP_SIZES = {"sgd": (0.3, 10.0), "adam": (0.1, 10 / 3)}  # as multiples of the protocol's, smallest and largest
@@ -65,7 +65,7 @@ def candidates(method: str, scale: Scale) -> dict[str, Trial]:
     trials: dict[str, Trial] = {}
     generator = np.random.default_rng(list(hashlib.sha256(method.encode()).digest()))
     tunable = [number for number in METHODS[method].numbers if number.lake]  # what is 0 stays 0
-    for name in PROTOCOLS:
+    for name in PROTOCOL_NAMES:
         settings = replace(protocol(name), dtype="float32")
         low, high = (settings.lr * factor for factor in STEP_SIZES[settings.optimizer])
         draws = scale.draws if tunable else 1
@@ -111,7 +111,7 @@ def _run(
     """Means over seeds of every trial on every lake; a part is a protocol on a lake."""
     parts: dict[str, Part] = {}
     for lake in lakes:
-        for name in PROTOCOLS:
+        for name in PROTOCOL_NAMES:
             of_protocol = {
                 key: replace(trial, settings=replace(trial.settings, seed=seeds[0], seeds=seeds[1]))
                 for key, trial in trials.items()
@@ -210,7 +210,7 @@ def _definition() -> dict[str, Any]:
         "format": FORMAT,
         "scale": asdict(FULL),
         "held_out": [lake.key for lake in HELD_OUT_LAKES[: FULL.held_out]],
-        "protocols": PROTOCOLS,
+        "protocols": PROTOCOL_NAMES,
         "step_sizes": STEP_SIZES,
         "numbers": NUMBERS,
     }

@@ -21,8 +21,7 @@ import tyro
 from common import command
 from common.folders import claim_folder, working_in
 from experiments.base_models import base_folder
-from ift import METHODS as KNOWN
-from ift import Method
+from ift import METHODS, Method
 
 # What waits for pandas or PyTorch is imported in the functions that need it: `--help` and a bad option do not wait.
 if TYPE_CHECKING:
@@ -42,7 +41,7 @@ _OWN: dict[str, tuple[Options, ...]] = {  # two values of a method's own number,
     "kto": ({"beta": 0.1}, {"beta": 0.5}),
     "simpo": ({"beta": 1.0}, {"beta": 2.5}),
 }
-METHODS = tuple(_OWN)
+COMPARED = tuple(_OWN)
 VARIANTS: dict[str, Options] = {  # of IFT at its chosen settings, named as on the lake
     "ift:lam=0.2": {"lam": 0.2},
     "ift:lam=0": {"lam": 0.0},
@@ -101,14 +100,14 @@ class Candidate:
 def compare(out: Path, quick: bool, jobs: int, more: tuple[str, ...] = ()) -> pd.DataFrame:
     """All held-out scores, from `out` if they are there: a row per protocol, trial, seed, set of maps and map.
 
-    `more` are methods beside those of `METHODS`; each has parts of its own, so that the others are not made again.
+    `more` are methods beside those of `COMPARED`; each has parts of its own, so that the others are not made again.
     `trial` is a method, a variant of IFT, or `base`; `settings` what it was trained with; the rest is `score_model`'s.
 
     Raises:
         ValueError: `out` holds results of something else, or cannot be written.
     """
     scale = QUICK if quick else FULL
-    groups = {"": METHODS, **{f"-{name}": (name,) for name in more}}
+    groups = {"": COMPARED, **{f"-{name}": (name,) for name in more}}
     candidates = {
         suffix: [trial for method in methods for trial in settings_of(method, scale.learning_rates)]
         for suffix, methods in groups.items()
@@ -141,7 +140,7 @@ def _compare(out: Path, scale: Scale, jobs: int, groups: dict[str, list[Candidat
     base = base[base["part"].str.startswith("test")].assign(trial="base", settings="")
     frames: dict[str, list[pd.DataFrame]] = {protocol: [base.assign(protocol=protocol)] for protocol in CHOSEN_BY}
     for suffix, candidates in groups.items():
-        known = {**common, **KNOWN.from_outside(dict.fromkeys(trial.method for trial in candidates))}
+        known = {**common, **METHODS.from_outside(dict.fromkeys(trial.method for trial in candidates))}
         development = trained(out / f"development{suffix}", known, candidates, "dev", scale, bases, jobs)
         chosen = {protocol: _choose(development, candidates, score) for protocol, score in CHOSEN_BY.items()}
         wanted = {protocol: _with_variants(trials) for protocol, trials in chosen.items()}
@@ -162,7 +161,7 @@ def settings_of(method: str, learning_rates: int) -> list[Candidate]:
     """
     import numpy as np
 
-    own = _OWN.get(method) or _two_values(KNOWN[method])
+    own = _OWN.get(method) or _two_values(METHODS[method])
     count = 2 * learning_rates // len(own)
     rates = np.geomspace(*LEARNING_RATES, count) if count > 1 else [math.sqrt(math.prod(LEARNING_RATES))]
     return [Candidate(method, {"learning_rate": float(f"{rate:.2g}"), **options}) for rate in rates for options in own]
@@ -302,7 +301,7 @@ class CommandOptions:
     """Every method from the same base models, with the same number of updates and of settings to choose from."""
 
     out: Path = Path("results/figures/lake-language-runs")
-    """Folder for the results; the same command goes on with what is there. `python -m figures lake-language` draws
+    """Folder for the results; the same command continues there. `python -m figures lake-language` draws
     them."""
     quick: Flag = False
     """Fewer seeds, maps and settings, in a folder beside it."""
@@ -315,11 +314,10 @@ class CommandOptions:
 def run() -> None:
     """Parse, run what is missing and print the table."""
     options = command.parse(CommandOptions, "python -m experiments.lake_language", __doc__)
-    if options.jobs < 1 and options.jobs != -1:
-        raise ValueError(f"jobs must be at least 1, or -1 for every core, got {options.jobs}")
+    command.check_jobs(options.jobs)
     from lm.train.trainable import require_trainable
 
-    more = tuple(name for name in map(require_trainable, options.method) if name not in METHODS)
+    more = tuple(name for name in map(require_trainable, options.method) if name not in COMPARED)
     command.quieten()
     from common import models
 

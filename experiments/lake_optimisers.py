@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from common.parts import Part
 
-METHODS = ("dpo", "ift", "orpo", "sft")  # in the paper's order
+PAPERS_METHODS = ("dpo", "ift", "orpo", "sft")  # in the paper's order
 # The numbers of the lake's protocol `paper`; DPO also with a tenth of its β, which is a tenth of its step at the start.
 TRIALS: dict[str, dict[str, Any]] = {
     "dpo": {"method": "dpo", "beta": 1.0},
@@ -256,7 +256,7 @@ class CommandOptions:
     """Every method at several learning rates, on development maps and base models."""
 
     out: Path = Path("results/lake-optimisers-development")
-    """Folder for the results; the same command goes on with what is there."""
+    """Folder for the results; the same command continues with the results that are there."""
     jobs: int = -1
     """Processes; -1 takes every core."""
 
@@ -268,8 +268,7 @@ def main() -> None:
 
 def _run() -> None:
     options = command.parse(CommandOptions, "python -m experiments.lake_optimisers", __doc__)
-    if options.jobs < 1 and options.jobs != -1:
-        raise ValueError(f"jobs must be at least 1, or -1 for every core, got {options.jobs}")
+    command.check_jobs(options.jobs)
     command.quieten()
     from common import models
 

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from experiments.lake_optimisers import METHODS, METRICS
+from experiments.lake_optimisers import METRICS, PAPERS_METHODS
 
 BASES = ("equal learning rate", "equal distance travelled")
-PAIRS = tuple(combinations(METHODS, 2))
+PAIRS = tuple(combinations(PAPERS_METHODS, 2))
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def readings(rows: pd.DataFrame) -> pd.DataFrame:
     NaN for a curve that does not get as far.
     """
     ends = rows[rows["update"] == rows["update"].max()]
-    least = ends[ends["trial"].isin(METHODS)].groupby(["optimiser", "seed"])["travelled"].min()
+    least = ends[ends["trial"].isin(PAPERS_METHODS)].groupby(["optimiser", "seed"])["travelled"].min()
     read = []
     for (optimiser, trial, seed), curve in rows.groupby(["optimiser", "trial", "seed"], sort=False):
         names = {"optimiser": optimiser, "trial": trial, "seed": seed}
@@ -108,9 +108,9 @@ def _read(curve: pd.DataFrame, there: float) -> dict[str, float]:
 def standings(read: pd.DataFrame) -> Iterator[Standing]:
     """Where each trial is, by `travelled` and every metric; none for a trial that does not get as far on every seed."""
     for (optimiser, basis, metric), table in _tables(read).items():
-        ranks = (_sign(metric) * table[list(METHODS)]).rank(axis=1, ascending=False).mean()
+        ranks = (_sign(metric) * table[list(PAPERS_METHODS)]).rank(axis=1, ascending=False).mean()
         for trial in table.columns[table.notna().all()]:
-            rank = float(ranks[trial]) if trial in METHODS else None
+            rank = float(ranks[trial]) if trial in PAPERS_METHODS else None
             yield Standing(optimiser, basis, metric, str(trial), *mean_interval(table[trial]), rank)
 
 
@@ -131,7 +131,7 @@ def accounts(read: pd.DataFrame) -> Iterator[Account]:
     for optimiser, metric in product(read["optimiser"].unique(), METRICS):
         ends, equal = (tables[optimiser, basis, metric] for basis in BASES)
         lengths, goods = (
-            table[list(METHODS)].rank(axis=1)
+            table[list(PAPERS_METHODS)].rank(axis=1)
             for table in (tables[optimiser, BASES[0], "travelled"], _sign(metric) * ends)
         )
         by_length = pd.Series([np.corrcoef(lengths.loc[seed], goods.loc[seed])[0, 1] for seed in ends.index])

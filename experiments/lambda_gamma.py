@@ -12,7 +12,7 @@ from experiments.claims import DISTANCES, ROUNDING
 from experiments.lakes import AuditLake
 from toy import Trial, protocol, sweep
 
-PROTOCOLS = ("paper", "adam")
+PROTOCOL_NAMES = ("paper", "adam")
 FORMS: tuple[Literal["sum", "product"], ...] = ("sum", "product")  # the paper's equation first
 PREDICTIONS: tuple[Literal["greedy", "sampled", "expected"], ...] = ("greedy", "sampled", "expected")
 LAMS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0)
@@ -50,7 +50,8 @@ def lambda_gamma(folder: Path, quick: bool, jobs: int) -> Plane:
     lams, gammas = (LAMS[::2], (0.0, 0.5, RELEASED_GAMMA)) if quick else (LAMS, GAMMAS)
     lams = tuple(sorted({*lams, RELEASED_LAM}))
     parts: dict[str, Part] = {
-        f"{name}-{lake.key}": (_runs_of, (name, lake, lams, gammas, seeds)) for name, lake in product(PROTOCOLS, lakes)
+        f"{name}-{lake.key}": (_runs_of, (name, lake, lams, gammas, seeds))
+        for name, lake in product(PROTOCOL_NAMES, lakes)
     }
     definition = {
         "lakes": [lake.key for lake in lakes],
@@ -59,7 +60,7 @@ def lambda_gamma(folder: Path, quick: bool, jobs: int) -> Plane:
         "gammas": gammas,
         "forms": FORMS,
         "predictions": PREDICTIONS,
-        "protocols": {name: protocol(name).as_dict() for name in PROTOCOLS},
+        "protocols": {name: protocol(name).as_dict() for name in PROTOCOL_NAMES},
     }
     return Plane(run_parts(folder, definition, parts, jobs), lakes, seeds)
 

@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from common.command import check_jobs, parse
 from common.command import main as command_main
-from common.command import parse
 from toy.protocols import protocol
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class Options:
     """Where the results go."""
 
     out: Path = Path("results/paper-choices")
-    """Folder for runs.parquet; a command that was stopped goes on."""
+    """Folder for runs.parquet; a command that was stopped continues."""
     jobs: int = -1
     """Processes; -1 takes every core."""
 
@@ -72,8 +72,7 @@ def summary(runs: "pd.DataFrame") -> "pd.DataFrame":
 
 def run(options: Options) -> None:
     """Run what is missing and print the table."""
-    if options.jobs < 1 and options.jobs != -1:
-        raise ValueError(f"jobs must be at least 1, or -1 for every core; got {options.jobs}")
+    check_jobs(options.jobs)
     print(paper_choices(options).round(2).to_string())
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from experiments.benchmark import DISTANCES, PROTOCOLS
+from experiments.benchmark import DISTANCES, PROTOCOL_NAMES
 from ift import METHODS
 from toy import Lake, protocol
 from toy.stages import Problem, fine_tune, start_policies
@@ -24,7 +24,7 @@ def standings(rows: pd.DataFrame) -> pd.DataFrame:
     comes last there. The intervals come from drawing lakes with replacement.
     """
     frames = []
-    for name in PROTOCOLS:
+    for name in PROTOCOL_NAMES:
         for distance in DISTANCES:
             places, logs = _tables(rows, name, distance)
             frames.append(
@@ -43,7 +43,7 @@ def standings(rows: pd.DataFrame) -> pd.DataFrame:
 
 def overall(rows: pd.DataFrame) -> pd.DataFrame:
     """Methods by their mean place over protocols, distances and lakes, with its interval, the best first."""
-    tables = [_tables(rows, name, distance)[0] for name in PROTOCOLS for distance in DISTANCES]
+    tables = [_tables(rows, name, distance)[0] for name in PROTOCOL_NAMES for distance in DISTANCES]
     places = sum(table.to_numpy() for table in tables) / len(tables)
     table = pd.DataFrame({"method": tables[0].columns, **_with_interval("rank", np.asarray(places))})
     return table.sort_values("rank", ignore_index=True)

@@ -9,7 +9,7 @@ import pandas as pd
 from experiments.lakes import DEVELOPMENT_SEEDS
 from toy import Trial, protocol
 
-METHODS = ("sft", "ift", "orpo", "dpo")
+TUNED = ("sft", "ift", "orpo", "dpo")
 STEP_SIZES = 8  # each with as many draws of a method's own settings
 STEP_SIZE_RANGE = (1e-4, 3e-2)
 RANGES = {
@@ -31,7 +31,7 @@ def development_trials(quick: bool = False) -> dict[str, Trial]:
     first, count = DEVELOPMENT_SEEDS
     common = replace(protocol("adam"), seed=first, seeds=count, dtype="float32")
     trials: dict[str, Trial] = {}
-    for place, method in enumerate(METHODS):
+    for place, method in enumerate(TUNED):
         generator = np.random.default_rng([2405, 11870, place])
         steps = np.geomspace(*STEP_SIZE_RANGE, sizes * draws if method == "sft" else sizes)
         for lr in np.repeat(steps, 1 if method == "sft" else draws):
@@ -71,4 +71,4 @@ def chosen(runs: pd.DataFrame, distance: str) -> dict[str, str]:
     means = relative.groupby(["method", "trial", "lake"])["share"].agg(lambda share: share.mean(skipna=False))
     scores = means.groupby(["method", "trial"]).agg(lambda lakes: lakes.mean(skipna=False)).dropna()
     best = scores.groupby("method").idxmin()  # (method, trial)
-    return {method: best[method][1] for method in METHODS}
+    return {method: best[method][1] for method in TUNED}

@@ -14,8 +14,8 @@ from typing import Annotated
 
 import tyro
 
+from common.command import check_jobs, parse
 from common.command import main as command_main
-from common.command import parse
 
 # What each figure shows; module and function are named like it.
 FIGURES = {
@@ -63,8 +63,7 @@ def names_of(options: Options) -> list[str]:
     for name in options.name:
         if name not in (*known, "all"):
             raise ValueError(f"figure {name!r} is unknown (known: {', '.join(known)}, all)")
-    if options.jobs < 1 and options.jobs != -1:
-        raise ValueError(f"jobs must be at least 1, or -1 for every core; got {options.jobs}")
+    check_jobs(options.jobs)
     for name in options.name if options.method else ():
         if name not in TAKE_METHODS:
             raise ValueError(f"figure {name!r} shows fixed methods: --method goes with {', '.join(TAKE_METHODS)}")

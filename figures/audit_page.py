@@ -49,24 +49,25 @@ def sentences(audit: Audit) -> list[str]:
     lakes = cell("ift closer than sft", "paper").lakes
     lead, at_equal = (cell("ift closer than sft", name) for name in ("paper", "paper, equal distance"))
     return [
-        f"Repeated as the paper describes it, on {lakes} lakes that nothing was chosen on, most of the experiment "
-        f"comes out: the network that learned with IFT ends closer to the optimal network than the one that learned "
-        f"with SFT on {share('ift closer than sft', 'paper')} of the lakes, closer than ORPO's on "
-        f"{share('ift closer than orpo', 'paper')}, and ORPO's closer than SFT's on "
+        f"Repeated as the paper describes it, on {lakes} lakes that were not used to choose any setting, most of the "
+        f"result holds: the network trained with IFT ends closer to the optimal network than the one trained with SFT "
+        f"on {share('ift closer than sft', 'paper')} of the lakes, closer than ORPO's on "
+        f"{share('ift closer than orpo', 'paper')}, and ORPO's ends closer than SFT's on "
         f"{share('orpo closer than sft', 'paper')}.",
-        f"Whether DPO or IFT comes closest depends on the ice: DPO does on "
-        f"{share('dpo closer than ift', 'paper', kind='not slippery')} of the lakes where no move slips, and on "
-        f"{share('dpo closer than ift', 'paper', kind='slippery')} of those where moves may slip.",
-        f"The reason is mostly the length of the steps: with one step size for all methods, those whose loss has "
-        f"longer gradients walk farther, and once all have walked equally far IFT's lead over SFT is "
-        f"{100 * at_equal.effect:.2f} % of the way to go in place of {100 * lead.effect:.2f} %.",
-        f"With Adam, an optimiser that makes all steps about equally long, the result turns round: IFT is then closer "
-        f"than SFT on {share('ift closer than sft', 'paper-adam')} of the lakes and DPO on "
+        f"DPO ends closer than IFT on {share('dpo closer than ift', 'paper', kind='not slippery')} of the lakes where "
+        f"no move slips, and on {share('dpo closer than ift', 'paper', kind='slippery')} of those where moves may "
+        f"slip.",
+        f"The main reason is the length of the steps: all methods share one step size, so a method whose loss has "
+        f"longer gradients moves farther; where all methods are compared after they have moved equally far, IFT is "
+        f"ahead of SFT by {100 * at_equal.effect:.2f} % of the start's distance to the optimum instead of "
+        f"{100 * lead.effect:.2f} %.",
+        f"With Adam, an optimiser that makes all steps about equally long, the result is reversed: IFT ends closer "
+        f"than SFT on only {share('ift closer than sft', 'paper-adam')} of the lakes, and DPO on only "
         f"{share('dpo closer than sft', 'paper-adam')}.",
-        f"And it is a result about the numbers inside the networks: where one compares how the policies act, IFT is "
-        f"closer to the optimum than SFT on only {share('ift closer than sft', 'paper', 'policy_mse')} of the lakes, "
-        f"although where no move slips the four reach the goal in the paper's order on "
-        f"{share('order of success', 'paper', 'success', 'not slippery')} of them.",
+        f"The result is about the parameters of the networks: if the probabilities of the moves are compared instead, "
+        f"IFT is closer to the optimum than SFT on only {share('ift closer than sft', 'paper', 'policy_mse')} of the "
+        f"lakes, although the probability of reaching the goal follows the paper's order on "
+        f"{share('order of success', 'paper', 'success', 'not slippery')} of the lakes where no move slips.",
     ]
 
 

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import tyro
 
+from common.command import check_jobs, parse, quieten
 from common.command import main as command_main
-from common.command import parse, quieten
 
 Flag = tyro.conf.FlagCreatePairsOff[bool]
 
@@ -29,7 +29,7 @@ class Options:
     """Methods to compare with all others, also FILE.py:NAME of your own; all makes every method's runs anew."""
     out: Path | None = None
     """Folder for benchmark.html, benchmark.md, benchmark.png and the runs; results/benchmark-METHODS if not given.
-    The same command goes on with what is there."""
+    The same command continues with the results that are there."""
     quick: Flag = False
     """Two development lakes, half as many settings and four held-out lakes."""
     jobs: int = -1
@@ -41,8 +41,7 @@ class Options:
 
 def run(options: Options) -> None:
     """Check, run what is missing, write the page and print where it is."""
-    if options.jobs < 1 and options.jobs != -1:
-        raise ValueError(f"jobs must be at least 1, or -1 for every core; got {options.jobs}")
+    check_jobs(options.jobs)
     everything = options.method == ("all",)
     if options.ship and options.quick:
         raise ValueError("ship needs the full scale: leave --quick out")

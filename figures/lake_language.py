@@ -110,7 +110,7 @@ def as_data(result: Findings, quick: bool) -> dict[str, Any]:
 
 def verdict(finding: Finding) -> str:
     """In which protocols a claim holds, metric by metric."""
-    return ". ".join(f"{METRICS[metric].title}: {finding.verdict(metric)}" for metric in finding.claim.metrics)
+    return ". ".join(f"By {METRICS[metric].title} it {finding.verdict(metric)}" for metric in finding.claim.metrics)
 
 
 def findings(scores: pd.DataFrame) -> Findings:

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from common.folders import write_json
-from experiments.lake_optimisers import CANDIDATE_RATES, LEARNING_RATES, METHODS, TRIALS
+from experiments.lake_optimisers import CANDIDATE_RATES, LEARNING_RATES, PAPERS_METHODS, TRIALS
 from experiments.lake_optimisers import run as run_trainings
 from experiments.lake_optimisers_findings import (
     BASES,
@@ -175,7 +175,7 @@ def _details(result: Findings) -> str:
 def _lengths(result: Findings, optimiser: str) -> dict[str, float]:
     """How far each of the four methods travels at equal learning rate."""
     rows = result.standing(optimiser, BASES[0], "travelled")
-    return {each.trial: each.mean for each in rows if each.trial in METHODS}
+    return {each.trial: each.mean for each in rows if each.trial in PAPERS_METHODS}
 
 
 def _in_words(result: Findings, optimiser: str, metric: str) -> str:
@@ -242,7 +242,7 @@ def _draw_paths(axes: Axes, rows: pd.DataFrame, metric: str) -> None:
         mean, low, high = mean_interval(curves.loc[curves["update"] == means.index[-1], "share"])
         axes.plot([end, end], [low, high], linewidth=0.8, color=style["color"])
         axes.plot(end, mean, marker=marker, ms=7, mfc="none", mew=0.8, color=style["color"])
-    ends = rows[(rows["update"] == rows["update"].max()) & rows["trial"].isin(METHODS)]
+    ends = rows[(rows["update"] == rows["update"].max()) & rows["trial"].isin(PAPERS_METHODS)]
     least = ends.groupby("seed")["travelled"].min().mean()
     axes.axvline(least, color="#9a9a9a", linestyle="--", linewidth=0.8, zorder=0)
     axes.axhline(100, color="#9a9a9a", linewidth=0.6, zorder=0)
@@ -250,7 +250,7 @@ def _draw_paths(axes: Axes, rows: pd.DataFrame, metric: str) -> None:
 
 def _draw_ranks(axes: Axes, result: Findings, optimiser: str, metric: str) -> None:
     """Mean rank of the four methods on both bases, joined by a line."""
-    for trial in METHODS:
+    for trial in PAPERS_METHODS:
         ranks = [
             each.rank
             for basis in BASES
@@ -260,8 +260,8 @@ def _draw_ranks(axes: Axes, result: Findings, optimiser: str, metric: str) -> No
         axes.plot(range(len(BASES)), ranks, marker=_MARKERS[trial], ms=4, color=colour_of(trial))
     axes.set_xticks(range(len(BASES)), ["equal\nlearning rate", "equal\ndistance"], fontsize=6)
     axes.set_xlim(-0.4, len(BASES) - 0.6)
-    axes.set_ylim(len(METHODS) + 0.3, 0.7)
-    axes.set_yticks(range(1, len(METHODS) + 1), ["1, best", "2", "3", "4"])
+    axes.set_ylim(len(PAPERS_METHODS) + 0.3, 0.7)
+    axes.set_yticks(range(1, len(PAPERS_METHODS) + 1), ["1, best", "2", "3", "4"])
 
 
 def _title(trial: str) -> str:

@@ -16,7 +16,7 @@ from experiments.lambda_gamma import (
     FIRST_SEED,
     FORMS,
     PREDICTIONS,
-    PROTOCOLS,
+    PROTOCOL_NAMES,
     RELEASED_GAMMA,
     RELEASED_LAM,
     Plane,
@@ -59,8 +59,8 @@ def _draw(plane: Plane, effects: dict[str, pd.DataFrame]) -> Figure:
 
 def _draw_planes(part: SubFigure, relative: pd.DataFrame, effect: pd.DataFrame, metric: str) -> None:
     """A row for each ice, two columns for each protocol, which share a scale."""
-    grid = part.subplots(len(_ICE), len(PROTOCOLS) * len(FORMS), sharex=True, sharey=True)
-    for i, name in enumerate(PROTOCOLS):
+    grid = part.subplots(len(_ICE), len(PROTOCOL_NAMES) * len(FORMS), sharex=True, sharey=True)
+    for i, name in enumerate(PROTOCOL_NAMES):
         columns = grid[:, len(FORMS) * i : len(FORMS) * (i + 1)]
         values = relative.loc[[name]]
         lowest, high = np.nanmin(values), np.nanquantile(values, 0.95)
@@ -110,10 +110,10 @@ def _edges(points: np.ndarray) -> np.ndarray:
 
 def _draw_effects(part: SubFigure, effects: dict[str, pd.DataFrame]) -> None:
     """What λ adds at the released γ, a line for each prediction and ice."""
-    grid = part.subplots(len(DISTANCES), len(PROTOCOLS) * len(FORMS), sharex=True, sharey="row")
+    grid = part.subplots(len(DISTANCES), len(PROTOCOL_NAMES) * len(FORMS), sharex=True, sharey="row")
     for row, metric in zip(grid, DISTANCES, strict=True):
         chosen = effects[metric][effects[metric]["gamma"] == RELEASED_GAMMA]
-        for axes, (name, form) in zip(row, product(PROTOCOLS, FORMS), strict=True):
+        for axes, (name, form) in zip(row, product(PROTOCOL_NAMES, FORMS), strict=True):
             of_panel = chosen[(chosen["protocol"] == name) & (chosen["form"] == form)]
             for prediction, slippery in product(PREDICTIONS, _ICE):
                 line = of_panel[(of_panel["slippery"] == slippery) & (of_panel["prediction"] == prediction)]
@@ -151,7 +151,7 @@ def _caption(plane: Plane, effects: dict[str, pd.DataFrame], quick: bool) -> str
     )
     settings = " and ".join(
         f"`{name}` ({each.steps} updates of {each.optimizer} at {each.lr:g})"
-        for name, each in ((name, protocol(name)) for name in PROTOCOLS)
+        for name, each in ((name, protocol(name)) for name in PROTOCOL_NAMES)
     )
     return (
         f"IFT in the protocols {settings}, in both forms, from {plane.seeds} start policies (seeds from {FIRST_SEED}) "
@@ -168,7 +168,7 @@ def _added(effect: pd.DataFrame) -> str:
     """What the released λ adds with greedy predictions, in every protocol and form, on each ice."""
     at = effect[(effect["lam"] == RELEASED_LAM) & (effect["gamma"] == RELEASED_GAMMA)]
     parts = []
-    for name, form in product(PROTOCOLS, FORMS):
+    for name, form in product(PROTOCOL_NAMES, FORMS):
         of_form = at[(at["prediction"] == "greedy") & (at["protocol"] == name) & (at["form"] == form)]
         sides = [(ice, of_form[of_form["slippery"] == slippery].iloc[0]) for slippery, ice in _ICE.items()]
         text = ", ".join(f"{ice} {row['change']:+.2f} ({row['closer']} of {row['lakes']})" for ice, row in sides)
@@ -192,7 +192,7 @@ def _where(effect: pd.DataFrame) -> str:
 def _listed(rows: pd.DataFrame) -> str:
     """Settings in words, predictions together."""
     parts = []
-    for name, form, (slippery, ice) in product(PROTOCOLS, FORMS, _ICE.items()):
+    for name, form, (slippery, ice) in product(PROTOCOL_NAMES, FORMS, _ICE.items()):
         of_setting = rows[(rows["protocol"] == name) & (rows["form"] == form) & (rows["slippery"] == slippery)]
         predictions = list(of_setting["prediction"])
         if predictions:

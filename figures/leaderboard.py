@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from common.folders import write_whole
-from experiments.benchmark import DISTANCES, FULL, PROTOCOLS, QUICK, Scale
+from experiments.benchmark import DISTANCES, FULL, PROTOCOL_NAMES, QUICK, Scale
 from experiments.ranks import overall, standings
 from figures.style import PAGE, paper, save
 from ift import METHODS
@@ -41,8 +41,8 @@ def _draw(places: pd.DataFrame, by_protocol: pd.DataFrame, shown: tuple[str, ...
     """A panel for each protocol and distance: every method's mean place, with its interval."""
     order = list(places["method"])
     figure = Figure(figsize=(PAGE, 1.2 + 0.26 * len(order)), layout="constrained")
-    grid = figure.subplots(1, len(PROTOCOLS) * len(DISTANCES), sharey=True)
-    panels = [(name, distance) for name in PROTOCOLS for distance in DISTANCES]
+    grid = figure.subplots(1, len(PROTOCOL_NAMES) * len(DISTANCES), sharey=True)
+    panels = [(name, distance) for name in PROTOCOL_NAMES for distance in DISTANCES]
     for axes, (name, distance) in zip(grid, panels, strict=True):
         table = by_protocol[(by_protocol["protocol"] == name) & (by_protocol["distance"] == distance)]
         for row in table.to_dict("records"):
@@ -78,7 +78,7 @@ def _blocks(
     name = " and ".join(shown) if shown else "all methods"
     blocks: list[str | Table] = [f"# Benchmark of {name}" if shown else "# Leaderboard", _how(scale, lakes, shown), ""]
     blocks += ["## All protocols together", _places(places, costs)]
-    for protocol in PROTOCOLS:
+    for protocol in PROTOCOL_NAMES:
         blocks += [f"## Protocol {protocol}", _of_protocol(rows, places, by_protocol, protocol)]
     return [*blocks, "## Settings that were chosen", _settings(rows, places)]
 
@@ -137,8 +137,8 @@ def _of_protocol(rows: pd.DataFrame, places: pd.DataFrame, by_protocol: pd.DataF
 
 def _settings(rows: pd.DataFrame, places: pd.DataFrame) -> Table:
     chosen = rows.drop_duplicates(["method", "protocol"]).pivot(index="method", columns="protocol", values="settings")
-    table = [[method, *(chosen.loc[method, name] for name in PROTOCOLS)] for method in places["method"]]
-    return ["method", *PROTOCOLS], table
+    table = [[method, *(chosen.loc[method, name] for name in PROTOCOL_NAMES)] for method in places["method"]]
+    return ["method", *PROTOCOL_NAMES], table
 
 
 def _as_markdown(blocks: list[str | Table]) -> str:

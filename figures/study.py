@@ -53,16 +53,16 @@ def _draw(numbers: pd.DataFrame) -> Figure:
     places = np.arange(len(runs))[::-1]
     figure = Figure(figsize=(PAGE, 2.1), layout="constrained")
     loss, right, cost = figure.subplots(1, 3)
-    of = numbers.loc[runs]
+    trained = numbers.loc[runs]
     loss.axvline(0, color="0.6", linewidth=0.8)
-    _dots(loss, places, of["minus base"], of["minus base"] - of["from"], of["to"] - of["minus base"])
+    change, matched, seconds = trained["minus base"], trained["exact match %"], trained["s per update"]
+    _dots(loss, places, change, change - trained["from"], trained["to"] - change)
     right.axvline(numbers.loc["base", "exact match %"], color="0.6", linewidth=0.8)
-    matched = of["exact match %"]
-    _dots(right, places, matched, matched - of["at least"], of["at most"] - matched)
+    _dots(right, places, matched, matched - trained["at least"], trained["at most"] - matched)
     right.set_xlim(left=0)
-    cost.barh(places, of["s per update"], color="#88ccee", height=0.6)
-    for place, name in zip(places, runs, strict=True):
-        cost.text(0.02 * of["s per update"].max(), place, f"{of.loc[name, 'peak GB']:.1f} GB", va="center", fontsize=7)
+    cost.barh(places, seconds, color="#88ccee", height=0.6)
+    for place, gigabytes in zip(places, trained["peak GB"], strict=True):
+        cost.text(0.02 * seconds.max(), place, f"{gigabytes:.1f} GB", va="center", fontsize=7)
     for axes, title in ((loss, "answer loss, minus before"), (right, "exact match, %"), (cost, "seconds of an update")):
         axes.set_yticks(places, runs if axes is loss else [])
         axes.set_title(title)
@@ -79,13 +79,13 @@ def _dots(axes: Axes, places: np.ndarray, values: Any, below: Any, above: Any) -
 
 def _caption(numbers: pd.DataFrame, settings: dict[str, Any], quick: bool) -> str:
     seeds = settings["seeds"]
-    told = {
+    words = {
         **settings,
         "fit": ", ".join(f"{count:,} of {file}" for file, count in settings["fit"].items()),
         "model": settings["model"].split(" sha256 ")[0],
         "seeds": f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {', '.join(map(str, seeds))}",
     }
-    return _CAPTION.format(**told, table=_markdown(numbers), quick=" --quick" if quick else "")
+    return _CAPTION.format(**words, table=_markdown(numbers), quick=" --quick" if quick else "")
 
 
 def _markdown(numbers: pd.DataFrame) -> str:

@@ -26,7 +26,7 @@ TOP_K = 20  # likeliest actions whose entropy EAFT takes; a lake has four
 SCHEDULED = Method(
     "scheduled",
     "Scheduled sampling (arXiv 1506.03099; in two passes 1906.07651)",
-    "SFT's loss in states where the model's own prediction stands in place of the target's token, now and then",
+    "SFT's loss in states where some of the target's tokens are replaced by the model's own predictions",
     "targets",
     sft_loss,
     (Number("lam", "λ, with which probability a token is replaced", lake=0.2, text=0.2, high=1.0),),
@@ -153,7 +153,7 @@ def iwsft_loss(
 IWSFT = Method(
     "iwsft",
     "Importance-weighted supervised fine-tuning (arXiv 2507.12856)",
-    "SFT's loss with each token weighted by how much likelier it has become since the start",
+    "SFT's loss with each token weighted by how much its probability has grown since the start",
     "targets",
     iwsft_loss,
     (

@@ -45,6 +45,12 @@ class Number:
         return above and value <= self.high and abs(value) < float("inf") and (not self.whole or value == int(value))
 
     @property
+    def sentence(self) -> str:
+        """Its help with a capital, unless that begins with a symbol such as λ or k."""
+        first = self.help.partition(" ")[0].strip(",")
+        return self.help[:1].upper() + self.help[1:] if len(first) > 1 else self.help
+
+    @property
     def allowed(self) -> str:
         """The range in words, for messages."""
         if self.high < float("inf"):

@@ -92,7 +92,7 @@ class Methods(dict[str, Method]):
 
     def named_in(self, text: str) -> str:
         """The text with the name of its method in place of each `FILE.py:NAME`; raises as `add_file`."""
-        return _REFERENCE.sub(lambda found: self.add_file(found[0]), text)
+        return _REFERENCE.sub(lambda match: self.add_file(match[0]), text)
 
     def try_outsider(self, name: str) -> None:
         """Raise `ValueError` if a method is from outside and its loss does not do what its value says."""

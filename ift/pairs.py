@@ -45,7 +45,7 @@ def dpo_loss(
 DPO = Method(
     "dpo",
     "Direct preference optimisation (arXiv 2305.18290)",
-    "widens the log-probability ratio of target and negative, relative to the start policy",
+    "raises the target's log-probability above the worse answer's, relative to the start policy",
     "pairs",
     dpo_loss,
     (
@@ -60,7 +60,10 @@ DPO = Method(
 def ipo_loss(
     chosen: Tensor, rejected: Tensor, ref_chosen: Tensor, ref_rejected: Tensor, beta: float | Tensor
 ) -> Tensor:
-    """(Δ − 1/(2β))² with DPO's Δ (IPO 2310.12036, β its τ); summed log-probabilities `[...]`, β > 0."""
+    """(Δ − 1/(2β))² with DPO's Δ (IPO 2310.12036, β its τ); summed log-probabilities `[...]`, β > 0.
+
+    TRL's IPO, which trains language models here, averages the log-probabilities over tokens: its β is on another scale.
+    """
     check_positive("beta", beta)
     return ((chosen - ref_chosen) - (rejected - ref_rejected) - 1 / (2 * beta)).square()
 
@@ -68,7 +71,7 @@ def ipo_loss(
 IPO = Method(
     "ipo",
     "Identity preference optimisation (arXiv 2310.12036)",
-    "as DPO, with a margin to reach in place of one to widen",
+    "as DPO, but with a fixed margin between target and worse answer",
     "pairs",
     ipo_loss,
     (_beta(0.5, 0.1),),
@@ -100,7 +103,7 @@ def _log_odds(log_prob: Tensor) -> Tensor:
 ORPO = Method(
     "orpo",
     "Odds-ratio preference optimisation (arXiv 2403.07691)",
-    "SFT's loss plus the odds ratio of target and negative; no reference",
+    "SFT's loss plus the odds ratio of target and worse answer, without a reference",
     "pairs",
     orpo_loss,
     (_beta(0.1, 0.1),),
@@ -134,7 +137,7 @@ def kto_loss(
 KTO = Method(
     "kto",
     "Kahneman-Tversky optimisation (arXiv 2402.01306)",
-    "raises targets and lowers negatives one by one, relative to the start policy",
+    "raises targets and lowers worse answers one by one, relative to the start policy",
     "pairs",
     kto_loss,
     (_beta(1.0, 0.1),),
@@ -153,7 +156,7 @@ def simpo_loss(chosen: Tensor, rejected: Tensor, beta: float | Tensor, margin: f
 SIMPO = Method(
     "simpo",
     "Simple preference optimisation (arXiv 2405.14734)",
-    "target over negative by mean log-probability, with a margin and no reference",
+    "raises the target's mean log-probability above the worse answer's by a margin, without a reference",
     "pairs",
     simpo_loss,
     (

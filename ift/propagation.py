@@ -1,4 +1,4 @@
-"""Dynamic relation propagation: each token answers for the tokens that follow it (arXiv 2405.11870).
+"""Dynamic relation propagation: the loss of a token also counts for the tokens before it (arXiv 2405.11870).
 
 Two forms exist. `sum` is the paper's equation: a discounted sum of later losses, a Bellman recursion along the answer.
 `product` is what the authors' released code computes: each token's loss times a normalised weight made from the same

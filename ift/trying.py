@@ -180,8 +180,8 @@ def _gradients(method: Method, total: Tensor, arguments: dict[str, Any]) -> list
     if not total.requires_grad:
         return []
     leaves = [arguments[name] for name in _learned(method)]
-    found = torch.autograd.grad(total, leaves, allow_unused=True, retain_graph=True)
-    return [torch.zeros_like(leaf) if each is None else each for leaf, each in zip(leaves, found, strict=True)]
+    gradients = torch.autograd.grad(total, leaves, allow_unused=True, retain_graph=True)
+    return [torch.zeros_like(leaf) if each is None else each for leaf, each in zip(leaves, gradients, strict=True)]
 
 
 def _check_independence(method: Method) -> None:

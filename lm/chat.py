@@ -1,4 +1,4 @@
-"""Talk to a model in the terminal: its chat template, its answers as they come. Ctrl-D ends.
+"""Chat with a model in the terminal, with its chat template; the answers appear as they are made. Ctrl-D ends.
 
 Examples:
   python -m lm.chat --model results/lm-ift/model
@@ -28,7 +28,7 @@ class Options:
     temperature: float = 0.0
     """0 takes the likeliest token, always; above 0 it samples."""
     seed: int = 0
-    """Of the samples."""
+    """Seed of the samples."""
 
     def check(self) -> None:
         """Raise `ValueError` for a bad option."""

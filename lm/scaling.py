@@ -15,8 +15,8 @@ from lm.train.settings import TrainSettings
 if TYPE_CHECKING:
     from lm.train.estimate import Estimate
 
-RECIPES = Path(__file__).parent / "recipes"
-METHODS: dict[str, tuple[str, dict[str, Any]]] = {
+_RECIPE_FOLDER = Path(__file__).parent / "recipes"
+RECIPES: dict[str, tuple[str, dict[str, Any]]] = {
     "SFT": ("sft", {}),
     "IFT": ("ift", {}),
     "IFT, lagged": ("ift", {"prediction": "lagged"}),
@@ -72,9 +72,9 @@ def _config(kind: str, **shapes: int) -> Any:
 
 
 def settings_for(method: str, devices: int) -> TrainSettings:
-    """The paper's recipe of a method (a key of `METHODS`), its batch of 512 spread over the devices."""
-    name, changed = METHODS[method]
-    settings = read_recipe(RECIPES / f"mistral-7b-{name}.yaml").settings()
+    """The paper's recipe of a method (a key of `RECIPES`), its batch of 512 spread over the devices."""
+    name, changed = RECIPES[method]
+    settings = read_recipe(_RECIPE_FOLDER / f"mistral-7b-{name}.yaml").settings()
     at_a_time = min(settings.per_device_train_batch_size, settings.batch_size // devices)
     return replace(settings, devices=devices, per_device_train_batch_size=at_a_time, **changed)
 
@@ -105,7 +105,7 @@ def page() -> str:
     first = settings_for("IFT", 1)
     flops = [
         (name, *(f"{needs(name, model, 1).flops_per_token / 1e9:,.0f} G" for model in models.values()))
-        for name in METHODS
+        for name in RECIPES
     ]
     lines = [
         _HEAD,
@@ -119,7 +119,7 @@ def page() -> str:
     ]
     header = ("method", "devices", "GiB each, whole (DDP)", "GiB each, sharded", "engine", "updates", "hours")
     for size, model in models.items():
-        rows = [_row(name, model, devices) for name in METHODS for devices in DEVICES]
+        rows = [_row(name, model, devices) for name in RECIPES for devices in DEVICES]
         lines += [f"## {size}", _table(header, rows)]
     return "\n\n".join([*lines, _ENGINES]) + "\n"
 

@@ -74,9 +74,25 @@ def test_there_is_no_circle_between_folders():
 
 
 def test_a_file_can_be_read_at_one_sitting():
-    for path in files():
+    for path in [*files(), *(path.relative_to(ROOT) for path in (ROOT / "tests").rglob("*.py"))]:
         lines = len((ROOT / path).read_text().splitlines())
         assert lines <= 350, f"{path} has {lines} lines"
+
+
+def test_a_name_that_all_share_is_given_once():
+    """`METHODS` in `ift` alone, where each file ends with its part; the others in one file."""
+    places = {"METHODS": "ift/", "PROTOCOLS": "toy/protocols.py", "BETAS": "experiments/phase.py",
+              "Settings": "toy/settings.py", "Trial": "toy/trials.py"}  # fmt: skip
+    seen = set()
+    for path in files():
+        for node in ast.parse((ROOT / path).read_text()).body:
+            targets = getattr(node, "targets", [getattr(node, "target", None)])
+            names = {target.id for target in targets if isinstance(target, ast.Name)}
+            names |= {node.name} if isinstance(node, ast.ClassDef) else set()
+            for name in names & places.keys():
+                assert str(path).startswith(places[name]), f"{path} has a {name} of its own"
+                seen.add(name)
+    assert seen == places.keys()
 
 
 def test_no_global_seeds_and_no_pickles():

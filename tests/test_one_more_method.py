@@ -87,4 +87,4 @@ main()
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     printed = " ".join(done.stdout.replace("│", " ").split())
     assert ", cpo, or all" in printed
-    assert "cpo 0.5" in printed
+    assert "0.5 for cpo" in printed

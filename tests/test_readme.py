@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -124,14 +125,14 @@ def test_the_shares_of_the_lakes_gap_are_those_of_the_audit():
     closed = {
         row["trial"].upper(): round(100 * (1 - row["mean"]))
         for row in language["standing"]
-        if (row["protocol"], row["space"]) == ("tuned (value)", "value")
+        if (row["protocol"], row["metric"]) == ("tuned (value)", "value_gap")
     }
     (sentence,) = re.findall(r"every method closes a part of the gap: (.*?)\.", page, re.DOTALL)
     shares = re.findall(r"([A-Z]+) (\d+) %", sentence)
     assert len(shares) == 4
     assert {name: int(share) for name, share in shares} == {name: closed[name] for name, _ in shares}
     assert closed["IFT GAMMA=0"] == closed["IFT PROPAGATION=SUM"] == closed["ORPO"]  # what the next sentence says
-    chosen = [r for r in language["standing"] if (r["protocol"], r["space"]) == ("tuned (policies)", "policies")]
+    chosen = [r for r in language["standing"] if (r["protocol"], r["metric"]) == ("tuned (policies)", "policy_mse")]
     assert "moves the base model's by more than 2 %" in page
     assert len(chosen) > 9
     assert all(abs(row["mean"] - 1) < 0.02 for row in chosen)
@@ -147,10 +148,8 @@ def test_examples_are_short():
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.stem)
-def test_examples_run(example, tmp_path):
-    environment = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
-    ended = subprocess.run(
-        [sys.executable, str(example)], cwd=tmp_path, capture_output=True, text=True, timeout=300, env=environment
-    )
-    assert ended.returncode == 0, ended.stderr[-2000:]
-    assert ended.stdout
+def test_examples_run(example, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))  # for a command that an example calls
+    runpy.run_path(str(example), run_name="__main__")
+    assert capsys.readouterr().out

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from ift import METHODS
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -19,6 +21,9 @@ def test_the_site_is_built_and_needs_no_network(tmp_path):
     assert built.returncode == 0, built.stderr[-3000:]
     pages = sorted(tmp_path.rglob("*.html"))
     assert {"index", "tutorial", "replays", "search"} <= {page.stem for page in pages}
+    for method in METHODS:
+        titles = re.findall(r"<h2>(.*?)<a", (tmp_path / "methods" / f"{method}.html").read_text())
+        assert titles == ["Data", "Loss", "Numbers", "Cost", "How to run it", "Results", "API"], method
     for file in (*pages, *tmp_path.rglob("*.css")):
         text = file.read_text()
         loaded = re.findall(r"""<(?:script|img|iframe|link|source)[^>]+(?:src|href)=["'](https?:[^"']+)""", text)

@@ -1,4 +1,4 @@
-"""Compare two result folders of `python -m toy.frozenlake`: differences paired by method and seed, with intervals.
+"""Compare two result folders of `python -m toy.frozenlake`: paired by method and seed, with intervals.
 
 Examples:
   python -m toy.compare results/lam-0 results/lam-0.2
@@ -42,6 +42,9 @@ def compare(first: Path, second: Path, metrics: Sequence[str] = METRICS) -> "pd.
     Raises:
         ValueError: a folder that holds no results, an unknown metric, or folders that share no method and seed.
     """
+    for folder in (first, second):  # before anything heavy is imported
+        if not (folder / "runs.parquet").is_file():
+            raise ValueError(f"{str(folder)!r} holds no runs.parquet: give a folder of python -m toy.frozenlake")
     import pandas as pd
 
     from toy.metrics import mean_interval
@@ -72,8 +75,6 @@ def _runs(folder: Path, metrics: Sequence[str]) -> "pd.DataFrame":
 
     from common.folders import reading
 
-    if not (folder / "runs.parquet").is_file():
-        raise ValueError(f"{str(folder)!r} holds no runs.parquet: give a folder of python -m toy.frozenlake")
     with reading(folder / "runs.parquet"):
         runs = pd.read_parquet(folder / "runs.parquet").set_index(["method", "seed"])
     for metric in metrics:
@@ -100,7 +101,7 @@ def _flat(data: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def run(options: Options) -> None:
-    """Print what was changed, and the differences; bold where the interval leaves out 0."""
+    """Print which settings differ, and the differences; bold where the interval leaves out 0."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -109,15 +110,16 @@ def run(options: Options) -> None:
     console = Console()
     for name, (before, after) in changed_settings(options.first, options.second).items():
         console.print(f"{name}: {before} in the first, {after} in the second", highlight=False)
-    console.print("[bold]First minus second[/bold], paired by seed, ± half the 95 % interval")
+    console.print("[bold]First minus second[/bold], paired by seed, ± half the 95 % interval, bold if it excludes 0")
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column("method")
-    for metric in options.metrics:
-        table.add_column(metric, justify="right")
+    table.add_column("method", vertical="bottom")
+    scales = {metric: 1000 if "_mse" in metric else 1 for metric in options.metrics}
+    for metric, scale in scales.items():
+        table.add_column(f"{metric}\n×10⁻³" if scale > 1 else metric, justify="right", vertical="bottom", no_wrap=True)
     for method, of_method in rows.groupby("method", sort=False):
         cells = []
-        for mean, low, high in of_method[["mean", "low", "high"]].to_numpy():
-            shown = f"{mean:+.5f} ±{(high - low) / 2:.5f}"
+        for metric, mean, low, high in of_method[["metric", "mean", "low", "high"]].itertuples(index=False):
+            shown = f"{scales[metric] * mean:+.4f} ±{scales[metric] * (high - low) / 2:.4f}"
             cells.append(f"[bold]{shown}[/bold]" if low > 0 or high < 0 else shown)
         table.add_row(str(method), *cells)
     console.print(table)

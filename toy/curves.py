@@ -41,10 +41,9 @@ def fine_tune_with_curve(
 
     def on_step(step: int, policy: Policy) -> None:
         progress(step / steps)
-        if step % max(1, steps // POINTS) == 0:
-            measure(step, policy)
+        measure(step, policy)
 
-    tuned = fine_tune(problem, method, numbers, start, seeds, on_step)
+    tuned = fine_tune(problem, method, numbers, start, seeds, on_step, every=max(1, steps // POINTS))
     measure(steps, tuned.policy)
     return tuned, pd.concat(points, ignore_index=True)
 

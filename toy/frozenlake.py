@@ -52,7 +52,7 @@ class Output:
     method: tuple[str, ...] = ("ift",)
     protocol: str = "paper"
     """Settings that the other options change; list describes each."""
-    out: Path | None = None
+    out: Annotated[Path | None, tyro.conf.arg(aliases=["--output-dir"])] = None
     """Folder for config.json, runs.parquet, summary.json, picture.png; results/MAP-METHODS-DIGEST if not given."""
     overwrite: tyro.conf.FlagCreatePairsOff[bool] = False
     """Write into a folder that holds other results."""

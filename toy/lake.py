@@ -62,13 +62,14 @@ class Lake:
         Raises:
             ValueError: a map that is not rectangular, has other letters than S, F, H, G, lacks a start or a goal, or
                 a start that no goal can be reached from; a success rate outside [0, 1]; a reward that is not finite;
-                an environment that is no FrozenLake, whose tables were changed, or that has other arguments beside it.
+                an object of another type; an environment that is no FrozenLake, whose tables were changed, or that
+                has other arguments beside it.
         """
         if isinstance(map, gym.Env):
             if (slippery, success_rate, reward_schedule) != (False, 1 / 3, (1.0, 0.0, 0.0)):
                 raise ValueError("slippery, success_rate and reward_schedule are the environment's own: leave them out")
             return cls.make(**_of_environment(map, max_episode_steps))
-        rows = read_map(map) if isinstance(map, str) else tuple(_row(row) for row in map)
+        rows = read_map(map) if isinstance(map, str) else _rows(map)
         check_map(rows)
         if not 0 <= success_rate <= 1:
             raise ValueError(f"success_rate must lie in [0, 1], got {success_rate}")
@@ -122,6 +123,17 @@ class Lake:
         for k in range(self.next_cell.shape[2]):
             np.add.at(dense, (source, action, self.next_cell[..., k]), self.probability[..., k])
         return dense
+
+
+def _rows(letters: Any) -> tuple[str, ...]:
+    """The rows of a map from a list of rows or an array of letters, as Gymnasium's `desc` is."""
+    try:
+        return tuple(_row(row) for row in letters)
+    except TypeError:
+        raise ValueError(
+            "map must be rows such as SFFF/FHFG, a list of rows, or a FrozenLake environment of Gymnasium, "
+            f"got an object of type {type(letters).__name__}"
+        ) from None
 
 
 def _row(letters: Any) -> str:

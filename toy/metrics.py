@@ -1,10 +1,10 @@
 """How close a policy came to the optimum, exactly; and what many seeds together say."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from toy.lake import Lake
 from toy.planning import LEAK, Plan, evaluate, live_transitions, visit_probability
@@ -98,10 +98,14 @@ def mean_interval(values: np.ndarray, seed: int = 0) -> tuple[float, float, floa
     values = values[~np.isnan(values)]
     if len(values) < 2:
         return (float(values.mean()) if len(values) else np.nan), np.nan, np.nan
-    interval = stats.bootstrap(
-        (values,), np.mean, method="percentile", n_resamples=2000, rng=np.random.default_rng(seed)
-    ).confidence_interval
-    return float(values.mean()), float(interval.low), float(interval.high)
+    low, high = np.percentile(values[_resamples(len(values), seed)].mean(1), [2.5, 97.5])
+    return float(values.mean()), float(low), float(high)
+
+
+@lru_cache(maxsize=4)
+def _resamples(count: int, seed: int) -> np.ndarray:
+    """Which values each of 2,000 resamples takes, `[resamples, count]`, as `scipy.stats.bootstrap` draws them."""
+    return np.random.default_rng(seed).integers(0, count, (2000, count))
 
 
 def summarise(runs: pd.DataFrame) -> dict[str, dict[str, dict[str, float]]]:

@@ -35,7 +35,8 @@ class Task:
     suboptimal: Trajectories | None  # tensors, one trajectory per target
     reference: Tensor  # log-probabilities of the start policy, or of a later one (`refreshed`), [runs, cells, 4]
     optimum: Tensor  # π*, [cells, 4]
-    generators: list[np.random.Generator]  # one per run
+    generators: list[np.random.Generator]  # one per run, for noise in states and in predictions
+    streams: np.ndarray  # the same numbers for episodes, `toy.kernels.streams`: a method draws from one of the two
     horizon: int
 
     @cached_property
@@ -191,7 +192,7 @@ def draw_negatives(policy: Policy, task: Task) -> Negatives:
         log_probs = cell_log_probs(policy) if of_policy else task.reference
         repeats = settings.negatives_per_step
         starts = targets.cells[:, 0].repeat_interleave(repeats).expand(runs, -1)
-        trajectories = simulate(task.dynamics, log_probs.exp(), starts, task.horizon, task.generators)
+        trajectories = simulate(task.dynamics, log_probs.exp(), starts, task.horizon, task.streams)
     return Negatives(
         trajectories, differs_from(trajectories, targets.map(lambda part: part.repeat_interleave(repeats, 0)))
     )
@@ -203,9 +204,7 @@ def draw_rollouts(policy: Policy, task: Task) -> Rollouts:
     log_probs = cell_log_probs(policy)
     starts = task.targets.cells[:, 0]
     starts = starts[torch.arange(settings.rollouts, device=starts.device) % len(starts)]
-    episodes = simulate(
-        task.dynamics, log_probs.exp(), starts.expand(len(log_probs), -1), task.horizon, task.generators
-    )
+    episodes = simulate(task.dynamics, log_probs.exp(), starts.expand(len(log_probs), -1), task.horizon, task.streams)
     returns = ift.discounted_suffix_sum(episodes.rewards, settings.discount)
     count = episodes.mask.sum((1, 2), keepdim=True)
     mean = (returns * episodes.mask).sum((1, 2), keepdim=True) / count

@@ -13,6 +13,7 @@ from toy.lake import Lake
 LEAK = 1e-12  # chance per step that an episode ends by itself: keeps a policy that walks in circles solvable
 
 _FIRST_WINDOW = 4096  # cells solved first on a large lake, those nearest to a reward
+_RELAXED = 2**14  # cells of a window up to which sweeps are faster than a linear solver
 _SMALL = 1024  # cells; up to here policies are evaluated by direct solves, many at once with dense matrices
 
 
@@ -25,7 +26,7 @@ class Plan:
         q_values: Q*(s, a), `[cells, 4]`.
         policy: π*(a | s), uniform over the optimal actions of a cell, `[cells, 4]`; uniform where the episode is over.
         error_bound: no entry of `values` is farther from V* than this.
-        backups: Bellman backups (of a window or of all cells) that it took.
+        backups: sweeps over a window, and Bellman backups of all cells, that it took.
     """
 
     values: np.ndarray
@@ -47,8 +48,8 @@ def value_iteration(lake: Lake, discount: float = 0.99, tolerance: float = 1e-10
     The bound: ‖V − V*‖∞ ≤ ‖TV − V‖∞ / (1 − discount), T the Bellman backup of *all* cells (Puterman 1994, §6.3).
     Lakes of up to 1024 cells are solved to rounding by policy iteration with direct solves (Howard 1960), which is
     right also where values are tiny. Larger ones get two helps.
-    Help one, inexact policy iteration: between two backups V moves to the value of the greedy policy, roughly solved
-    by BiCGSTAB. If that did not shrink ‖TV − V‖∞, the ordinary sweep V ← TV is taken, which always does: it contracts.
+    Help one, inexact policy iteration: between two sweeps V ← TV, cell after cell from the reward outward, V moves to
+    the value of the greedy policy, roughly solved by over-relaxation, or in large windows by BiCGSTAB.
     Where nothing slips there is a better one: shortest paths say V* in closed form (`_walked_values`), and nothing is
     left to do but the backup of all cells that proves it.
     Help two, windows: away from rewards V* sinks below the tolerance, so the solver works on the cells nearest to a
@@ -189,7 +190,20 @@ def _solve_exactly(backup: _Backup, values: np.ndarray, target: float) -> int:
 
 
 def _solve_window(backup: _Backup, values: np.ndarray, window: int, target: float) -> int:
-    """Improve `values[:window]` in place until ‖TV − V‖∞ ≤ target there; the number of backups that it took."""
+    """Improve `values[:window]` in place until ‖TV − V‖∞ ≤ target there; the number of sweeps that it took."""
+    if window > _RELAXED:
+        return _solve_large_window(backup, values, window, target)
+    from toy.kernels.planning import relax  # small lakes need no compiler, and commands start without it
+
+    return int(relax(values, window, backup.next_cell, backup.weight, backup.reward, target))
+
+
+def _solve_large_window(backup: _Backup, values: np.ndarray, window: int, target: float) -> int:
+    """`_solve_window` by inexact policy iteration, as a value crosses a large window faster by BiCGSTAB.
+
+    If moving to the value of the greedy policy did not shrink ‖TV − V‖∞, the ordinary sweep V ← TV is taken, which
+    always does: it contracts.
+    """
     smallest, after_sweep = np.inf, values[:window].copy()
     backups = 0
     while True:

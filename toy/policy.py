@@ -7,10 +7,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
-    "adam": lambda parameters, lr: torch.optim.Adam(parameters, lr, fused=True),
-    "rmsprop": lambda parameters, lr: torch.optim.RMSprop(parameters, lr, foreach=True),
-    "sgd": lambda parameters, lr: torch.optim.SGD(parameters, lr, fused=True),
+from toy import network
+from toy.kernels import steps as kernel
+
+OPTIMIZERS: dict[str, tuple[int, Callable[..., torch.optim.Optimizer]]] = {  # of the kernels, and PyTorch's
+    "adam": (kernel.ADAM, lambda parameters, lr: torch.optim.Adam(parameters, lr, fused=True)),
+    "rmsprop": (kernel.RMSPROP, lambda parameters, lr: torch.optim.RMSprop(parameters, lr, foreach=True)),
+    "sgd": (kernel.SGD, lambda parameters, lr: torch.optim.SGD(parameters, lr, fused=True)),
 }
 
 
@@ -38,19 +41,23 @@ def init_policy(cells: int, width: int, seeds: Sequence[int], dtype: torch.dtype
 def state_log_probs(policy: Policy, states: Tensor) -> Tensor:
     """log π(a | x) of states given as vectors over cells, `[runs, ..., cells]` to `[runs, ..., 4]`."""
     flat = states.flatten(1, -2)
-    hidden = torch.relu(torch.baddbmm(policy.first_bias, flat, policy.first_weight))
-    logits = torch.baddbmm(policy.second_bias, hidden, policy.second_weight)
-    return torch.log_softmax(logits, -1).view(*states.shape[:-1], 4)
+    log_probs = network.LogProbs.apply(flat, *policy) if network.computes(policy) else by_products(policy, flat)
+    return log_probs.view(*states.shape[:-1], 4)
 
 
 def cell_log_probs(policy: Policy, cells: Tensor | None = None) -> Tensor:
-    """log π(a | s) of every cell, or of the given ones, `[runs, cells, 4]`.
+    """log π(a | s) of every cell, or of the given ones, `[runs, cells, 4]`: `state_log_probs` of one-hot states."""
+    if cells is None:
+        cells = torch.arange(policy.first_weight.shape[1], device=policy.first_weight.device)
+    if network.computes(policy):
+        return network.LogProbs.apply(cells, *policy)
+    return by_products(policy, policy.first_weight.index_select(1, cells), chosen=True)
 
-    `state_log_probs` of one-hot states, without the product: a one-hot state picks a row of the first weight.
-    """
-    rows = policy.first_weight if cells is None else policy.first_weight.index_select(1, cells)
-    hidden = torch.relu(rows + policy.first_bias)
-    return torch.log_softmax(torch.baddbmm(policy.second_bias, hidden, policy.second_weight), -1)
+
+def by_products(policy: Policy, states: Tensor, chosen: bool = False) -> Tensor:
+    """The same in matrix products, the kernels' definition; with `chosen`, `states` are the rows of W₁ themselves."""
+    hidden = states + policy.first_bias if chosen else torch.baddbmm(policy.first_bias, states, policy.first_weight)
+    return torch.log_softmax(torch.baddbmm(policy.second_bias, torch.relu(hidden), policy.second_weight), -1)
 
 
 def parameter_mse(policy: Policy, other: Policy) -> Tensor:
@@ -86,8 +93,20 @@ def train(
     Returns:
         The trained policy and, per run, the step at which it was stopped, −1 if it was not.
     """
+    with network.one_torch_thread():
+        return _train(policy, loss, steps, optimizer, lr, on_step)
+
+
+def _train(
+    policy: Policy,
+    loss: Callable[[Policy, int], Tensor],
+    steps: int,
+    optimizer: str,
+    lr: float | Callable[[], float],
+    on_step: Callable[[Policy, int], bool] | None,
+) -> tuple[Policy, Tensor]:
     parameters = Policy(*(p.detach().clone().requires_grad_() for p in policy))
-    update = OPTIMIZERS[optimizer](list(parameters), lr() if callable(lr) else lr)
+    update = _updates(parameters, optimizer)
     stopped_at = torch.full((len(policy.first_weight),), -1, device=policy.first_weight.device)
 
     def stop(broken: Tensor, step: int) -> None:
@@ -101,12 +120,7 @@ def train(
             break
         losses = loss(parameters, step)
         gradients = torch.autograd.grad(losses.sum(), parameters)
-        for p, gradient in zip(parameters, gradients, strict=True):
-            p.grad = gradient
-        if callable(lr):
-            for group in update.param_groups:
-                group["lr"] = lr()
-        update.step()
+        update(gradients, lr() if callable(lr) else lr, step)
         stop(~losses.detach().isfinite(), step)
     else:
         if on_step is not None:
@@ -114,3 +128,24 @@ def train(
     trained = Policy(*(p.detach() for p in parameters))
     stop(~torch.stack([p.flatten(1).isfinite().all(1) for p in trained]).all(0), steps)
     return trained, stopped_at
+
+
+def _updates(parameters: Policy, optimizer: str) -> Callable[[Sequence[Tensor], float, int], None]:
+    """What makes one step from gradients, a step size and the number of the update: a kernel, or on a GPU PyTorch.
+
+    PyTorch's own optimisers import its compiler first, which takes longer than a whole training.
+    """
+    code, torchs = OPTIMIZERS[optimizer]
+    if network.computes(parameters):
+        moments = [np.zeros((len(p), p[0].numel()), p.detach().numpy().dtype) for p in parameters for _ in range(2)]
+        return lambda gradients, lr, step: network.update(code, parameters, gradients, moments, lr, step)
+    made = torchs(list(parameters), 1.0)
+
+    def step_by_torch(gradients: Sequence[Tensor], lr: float, step: int) -> None:
+        for p, gradient in zip(parameters, gradients, strict=True):
+            p.grad = gradient
+        for group in made.param_groups:
+            group["lr"] = lr
+        made.step()
+
+    return step_by_torch

@@ -1,7 +1,6 @@
 """Episodes: many at once from the lake's tables, and one at a time in the real Gymnasium environment."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from toy.kernels import rollout as kernel
 from toy.lake import Lake
+from toy.network import split
 from toy.trajectories import Trajectories
-
-_CHUNK = 6  # steps between two clearances of finished episodes, and steps of noise drawn at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,8 +20,6 @@ class Dynamics:
     """A lake's tables as tensors on a device. A move is one number: `(cell * 4 + action) * K + outcome`."""
 
     next_cell: Tensor  # [moves]
-    cell_of_move: Tensor  # [moves]
-    action_of_move: Tensor  # [moves]
     reward: Tensor  # [moves]
     terminal: Tensor  # [cells] bool
     outcome_below: tuple[float, ...]  # cumulative probability of the K outcomes, but for the last
@@ -32,11 +29,8 @@ class Dynamics:
     def of(cls, lake: Lake, dtype: torch.dtype, device: torch.device) -> "Dynamics":
         # Outcomes have the same chances wherever the episode goes on; where it is over, all lead to the cell itself.
         chances = lake.probability[lake.starts[0], 0].cumsum()
-        cell, action, _ = np.indices(lake.next_cell.shape)
         return cls(
             torch.as_tensor(lake.next_cell.ravel(), dtype=torch.long, device=device),
-            torch.as_tensor(cell.ravel(), device=device),
-            torch.as_tensor(action.ravel(), device=device),
             torch.as_tensor(lake.reward.ravel(), dtype=dtype, device=device),
             torch.as_tensor(lake.terminal, device=device),
             tuple(chances[:-1].tolist()),
@@ -51,12 +45,10 @@ class Episodes(Trajectories):
     rewards: Tensor
 
 
-def simulate(
-    dynamics: Dynamics, policy: Tensor, starts: Tensor, horizon: int, generators: Sequence[np.random.Generator]
-) -> Episodes:
-    """Play one episode from each start, cut after `horizon` steps.
+def simulate(dynamics: Dynamics, policy: Tensor, starts: Tensor, horizon: int, streams: np.ndarray) -> Episodes:
+    """Play one episode from each start, cut after `horizon` steps; always on the CPU, by `toy.kernels.rollout`.
 
-    Every run draws from a generator of its own, and only while it has an episode under way: what a run sees does not
+    Every run draws from a stream of its own, and only while it has an episode under way: what a run sees does not
     depend on the runs beside it.
 
     Args:
@@ -64,80 +56,42 @@ def simulate(
         policy: action probabilities `[runs, cells, 4]`.
         starts: start cell of each episode `[runs, episodes]`.
         horizon: longest episode, in steps.
-        generators: one per run.
+        streams: of `streams_of`, one per run; they are moved on.
 
     Returns:
         Episodes `[runs, episodes, steps]`, padded to the length of the longest one.
     """
-    moves = torch.full((horizon, starts.numel()), -1, dtype=torch.int32, device=policy.device)
-    for first_step, lane, taken in simulate_moves(dynamics, policy, starts, horizon, generators):
-        moves[first_step : first_step + len(taken), lane] = taken
-    moves = moves[(moves >= 0).any(1)].T.contiguous().view(*starts.shape, -1)
-    mask = moves >= 0
-    flat = moves.clamp_(min=0).flatten()
-    cells, actions, rewards = (
-        table.index_select(0, flat).view_as(moves) * mask
-        for table in (dynamics.cell_of_move, dynamics.action_of_move, dynamics.reward)
-    )
-    return Episodes(cells, actions, mask, rewards)
+    device, reward = policy.device, dynamics.reward.cpu().numpy()
+    moves, outcomes, lengths = play_moves(dynamics, policy, starts, horizon, streams)
+    shape = (*lengths.shape, int(lengths.max()))
+    cells, actions, mask = np.empty(shape, np.int64), np.empty(shape, np.int64), np.empty(shape, bool)
+    rewards, by_move = np.empty(shape, reward.dtype), reward.reshape(-1, 4, len(dynamics.outcome_below) + 1)
+
+    def unfold(begin: int, end: int) -> None:
+        kernel.unfold(begin, end, moves, outcomes, lengths, by_move, cells, actions, mask, rewards)
+
+    split(unfold, len(lengths), cells[0].size)
+    return Episodes(*(torch.from_numpy(part).to(device) for part in (cells, actions, mask, rewards)))
 
 
-def simulate_moves(
-    dynamics: Dynamics, policy: Tensor, starts: Tensor, horizon: int, generators: Sequence[np.random.Generator]
-) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """The moves of all episodes as they are made, a few steps at a time; arguments as in `simulate`.
+def play_moves(
+    dynamics: Dynamics, policy: Tensor, starts: Tensor, horizon: int, streams: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The same as moves, cell * 4 + action, and which outcome each had, `[runs, episodes, horizon]`; and lengths.
 
-    Yields (first step, lanes, moves `[steps, lanes]`): lane `run * episodes + episode` made these moves from that step
-    on, −1 once its episode is over. A table look-up says all of a move, so nothing else is computed or kept.
+    What lies behind an episode's length is not set.
     """
-    n_cells, episodes = policy.shape[1], starts.shape[1]
-    outcomes = len(dynamics.outcome_below) + 1
-    moves_per_run = n_cells * 4 * outcomes
-    runs = torch.arange(len(policy), device=policy.device, dtype=torch.int32)
-    # Every run has its own copy of the cells, so that a state `run * cells + cell` finds its policy in one look-up.
-    action_below = policy.detach().cumsum(-1)[..., :3].reshape(-1, 3).T.float().contiguous()  # [3, states]
-    next_state = (dynamics.next_cell.int() + runs[:, None] * n_cells).flatten()
-    terminal = dynamics.terminal.repeat(len(runs))
-    is_over = terminal.repeat_interleave(4 * outcomes)  # [runs * moves]
-    lane = torch.arange(starts.numel(), device=policy.device)
-    state = (starts.int() + runs[:, None] * n_cells).flatten()
-    buffer = np.empty((_CHUNK, 2, len(lane)), np.float32)
-    for first_step in range(0, horizon, _CHUNK):
-        run = torch.div(lane, episodes, rounding_mode="floor")
-        noise = _noise(generators, run, buffer)[: horizon - first_step].to(policy.device)
-        moves = torch.empty(len(noise), len(lane), dtype=torch.int32, device=policy.device)
-        for move, (action_noise, outcome_noise) in zip(moves, noise, strict=True):
-            action = _count(action_noise >= below.index_select(0, state) for below in action_below)
-            torch.add(action, state, alpha=4, out=move)
-            if outcomes > 1:
-                move.mul_(outcomes).add_(_count(outcome_noise >= below for below in dynamics.outcome_below))
-            state = next_state.index_select(0, move)
-        over = is_over.index_select(0, moves.flatten()).view_as(moves)
-        yield first_step, lane, moves.sub_(run.int() * moves_per_run).masked_fill_(over, -1)
-        goes_on = (~terminal.index_select(0, state)).nonzero().squeeze(1)
-        lane, state = lane[goes_on], state[goes_on]
-        if not len(lane):
-            return
+    terminal, cells = dynamics.terminal.cpu().numpy(), np.ascontiguousarray(starts.cpu().numpy())
+    next_cell = dynamics.next_cell.cpu().numpy().reshape(-1, 4, len(dynamics.outcome_below) + 1)
+    below, table = np.array(dynamics.outcome_below, np.float32), np.ascontiguousarray(policy.detach().cpu().numpy())
+    moves, outcomes = np.empty((*cells.shape, horizon), np.int32), np.empty((*cells.shape, horizon), np.int8)
+    lengths = np.empty(cells.shape, np.int64)
 
+    def play(begin: int, end: int) -> None:
+        kernel.play(begin, end, streams, cells, table, next_cell, below, terminal, horizon, moves, outcomes, lengths)
 
-def _count(flags: Iterable[Tensor]) -> Tensor:
-    """How many of the boolean tensors are true; added up as bytes, which is what they are in memory."""
-    first, *others = (flag.view(torch.uint8) for flag in flags)
-    for other in others:
-        first.add_(other)
-    return first
-
-
-def _noise(generators: Sequence[np.random.Generator], run: Tensor, buffer: np.ndarray) -> Tensor:
-    """Uniform numbers in [0, 1) of 24 bits for the action and the outcome of each step, `[steps, 2, lanes]`.
-
-    `run [lanes]` says whose lane it is, in order. `buffer` is overwritten: fresh memory would cost more than the draws.
-    """
-    noise, lane = buffer[:, :, : len(run)], 0
-    for owner, lanes in zip(*(part.tolist() for part in run.unique_consecutive(return_counts=True)), strict=True):
-        noise[:, :, lane : lane + lanes] = generators[owner].random((len(noise), 2, lanes), dtype=np.float32)
-        lane += lanes
-    return torch.from_numpy(noise)
+    split(play, len(cells), cells.shape[1] * horizon // 2)
+    return moves, outcomes, lengths
 
 
 def gymnasium_env(lake: Lake, **options: Any) -> gym.Env:

@@ -60,11 +60,12 @@ class StartOptions:
 class TrainingOptions:
     """Fine-tuning, the same for every method."""
 
-    steps: int = 100
+    # The other spellings are those of `python -m lm.train`, whose names are TRL's.
+    steps: Annotated[int, tyro.conf.arg(aliases=["--max-steps"])] = 100
     """Updates."""
-    lr: float = 3e-3
+    lr: Annotated[float, tyro.conf.arg(aliases=["--learning-rate"])] = 3e-3
     """Step size."""
-    optimizer: Literal["adam", "rmsprop", "sgd"] = "adam"
+    optimizer: Annotated[Literal["adam", "rmsprop", "sgd"], tyro.conf.arg(aliases=["--optim"])] = "adam"
     """Optimiser of the fine-tuning; sgd is plain gradient descent."""
 
 
@@ -122,8 +123,8 @@ def _help(name: str) -> str:
     """What `--help` says of a number: from the methods that have it."""
     owners = _owners(name)
     number = owners[0].number(name)
-    defaults = ", ".join(f"{method.name} {method.number(name).lake:g}" for method in owners)
-    return f"{number.help[0].upper()}{number.help[1:]}. It must be {number.allowed}; if not given it is {defaults}."
+    defaults = ", ".join(f"{method.number(name).lake:g} for {method.name}" for method in owners)
+    return f"{number.sentence}. It must be {number.allowed}; if not given, {defaults}."
 
 
 @dataclass(frozen=True)

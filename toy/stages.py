@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from ift import Method
+from toy import compiled, network
+from toy.kernels.streams import streams_of
 from toy.lake import Lake
 from toy.objectives import Drawn, Task, draw, objective, refreshed
 from toy.planning import Plan, value_iteration
@@ -125,8 +127,10 @@ def start_policies(problem: Problem, seeds: Sequence[int]) -> tuple[Policy, Tens
         counts = 2 * (1 - share) * _action_counts(problem.target_trajectories, optimum)
         counts = counts + 2 * share * _action_counts(fixed, optimum)
         aim = counts / counts.sum() * problem.live.sum()
-    loss = _cross_entropy(aim, problem.live)
-    return train(policy, loss, settings.start_steps, optimizer="adam", lr=settings.start_lr)
+    aim = aim * problem.live[:, None] / problem.live.sum()
+    if network.computes(policy):
+        return compiled.fit_tables(policy, aim, settings.start_steps, settings.start_lr)[:2]
+    return train(policy, _cross_entropy(aim), settings.start_steps, optimizer="adam", lr=settings.start_lr)
 
 
 def optimal_policies(problem: Problem, start: Policy, seeds: Sequence[int]) -> Policy:
@@ -135,6 +139,25 @@ def optimal_policies(problem: Problem, start: Policy, seeds: Sequence[int]) -> P
     A network is kept as it is at its first match, whatever the others beside it still need. One that does not match
     within `OPTIMUM_STEPS` updates is kept as it is then, with a warning.
     """
+    aim = problem.optimum * problem.live[:, None] / problem.live.sum()
+    if network.computes(start):
+        known = torch.stack([p.flatten(1).isfinite().all(1) for p in start]).all(0)  # others were stopped
+        matched, _, matches = compiled.fit_tables(start, aim, OPTIMUM_STEPS, OPTIMUM_LR, problem.optimum, OPTIMUM_GAP)
+        done = matches | ~known
+    else:
+        matched, done = _trained_to_match(problem, start, aim)
+    if not done.all():
+        missed = [seed for seed, ok in zip(seeds, done.tolist(), strict=True) if not ok]
+        warnings.warn(
+            f"the optimal parameterised policy of seeds {missed} is still farther than {OPTIMUM_GAP} from the optimum "
+            f"after {OPTIMUM_STEPS} updates, so their MSE of parameters says little: a larger width may help",
+            stacklevel=2,
+        )
+    return matched
+
+
+def _trained_to_match(problem: Problem, start: Policy, aim: Tensor) -> tuple[Policy, Tensor]:
+    """Each network at its first match, and whether it needs no more training, `[runs]`: the kernel's definition."""
     matched = Policy(*(p.clone() for p in start))
     done = ~torch.stack([p.flatten(1).isfinite().all(1) for p in start]).all(0)  # stopped: nothing to train from
 
@@ -147,16 +170,8 @@ def optimal_policies(problem: Problem, start: Policy, seeds: Sequence[int]) -> P
         done.logical_or_(matches)
         return bool(done.all())
 
-    loss = _cross_entropy(problem.optimum, problem.live)
-    train(start, loss, OPTIMUM_STEPS, optimizer="adam", lr=OPTIMUM_LR, on_step=keep_matches)
-    if not done.all():
-        missed = [seed for seed, ok in zip(seeds, done.tolist(), strict=True) if not ok]
-        warnings.warn(
-            f"the optimal parameterised policy of seeds {missed} is still farther than {OPTIMUM_GAP} from the optimum "
-            f"after {OPTIMUM_STEPS} updates, so their MSE of parameters says little: a larger width may help",
-            stacklevel=2,
-        )
-    return matched
+    train(start, _cross_entropy(aim), OPTIMUM_STEPS, optimizer="adam", lr=OPTIMUM_LR, on_step=keep_matches)
+    return matched, done
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,20 +191,44 @@ def fine_tune(
     seeds: Sequence[int],
     on_step: Callable[[int, Policy], None] = lambda step, policy: None,
     lr: Callable[[], float] | None = None,
+    every: int | None = None,
 ) -> FineTuned:
     """Train the start policies by a method; each seed has a stream of random numbers of its own, the same for all.
 
-    `numbers` are the method's, each one for all runs or `[runs]`; they are looked up at each update, so that a caller
-    may change them in `on_step`, which is called before it. `lr`, if given, is asked for each update's step size.
+    `on_step` is called with every `every`-th update (none: the first alone) before it is made. `numbers` are the
+    method's, each one for all runs or `[runs]`; they and the step size `lr`, if given, are looked up then, so that a
+    caller may change them there. The kernels of `toy.compiled` train what they can; autograd is the definition.
     """
-    settings, task = problem.settings, make_task(problem, method, numbers, start, seeds)
-    updates_per_draw = settings.epochs if method.learns_from == "rollouts" else 1
-    sampled_steps = torch.zeros(len(seeds), dtype=torch.long, device=problem.live.device)
+    task = make_task(problem, method, numbers, start, seeds)
+    every = every or problem.settings.steps
+    train_by = fine_tune_compiled if compiled.trains(start, task) else fine_tune_by_autograd
+    return train_by(task, start, on_step, lr or (lambda: problem.settings.lr), every)
+
+
+def fine_tune_compiled(
+    task: Task, start: Policy, on_step: Callable[[int, Policy], None], lr: Callable[[], float], every: int
+) -> FineTuned:
+    """`fine_tune` by the kernels."""
+    training, steps = compiled.Training(start), task.settings.steps
+    for step in range(0, steps, every):
+        on_step(step, training.policy)
+        training.advance(task, min(every, steps - step), lr())
+    training.finish()
+    return FineTuned(training.policy, *(torch.as_tensor(n) for n in (training.stopped_at_step, training.sampled_steps)))
+
+
+def fine_tune_by_autograd(
+    task: Task, start: Policy, on_step: Callable[[int, Policy], None], lr: Callable[[], float], every: int
+) -> FineTuned:
+    """`fine_tune` with the gradients that autograd finds."""
+    updates_per_draw = task.settings.epochs if task.method.learns_from == "rollouts" else 1
+    sampled_steps = torch.zeros(len(task.generators), dtype=torch.long, device=task.reference.device)
     drawn: Drawn = None
 
     def loss(policy: Policy, step: int) -> Tensor:
         nonlocal drawn, task
-        on_step(step, policy)
+        if step % every == 0:
+            on_step(step, policy)
         task = refreshed(policy, task, step)
         if step % updates_per_draw == 0:
             drawn = draw(policy, task)
@@ -197,7 +236,7 @@ def fine_tune(
                 sampled_steps.add_(drawn.trajectories.mask.sum((1, 2)))
         return objective(policy, task, drawn)
 
-    policy, stopped_at = train(start, loss, settings.steps, optimizer=settings.optimizer, lr=lr or settings.lr)
+    policy, stopped_at = train(start, loss, task.settings.steps, optimizer=task.settings.optimizer, lr=lr)
     return FineTuned(policy, stopped_at, sampled_steps)
 
 
@@ -205,7 +244,7 @@ def make_task(
     problem: Problem, method: Method, numbers: Mapping[str, float | Tensor], start: Policy, seeds: Sequence[int]
 ) -> Task:
     """What a method may learn from, with fresh streams of random numbers."""
-    targets = problem.target_trajectories
+    targets, generators = problem.target_trajectories, [np.random.default_rng([seed, 1]) for seed in seeds]
     return Task(
         method=method,
         numbers=numbers,
@@ -215,7 +254,8 @@ def make_task(
         suboptimal=problem.suboptimal_trajectories,
         reference=cell_log_probs(start),
         optimum=problem.optimum,
-        generators=[np.random.default_rng([seed, 1]) for seed in seeds],
+        generators=generators,
+        streams=streams_of(generators),
         horizon=problem.settings.horizon or 4 * targets.cells.shape[-1],
     )
 
@@ -227,7 +267,6 @@ def _action_counts(trajectories: Trajectories, like: Tensor) -> Tensor:
     )
 
 
-def _cross_entropy(aim: Tensor, live: Tensor) -> Callable[[Policy, int], Tensor]:
-    """−Σ_a aim(a | s) log π(a | s), mean over live cells s, one value per run."""
-    weight = aim * live[:, None] / live.sum()
-    return lambda policy, step: -(cell_log_probs(policy) * weight).sum((1, 2))
+def _cross_entropy(aim: Tensor) -> Callable[[Policy, int], Tensor]:
+    """−Σ_{s,a} aim(s, a) log π(a | s), one value per run."""
+    return lambda policy, step: -(cell_log_probs(policy) * aim).sum((1, 2))

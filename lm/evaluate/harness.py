@@ -1,4 +1,4 @@
-"""Tasks of lm-evaluation-harness on a model; answers are kept as they come, so that a stopped evaluation goes on."""
+"""Tasks of lm-evaluation-harness on a model; answers are kept as they come; a stopped evaluation continues."""
 
 import contextlib
 import hashlib
@@ -16,6 +16,7 @@ import lm_eval
 import torch
 import yaml
 from datasets.exceptions import DatasetsError
+from lm_eval import tasks as harness_tasks
 from lm_eval.tasks import TaskManager
 from lm_eval.utils import handle_non_serializable
 
@@ -26,6 +27,9 @@ from lm.lake import tiny
 
 TASKS = Path(__file__).parents[1] / "tasks"
 _OF_THIS_RUN = ("date", "pretty_env_info")  # what the harness adds that is of the machine and the hour
+# Folders of the harness with the tasks of the leaderboard.
+_FOLDERS = {"arc_challenge": "arc", "mmlu": "mmlu/default", "truthfulqa_mc2": "truthfulqa", "winogrande": "winogrande",
+            "gsm8k": "gsm8k"}  # fmt: skip
 _SPLITS = ("test_split", "validation_split")
 
 
@@ -183,9 +187,7 @@ def _cut_contexts(wrapped: Any, samples: dict[str, list[dict[str, Any]]]) -> dic
 
 def _load_tasks(questions: Questions) -> list[Any]:
     """Tasks and groups of the harness, with their examples' number; a file's own one, as others may share its name."""
-    file, options = questions.file, _values(questions.options)
-    manager = TaskManager(include_path=None if file else str(TASKS), include_defaults=not file, metadata=options)
-    loaded_tasks = []
+    file, manager, loaded_tasks = questions.file, _manager(questions), []
     with _one_line(questions):
         for name, fewshot in questions.tasks.items():
             loaded = manager.load([str(file) if file else name])
@@ -193,6 +195,18 @@ def _load_tasks(questions: Questions) -> list[Any]:
                 task.set_config(key="num_fewshot", value=fewshot)
             loaded_tasks.append(loaded["groups"].get(name) or loaded["tasks"][name])
     return loaded_tasks
+
+
+def _manager(questions: Questions) -> TaskManager:
+    """The harness's finder of tasks; it reads all 13,000 of its task files only where these are not where we know."""
+    options = _values(questions.options)
+    if questions.file:
+        return TaskManager(include_defaults=False, metadata=options)
+    known = [Path(harness_tasks.__file__).parent / _FOLDERS[name] for name in questions.tasks if name in _FOLDERS]
+    manager = TaskManager(include_path=[TASKS, *known], include_defaults=False, metadata=options)
+    if set(questions.tasks) <= set(manager.all_tasks):
+        return manager
+    return TaskManager(include_path=TASKS, metadata=options)
 
 
 @contextlib.contextmanager

@@ -71,7 +71,7 @@ class Options:
     benchmarks: tuple[str, ...] = BENCHMARKS
     """Which of open-llm."""
     out: Path | None = None
-    """Folder for results; results/SUITE-MODEL if not given. A stopped evaluation goes on there."""
+    """Folder for results; results/SUITE-MODEL if not given. An evaluation that was stopped continues there."""
     limit: int | None = None
     """Questions of each task, its first ones; all if not given."""
     batch_size: int = 8

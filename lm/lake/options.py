@@ -27,7 +27,7 @@ class Data:
     size: int = 4
     """Rows and columns of a map, 2 to 12."""
     seed: int = 0
-    """Of maps, ties and rejected walks."""
+    """Seed of maps, ties and rejected walks."""
     english: Flag = False
     """Ask in plain English instead of the small model's words."""
     same_tie: Flag = False
@@ -61,13 +61,14 @@ class Score:
     new_ends: Flag = False
     """Maps whose placement of start and goal occurs in no training map."""
     wrong_first: Flag = False
-    """The first move is made for the model, and is wrong: does it find back? Maps without such a move are left out."""
+    """After a wrong first move that is made for the model: can it still reach the goal? Maps without such a
+    move are left out."""
     slippery: Flag = False
     """Slippery ice, a move at a time."""
     english: Flag = False
     """Ask in plain English, for models that have not learned the small model's words."""
     seed: int = 1
-    """Of the maps."""
+    """Seed of the maps."""
     out: Path | None = None
     """JSON file for options and scores."""
 

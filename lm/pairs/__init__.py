@@ -1,1 +1,1 @@
-"""The command `python -m lm.pairs`: pairs for DPO and its kin, whose rejected answers are the model's own."""
+"""The command `python -m lm.pairs`: pairs for DPO and similar methods, whose rejected answers are the model's own."""

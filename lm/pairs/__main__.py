@@ -1,6 +1,6 @@
-"""Make pairs for DPO and its kin: the data's answer is chosen, an answer of the model itself is rejected.
+"""Make pairs for DPO and similar methods: the data's answer is chosen, an answer of the model itself is rejected.
 
-A stopped run goes on where it was when the same command is given again. `python -m lm.train --method dpo --dataset
+If a run was stopped, the same command continues it. `python -m lm.train --method dpo --dataset
 OUT` trains on the file.
 
 Examples:

@@ -1,4 +1,4 @@
-"""Prompts in, pairs out: sampled and scored batch by batch, gone on with after a stop."""
+"""Prompts in, pairs out: sampled and scored batch by batch; a run that was stopped continues."""
 
 import json
 from collections.abc import Callable, Iterator

@@ -22,7 +22,7 @@ class Options:
     samples: int = 4
     """Answers that are sampled for each prompt."""
     temperature: float = 1.0
-    """Of the samples, above 0."""
+    """Temperature of the samples, above 0."""
     top_p: float = 1.0
     """Sample from the likeliest tokens that have this much probability together."""
     max_new_tokens: int = 256
@@ -41,7 +41,7 @@ class Options:
     batch_size: int = 8
     """Prompts at a time."""
     seed: int = 0
-    """Of the draw of prompts and of the samples."""
+    """Seed of the draw of prompts and of the samples."""
 
     def check(self) -> None:
         """Raise `ValueError` for a bad option."""

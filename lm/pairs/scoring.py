@@ -47,7 +47,7 @@ def same_number(text: str, target: str) -> bool:
     numbers = [_NUMBER.findall(part) for part in (text, target)]
     if not all(numbers):
         return False
-    one, other = (float(found[-1].replace(",", "")) for found in numbers)
+    one, other = (float(each[-1].replace(",", "")) for each in numbers)
     return one == other
 
 

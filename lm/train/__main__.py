@@ -1,8 +1,8 @@
 """Fine-tune a language model with IFT, SFT, DPO or another method, see --method.
 
-Alone it needs no network: a small model that plays Frozen Lake in words learns from 512 optimal walks. Options come
-from --config FILE.yaml (lm/recipes has the paper's runs, each run's folder its config.yaml) and from the command line,
-which wins.
+Without options it needs no network: a small model that plays Frozen Lake in words learns from 512 optimal walks.
+Options come from --config FILE.yaml (lm/recipes has the paper's runs, each run's folder its config.yaml) and from the
+command line, which wins.
 
 Examples:
   python -m lm.train

@@ -1,5 +1,6 @@
 """Options that would do nothing: refused if they are TRL's, said if they are ours. Nothing is taken without a word."""
 
+from collections.abc import Iterable
 from dataclasses import fields
 from typing import Any
 
@@ -11,12 +12,18 @@ from lm.train.trainable import TRL_LOSSES
 _TOKENS = "the data are turned into tokens before TRL sees them"
 _ANSWERS = "answers alone carry the loss; plain text, in a column `text`, carries it as a whole"
 _EVALUATION = "see --eval-steps, --keep and --early-stopping"
+_LOSS_ALONE = "an evaluation computes the loss, and nothing else"
+_UPLOAD = "upload the model once it is there: hf upload NAME OUTPUT_DIR/model"
+_LIBRARIES = "the command keeps the libraries' own lines away"
 # Options of TRL's configurations that this command decides on, and by what.
 _DECIDED = {
     "gradient_accumulation_steps": "it follows from --batch-size",
     "auto_find_batch_size": "the batch is what --batch-size says",
     "bf16": "see --dtype",
     "fp16": "see --dtype",
+    "bf16_full_eval": "the model would be written in that precision: see --dtype",
+    "fp16_full_eval": "the model would be written in that precision: see --dtype",
+    "activation_checkpointing": "see --gradient-checkpointing",
     "use_cpu": "a GPU is taken where there is one",
     "ddp_backend": "it follows from the device",
     "disable_tqdm": "the command has a bar of its own",
@@ -37,12 +44,54 @@ _DECIDED = {
     "load_best_model_at_end": _EVALUATION,
     "metric_for_best_model": _EVALUATION,
     "greater_is_better": _EVALUATION,
-    "batch_eval_metrics": _EVALUATION,
-    "include_for_metrics": _EVALUATION,
+    "batch_eval_metrics": _LOSS_ALONE,
+    "include_for_metrics": _LOSS_ALONE,
+    "prediction_loss_only": _LOSS_ALONE,
+    "eval_do_concat_batches": _LOSS_ALONE,
+    "eval_use_gather_object": _LOSS_ALONE,
+    "eval_accumulation_steps": _LOSS_ALONE,
+    "label_names": _TOKENS,
+    "remove_unused_columns": _TOKENS,
+    "length_column_name": _TOKENS,
     "save_strategy": "see --save-steps and --keep",
-    "save_only_model": "a run can always be gone on with",
+    "save_only_model": "a run can always be resumed",
     "resume_from_checkpoint": "see --resume",
+    "restore_callback_states_from_checkpoint": "it follows from --early-stopping",
+    "logging_nan_inf_filter": "a loss that is not a number stops the run",
+    "use_cache": "a training reads every sequence once",
+    "enable_jit_checkpoint": "the command has its own way to stop: see --save-steps and --resume",
+    "local_rank": "the launcher says which process is which",
+    "log_level": _LIBRARIES,
+    "log_level_replica": _LIBRARIES,
+    "log_on_each_node": _LIBRARIES,
+    "push_to_hub": _UPLOAD,
+    "hub_always_push": _UPLOAD,
+    "hub_model_id": _UPLOAD,
+    "hub_private_repo": _UPLOAD,
+    "hub_revision": _UPLOAD,
+    "hub_strategy": _UPLOAD,
 }
+# Options of TRL's configurations that act beside another one of theirs, or of ours, only.
+_BESIDE = {
+    "eval_packing": "packing",
+    "packing_strategy": "packing",
+    "activation_checkpointing_kwargs": "gradient_checkpointing",
+    "gradient_checkpointing_kwargs": "gradient_checkpointing",
+    "liger_kernel_config": "use_liger_kernel",
+    "precompute_ref_batch_size": "precompute_ref_log_probs",
+    "ref_model_mixup_alpha": "sync_ref_model",
+    "ref_model_sync_steps": "sync_ref_model",
+    "eval_delay": "eval_steps",
+    "run_name": "report_to",
+    "project": "report_to",
+    "trackio_space_id": "report_to",
+    "trackio_static_space_id": "report_to",
+    "trackio_bucket_id": "report_to",
+}
+_OF_SEVERAL_PROCESSES = (
+    "average_tokens_across_devices", "ddp_broadcast_buffers", "ddp_bucket_cap_mb", "ddp_find_unused_parameters",
+    "ddp_static_graph", "ddp_timeout",
+)  # fmt: skip
 _OF_OTHER_LOSSES = ("label_smoothing", "discopop_tau")  # of loss types that no method here has
 _OF_DPO = ("loss_weights", "ld_alpha", "f_divergence_type", "f_alpha_divergence_coef", "use_weighting", "padding_free")
 _OF_REFERENCES = (
@@ -61,6 +110,16 @@ def why_refused(name: str, method: Method) -> str | None:
     idle = idle or (name in _OF_REFERENCES and not method.needs_reference)
     idle = idle or (name == "label_smoothing_factor" and method.name != "sft")
     return f"it does nothing with {method.name}" if idle else None
+
+
+def refuse_idle(asked: Iterable[str], args: Any) -> None:
+    """Raise `ValueError` for an option of TRL's that does nothing in the configuration `args`, which has it."""
+    for name in asked:
+        beside = _BESIDE.get(name)
+        if beside is not None and getattr(args, beside) in (None, False, 0, [], ["none"]):
+            raise ValueError(f"trainer: {name!r} cannot be set: it does nothing without {beside}")
+        if name in _OF_SEVERAL_PROCESSES and args.world_size == 1:
+            raise ValueError(f"trainer: {name!r} cannot be set: it acts among several processes only")
 
 
 def idle_options(settings: TrainSettings) -> list[str]:

@@ -61,22 +61,22 @@ def converter(columns: Sequence[str], wanted: Wanted) -> Converter:
         ValueError: columns of no known layout (the message has the nearest), or single answers where pairs are needed.
     """
     has = set(columns)
-    found = ", ".join(columns) if columns else "none"
+    names = ", ".join(columns) if columns else "none"
     if set(_PAIR) <= has:
         kind: Wanted = "targets" if wanted == "targets" else "pairs"
         return Converter(_pair if kind == "pairs" else _chosen_of_pair, kind)
     layout = next((names for names in _SINGLE if set(names) <= has), None)
     if layout is None:
-        raise ValueError(f"its columns are {found}; {_nearest(has)}. Known layouts: {LAYOUTS}")
+        raise ValueError(f"its columns are {names}; {_nearest(has)}. Known layouts: {LAYOUTS}")
     if wanted == "pairs":
         labelled = ", or --method kto, which learns from labels" if "label" in has else ""
         raise ValueError(
-            f"it has single answers (columns {found}), the method needs pairs: columns prompt, chosen, "
+            f"it has single answers (columns {names}), the method needs pairs: columns prompt, chosen, "
             f"rejected{labelled}"
         )
     if wanted == "labels" and "label" not in has:
         raise ValueError(
-            f"it has single answers without labels (columns {found}); the method needs prompt, chosen, rejected, or "
+            f"it has single answers without labels (columns {names}); the method needs prompt, chosen, rejected, or "
             "prompt, completion, label"
         )
     return Converter(lambda row: _single(row, layout, "label" in has), wanted)
@@ -138,9 +138,9 @@ def _asked(row: Row, column: str) -> Messages:
 
 
 def _with_system(row: Row, turns: Messages) -> Messages:
-    told = row.get("system")
-    if isinstance(told, str) and told and turns and turns[0]["role"] != "system":
-        return [{"role": "system", "content": told}, *turns]
+    system = row.get("system")
+    if isinstance(system, str) and system and turns and turns[0]["role"] != "system":
+        return [{"role": "system", "content": system}, *turns]
     return turns
 
 

@@ -7,7 +7,7 @@ from datasets import Dataset
 from trl import DPOConfig, KTOConfig, SFTConfig
 
 from ift import METHODS
-from lm.train.acting import why_refused
+from lm.train.acting import refuse_idle, why_refused
 from lm.train.options import IFTOptions
 from lm.train.settings import TrainSettings
 from lm.train.trainable import TRL_LOSSES
@@ -31,7 +31,13 @@ def make_arguments(settings: TrainSettings, options: dict[str, Any], asked: dict
         reason = why_refused(name, method)
         if reason is not None:
             raise ValueError(f"trainer: {name!r} cannot be set: {reason}")
-    options = options | (asked or {})
+    args = _configuration(settings, options | (asked or {}))
+    refuse_idle(asked or {}, args)
+    return args
+
+
+def _configuration(settings: TrainSettings, options: dict[str, Any]) -> Any:
+    method = METHODS[settings.method]
     if method.mixes_states:
         own = {option.name: getattr(settings, option.name) for option in dataclasses.fields(IFTOptions)}
         own |= {"residual": method.states} | ({} if method.propagates else {"gamma": 0.0})

@@ -23,7 +23,7 @@ def number_help(name: str) -> str:
     for method in methods:
         by_default.setdefault(method.number(name).text, []).append(method.name)
     defaults = "; ".join(f"{value:g} for {', '.join(names)}" for value, names in by_default.items())
-    return f"{methods[0].number(name).help}; if it is not given, {defaults}."
+    return f"{methods[0].number(name).sentence}; if it is not given, {defaults}."
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,10 @@ class RunOptions:
     method: str = "ift"
     model: str = "tiny-lake"
     """Hub name, local folder, .gguf file, or tiny-lake: a Mistral of 0.8M parameters that is trained here, once."""
-    output_dir: str | None = None
+    output_dir: Annotated[str | None, tyro.conf.arg(aliases=["--out"])] = None
     """Folder for the model, checkpoints and logs; results/lm-METHOD-MODEL-DIGEST if not given."""
     resume: Flag = False
-    """Go on from the newest whole checkpoint in the folder."""
+    """Continue from the newest whole checkpoint in the folder."""
     overwrite: Flag = False
     """Write into a folder that holds another run; its files are removed."""
     dry_run: Flag = False
@@ -80,15 +80,16 @@ class TrainingOptions:
 
     num_train_epochs: float = 3.0
     """Passes over the data."""
-    max_steps: int = -1
+    # The other spellings are those of `python -m toy.frozenlake`.
+    max_steps: Annotated[int, tyro.conf.arg(aliases=["--steps"])] = -1
     """Updates, if above 0: then epochs do not count."""
-    learning_rate: float | None = None
+    learning_rate: Annotated[float | None, tyro.conf.arg(aliases=["--lr"])] = None
     """Step size; if not given, TRL's for the method, ten times that for LoRA, 1e-3 for tiny-lake."""
     batch_size: int = 32
     """Sequences (or pairs) per update, over all devices; accumulation follows from it."""
     per_device_train_batch_size: int = 8
     """Sequences (or pairs) that a device holds at a time."""
-    optim: str = "adamw_torch"
+    optim: Annotated[str, tyro.conf.arg(aliases=["--optimizer"])] = "adamw_torch"
     """Optimiser, by its name in transformers, such as rmsprop or adamw_8bit."""
     weight_decay: float = 0.0
     """Weight decay."""
@@ -118,7 +119,7 @@ class TrainingOptions:
 
 @dataclass(frozen=True)
 class EvaluationOptions:
-    """Looks at held-out data on the way; each needs --eval-dataset, which the lake has of its own."""
+    """Evaluations on held-out data; they need --eval-dataset, and the lake has its own held-out maps."""
 
     eval_steps: int = 0
     """Updates between evaluations; 0 evaluates before and after the training only."""

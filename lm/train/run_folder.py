@@ -58,13 +58,16 @@ def describe(settings: TrainSettings) -> dict[str, Any]:
 
 @functools.cache
 def anonymous(source: str) -> str:
-    """A data set or model without the path to it: a file by name and SHA-256."""
+    """A data set or model without the path to it: a file by name and SHA-256, a run's model as RUN/model."""
     path = Path(source if Path(source).exists() else Source.of(source).name)
     if path.is_file():
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         return f"{source.replace(str(path), path.name)} sha256 {digest[:16]}"
-    return source.replace(str(path), path.name) if path.is_dir() else source
+    if not path.is_dir():
+        return source
+    run = path.resolve().parent.name  # every run calls its model so
+    return source.replace(str(path), f"{run}/{path.name}" if path.name in ("model", "base") and run else path.name)
 
 
 def folder_of(settings: TrainSettings) -> Path:

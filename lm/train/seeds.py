@@ -74,8 +74,8 @@ def _show(rows: list[dict[str, Any]], summary: dict[str, dict[str, float]], cons
     )
     for row in rows:
         table.add_row(str(row["seed"]), *(f"{row[name]:.4f}" for name in summary))
-    means = [f"{told['mean']:.4f}" for told in summary.values()]
-    halves = [f" ±{told['half_interval']:.4f}" if "half_interval" in told else "" for told in summary.values()]
+    means = [f"{each['mean']:.4f}" for each in summary.values()]
+    halves = [f" ±{each['half_interval']:.4f}" if "half_interval" in each else "" for each in summary.values()]
     table.add_row("mean", *(mean + half for mean, half in zip(means, halves, strict=True)))
     console.print(table)
     console.print("± is half the 95 % interval of the mean (Student's t).")

@@ -168,7 +168,10 @@ def groups_type() -> type[Groups]:
     ]
     numbers = make_dataclass("Numbers", options, bases=(NumberOptions,), frozen=True)
     numbers.__doc__ = NumberOptions.__doc__
-    help_of_method = f"One of {', '.join(trainable())}, or FILE.py:NAME for one of your own (docs/add-a-method.md)."
+    help_of_method = (
+        f"One of {', '.join(trainable())}, or FILE.py:NAME for one of your own (docs/add-a-method.md). TRL trains "
+        f"{', '.join(TRL_LOSSES)} with its own losses; its ipo averages log-probabilities over tokens."
+    )
     hint = Annotated[str, tyro.conf.arg(help=help_of_method)]
     run = make_dataclass("Run", [("method", hint, field(default=RunOptions.method))], bases=(RunOptions,), frozen=True)
     run.__doc__ = RunOptions.__doc__

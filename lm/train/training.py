@@ -48,8 +48,8 @@ def train(settings: TrainSettings, console: Console) -> None:
             task = bar.add_task("training the base model, once", total=1.0)
             tiny.tiny_lake(lambda share: bar.update(task, completed=share))
     dtype, half = _precision(settings, console)
-    check_names(settings)
     asked = trainer_options(settings)
+    check_names(settings, asked)
     args = make_arguments(settings, _trl_options(settings, half), asked)
     if main:
         check(folder, settings)  # before the work; `prepare` writes, once data and model are known to be good
@@ -95,7 +95,7 @@ def _make_trainer(
     elif models.adapter_of(settings.model) is not None:
         console.print(f"The adapter {settings.model} is merged into its base {models.base_of(settings.model)}")
     _warn_of_memory(settings, model, len(rows[0]), console)
-    check_optimizer(settings, args, model)
+    check_optimizer(settings, args, model, trainer_options(settings))
     method = METHODS[settings.method]
     needs_reference = method.needs_reference and not settings.lora_r and "refresh" not in settings.numbers
     callbacks: list[Any] = [Progressing(console)] if PartialState().is_main_process else []

@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "rows", "needs"), [("toy", 8, "envpool"), ("lm", 8, "trl"), ("startup", 18, "trl")])
+@pytest.mark.parametrize(("name", "rows", "needs"), [("toy", 8, "envpool"), ("lm", 8, "trl"), ("startup", 36, "trl")])
 def test_a_benchmark_writes_ratio_target_and_met(name, rows, needs, tmp_path):
     pytest.importorskip(needs, reason="the bench extra is not installed: make bench")
     file = tmp_path / "bench.json"

@@ -76,7 +76,7 @@ def _import_all() -> None:
     from common.command import quieten
 
     quieten()
-    import toy.experiment
+    import toy.explore.server
     import toy.report
     import toy.results  # noqa: F401
 

@@ -1,6 +1,7 @@
 """The cases of the campaign, each made from its name alone: FAMILY:INDEX:SEED."""
 
 import contextlib
+import dataclasses
 import fnmatch
 import hashlib
 import json
@@ -49,18 +50,22 @@ class Campaign:
     commands: dict[str, Command] = field(default_factory=lambda: dict(COMMANDS))
     references: dict[str, tuple[dict[str, str], float]] = field(default_factory=dict)
 
-    def folder(self, name: str) -> Path:
-        """A new folder with the inputs."""
+    def folder_for(self, command: Command, name: str) -> Path:
+        """A new folder with all that the command reads."""
         folder = self.work / name.replace(":", "-")
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(self.inputs, folder)
+        for other in command.made:
+            self.reference(self.commands[other])
+            shutil.copytree(self.work / f"kept-{other}" / "out", folder / "made" / other)
+        if command.module == "figures":  # else they would measure the bench's costs for minutes
+            in_a_folder(lambda: COSTS, folder / "out" / "quick" / "costs-runs")
         return folder
 
     def reference(self, command: Command) -> tuple[dict[str, str], float]:
         """Files (with their SHA-256) and seconds of a run that nothing stops; its folder stays as `kept-NAME`."""
         if command.name not in self.references:
-            folder = self.folder(f"kept-{command.name}")
-            before_it_can_run(command, folder)
+            folder = self.folder_for(command, f"kept-{command.name}")
             done = forked.run(command.module, list(command.arguments), folder, 300)
             if done.code:
                 raise RuntimeError(f"{command.name} does not work at all: {done.code} {done.errors[-2000:]}")
@@ -68,10 +73,10 @@ class Campaign:
         return self.references[command.name]
 
 
-def before_it_can_run(command: Command, folder: Path) -> None:
-    """The bench's costs, which the figures would else measure for minutes."""
-    if command.name == "figures":
-        in_a_folder(lambda: COSTS, folder / "out" / "quick" / "costs-runs")
+def draw(campaign: Campaign, draws: random.Random, writing: bool = False) -> Command:
+    """A command, or one of those that write."""
+    commands = [command for command in campaign.commands.values() if command.writes or not writing]
+    return draws.choices(commands, [command.weight for command in commands])[0]
 
 
 def run_case(campaign: Campaign, name: str) -> str:
@@ -83,10 +88,9 @@ def run_case(campaign: Campaign, name: str) -> str:
 
 def bad_input(campaign: Campaign, name: str, draws: random.Random) -> str:
     """A flag with a value that it was not made for, or a file that is not what it was."""
-    command = draws.choice(list(campaign.commands.values()))
+    command = draw(campaign, draws)
     arguments = list(command.arguments)
-    folder = campaign.folder(name)
-    before_it_can_run(command, folder)
+    folder = campaign.folder_for(command, name)
     if not command.reads or draws.random() < 0.6:
         flag, count = draws.choice(command.flags())
         number = count if isinstance(count, int) else draws.choice((0, 1, 1, 2))
@@ -98,7 +102,7 @@ def bad_input(campaign: Campaign, name: str, draws: random.Random) -> str:
     else:
         what = f"{command.name} with {_spoil(campaign, command, folder, draws)}"
     before = files(folder)
-    done = forked.run(command.module, arguments, folder, campaign.seconds)
+    done = forked.run(command.module, arguments, folder, command.seconds or campaign.seconds)
     problem = problem_of_input(done, before, files(folder), may_remove="--resume" in arguments)
     return f"{what}: {problem}" if problem else ""
 
@@ -128,11 +132,10 @@ def _spoil(campaign: Campaign, command: Command, folder: Path, draws: random.Ran
 
 def kill(campaign: Campaign, name: str, draws: random.Random) -> str:
     """A run that is stopped at any moment, then the same command: as if it had not been stopped."""
-    command = draws.choice([command for command in campaign.commands.values() if command.writes])
+    command = draw(campaign, draws, writing=True)
     wanted, seconds = campaign.reference(command)
     number = draws.choice((signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT))
-    folder = campaign.folder(name)
-    before_it_can_run(command, folder)
+    folder = campaign.folder_for(command, name)
     moment = draws.random() * seconds
     done = forked.start(command.module, list(command.arguments), folder).wait(300, (moment, number))
     assert done is not None
@@ -142,14 +145,13 @@ def kill(campaign: Campaign, name: str, draws: random.Random) -> str:
 
 def disk(campaign: Campaign, name: str, draws: random.Random) -> str:
     """A disk on which files end early, then the same command with more room."""
-    command = draws.choice([command for command in campaign.commands.values() if command.writes])
+    command = draw(campaign, draws, writing=True)
     wanted, _ = campaign.reference(command)
     inputs = files(campaign.inputs)
     sizes = [(campaign.work / f"kept-{command.name}" / file).stat().st_size
              for file, digest in wanted.items() if file not in inputs and digest != "folder"]  # fmt: skip
     limit = int(draws.random() * max(sizes))
-    folder = campaign.folder(name)
-    before_it_can_run(command, folder)
+    folder = campaign.folder_for(command, name)
     done = forked.run(command.module, list(command.arguments), folder, 300, file_bytes=limit)
     if done.code == 0:  # all of it fitted
         problem = problem_of_end(done, command, files(folder), wanted)
@@ -160,11 +162,10 @@ def disk(campaign: Campaign, name: str, draws: random.Random) -> str:
 
 def two(campaign: Campaign, name: str, draws: random.Random) -> str:
     """Two at once in one folder: the second says who writes there, the first is as if it had been alone."""
-    command = draws.choice([command for command in campaign.commands.values() if command.writes])
+    command = draw(campaign, draws, writing=True)
     wanted, _ = campaign.reference(command)
     for _ in range(5):  # until both are there at once: the first may be done before it is seen
-        folder = campaign.folder(name)
-        before_it_can_run(command, folder)
+        folder = campaign.folder_for(command, name)
         first = forked.start(command.module, list(command.arguments), folder)
         if first.wait(300, until=lambda folder=folder: _locked(folder)) is not None:
             continue
@@ -182,9 +183,10 @@ def two(campaign: Campaign, name: str, draws: random.Random) -> str:
 
 def goes_on(campaign: Campaign, command: Command, folder: Path, wanted: dict[str, str]) -> str:
     """What is wrong with the files after the same command has run again."""
-    if (folder / "out" / "merged").exists():
-        return ""  # it was done: the command writes new folders only
+    was_done = command.new is not None and (folder / command.new).exists()
     done = forked.run(command.module, [*command.arguments, *command.again], folder, 300)
+    if was_done and done.code == 2 and "exists already" in done.errors:
+        done = dataclasses.replace(done, code=0)
     problem = problem_of_end(done, command, files(folder), wanted)
     return f"then {problem}" if problem else ""
 
@@ -192,7 +194,8 @@ def goes_on(campaign: Campaign, command: Command, folder: Path, wanted: dict[str
 def problem_of_input(done: Done, before: dict[str, str], after: dict[str, str], may_remove: bool = False) -> str:
     """Accepted with whole files, or refused in one line with nothing written; no traceback, no crash, no hang."""
     if done.too_long:
-        return "" if done.code in (0, 130) and "Traceback" not in done.errors else f"does not stop: {_end(done)}"
+        stopped = done.code in (0, 130) and "Traceback" not in done.errors
+        return _remains(after) if stopped else f"does not stop: {_end(done)}"
     if done.code not in (0, 1, 2) or "Traceback" in done.errors:
         return _end(done)
     said = [line for line in done.errors.splitlines() if line.startswith("error: ")]
@@ -257,8 +260,9 @@ def _end(done: Done) -> str:
 
 
 def _locked(folder: Path) -> bool:
+    """Whether a lock is held: its file says by whom from then on, and is there a moment before that."""
     with contextlib.suppress(OSError):  # files come and go
-        return any(path.name.endswith(".lock") for path in folder.rglob("*"))
+        return any(path.stat().st_size for path in folder.rglob("*.lock"))
     return False
 
 

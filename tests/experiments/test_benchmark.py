@@ -9,7 +9,7 @@ import pytest
 
 import ift
 from experiments import audit, benchmark, lakes, ranks
-from experiments.benchmark import DISTANCES, FULL, HELD_OUT_LAKES, PROTOCOLS, QUICK, candidates
+from experiments.benchmark import DISTANCES, FULL, HELD_OUT_LAKES, PROTOCOL_NAMES, QUICK, candidates
 from figures import benchmark as command
 from figures.leaderboard import write_page
 
@@ -20,7 +20,7 @@ TINY = replace(QUICK, development=("random-5-0",), held_out=2, development_seeds
 def test_every_method_has_as_many_settings_in_every_protocol(scale):
     for method in ift.METHODS:
         trials = candidates(method, scale)
-        for name in PROTOCOLS:
+        for name in PROTOCOL_NAMES:
             settings = {trial.settings for key, trial in trials.items() if key.startswith(f"{name}/")}
             assert len(settings) == scale.step_sizes * scale.draws, (method, name)
             assert {each.optimizer for each in settings} == {"sgd" if name == "paper" else "adam"}
@@ -48,7 +48,7 @@ def test_held_out_lakes_are_not_those_of_any_choice_and_have_a_second_way():
 def made_up(methods=("sft", "ift", "dpo"), lake_count=6, stopped=None):
     generator = np.random.default_rng(0)
     rows = []
-    for name in PROTOCOLS:
+    for name in PROTOCOL_NAMES:
         for lake in range(lake_count):
             for place, method in enumerate(methods):
                 values = {distance: 0.1 * (place + 1) + 0.01 * generator.random() for distance in DISTANCES}
@@ -92,7 +92,7 @@ def test_the_file_that_ships_is_checked(tmp_path):
 def test_what_ships_has_every_method_on_every_lake():
     held = benchmark.shipped()
     lake_keys = {lake.key for lake in HELD_OUT_LAKES[: FULL.held_out]}
-    for name in PROTOCOLS:
+    for name in PROTOCOL_NAMES:
         of_protocol = held.rows[held.rows["protocol"] == name]
         assert set(of_protocol["lake"]) == lake_keys
         assert set(of_protocol.groupby("method").size()) == {len(lake_keys)}
@@ -179,7 +179,7 @@ def test_the_page_has_a_table_for_each_protocol(tmp_path):
     page, markdown, picture, drawing = write_page(tmp_path, made_up(), {"sft": 1.0, "ift": 1.6}, (), quick=False)
     text = markdown.read_text()
     assert text.startswith("# Leaderboard")
-    assert all(f"## Protocol {name}\n" in text for name in PROTOCOLS)
+    assert all(f"## Protocol {name}\n" in text for name in PROTOCOL_NAMES)
     assert "| 2 | ift | 2.0 [2.0, 2.0] | targets | 1.6 × SFT's | Intuitive fine-tuning (arXiv 2405.11870) |" in text
     assert "| 3 | dpo | 3.0 [3.0, 3.0] | pairs | not measured |" in text
     assert picture.stat().st_size > 5_000

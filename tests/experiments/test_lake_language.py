@@ -8,7 +8,7 @@ from common.models import load_trained
 from experiments import lake_language as module
 from experiments.lake_language import (
     CHOSEN_BY,
-    METHODS,
+    COMPARED,
     OTHERS,
     TEST,
     VARIANTS,
@@ -26,9 +26,9 @@ TINY = Scale((1,), (11, 12), learning_rates=1, base_updates=2, updates=2, exampl
 
 def test_every_method_has_as_many_settings_to_choose_from():
     for rates in (1, 4):
-        names = {method: [trial.name for trial in settings_of(method, rates)] for method in METHODS}
+        names = {method: [trial.name for trial in settings_of(method, rates)] for method in COMPARED}
         assert {len(set(found)) for found in names.values()} == {2 * rates}
-    assert METHODS == ("sft", "ift", "dft", "dpo", "ipo", "orpo", "kto", "simpo")
+    assert COMPARED == ("sft", "ift", "dft", "dpo", "ipo", "orpo", "kto", "simpo")
 
 
 @pytest.fixture
@@ -65,10 +65,10 @@ def test_settings_are_chosen_on_development_seeds_alone(tmp_path, trainings):
     assert len(held_out) == len(set(held_out))  # what two protocols choose is trained once
     worth = {name: np.random.default_rng([sum(map(ord, name)), 1]).random() for name, _ in development}
     by_mse = scores[scores["protocol"] == "tuned (policies)"].groupby("trial")["settings"].first()
-    for method in METHODS:
+    for method in COMPARED:
         candidates = [trial.name for trial in settings_of(method, 1)]
         assert by_mse[method] == max(candidates, key=lambda name: worth[name])
-    assert set(by_mse.index) == {"base", *METHODS, *VARIANTS}
+    assert set(by_mse.index) == {"base", *COMPARED, *VARIANTS}
     assert "lam=0 " in f"{by_mse['ift:lam=0']} "
 
 
@@ -96,7 +96,7 @@ def test_it_goes_on_where_it_was(tmp_path, trainings, monkeypatch):
 def test_the_table_has_a_row_per_protocol_and_trial(tmp_path, trainings):
     scores = compare(tmp_path / "runs", True, 1)
     lines = table(scores).splitlines()
-    assert len(lines) == 2 + len(CHOSEN_BY) * (1 + len(METHODS) + len(VARIANTS))
+    assert len(lines) == 2 + len(CHOSEN_BY) * (1 + len(COMPARED) + len(VARIANTS))
     base = scores[(scores["trial"] == "base") & (scores["set"] == TEST) & (scores["protocol"] == "tuned (value)")]
     by_seed = 1000 * base.groupby("seed")["state_policy_mse"].mean()
     assert f"{by_seed.mean():.1f} ± {by_seed.sem():.1f}" in lines[2]
@@ -121,5 +121,5 @@ def test_a_training_is_the_commands_own_and_is_scored_on_unseen_maps(tmp_path):
 def test_the_whole_of_it_runs_with_every_method(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "QUICK", TINY)
     scores = compare(tmp_path / "runs", True, 1)
-    assert set(scores["trial"]) == {"base", *METHODS, *VARIANTS}
+    assert set(scores["trial"]) == {"base", *COMPARED, *VARIANTS}
     assert scores.groupby(["protocol", "trial", "set"])["seed"].nunique().eq(2).all()

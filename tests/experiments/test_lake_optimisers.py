@@ -9,7 +9,7 @@ import torch
 
 from common.models import load_trained
 from experiments import lake_optimisers as module
-from experiments.lake_optimisers import METHODS, METRICS, TRIALS, Scale, curves
+from experiments.lake_optimisers import METRICS, PAPERS_METHODS, TRIALS, Scale, curves
 from experiments.lake_optimisers_findings import BASES, accounts, differences, mean_interval, readings, standings
 from toy import protocol
 
@@ -33,7 +33,7 @@ def test_numbers_are_those_of_the_lakes_protocol():
     from ift import METHODS as ALL
 
     settings = protocol("paper")
-    for method in METHODS:
+    for method in PAPERS_METHODS:
         given = {name: value for name, value in TRIALS[method].items() if name not in ("method", "form")}
         assert given.items() <= settings.numbers_of(ALL[method]).items()
     assert TRIALS["ift"]["form"] == settings.form
@@ -41,7 +41,7 @@ def test_numbers_are_those_of_the_lakes_protocol():
 
 def test_a_difference_that_is_only_length_is_gone_at_equal_distance():
     read = readings(made_up(lambda trial, travelled: 0.1 * travelled))
-    equal = read[(read["basis"] == BASES[1]) & read["trial"].isin(METHODS)]
+    equal = read[(read["basis"] == BASES[1]) & read["trial"].isin(PAPERS_METHODS)]
     assert equal["travelled"].to_numpy() == pytest.approx(4)  # as far as SFT, which goes least far of the four
     assert equal.groupby("seed")["policy_mse"].std().to_numpy() == pytest.approx(0, abs=1e-12)
     account = next(each for each in accounts(read) if (each.optimiser, each.metric) == ("sgd", "policy_mse"))
@@ -106,4 +106,4 @@ def test_where_there_is_no_checkpoint_nothing_was_measured(tmp_path):
 def test_settings_are_the_same_for_all():
     assert module.SHARED["lr_scheduler_type"] == "constant"
     assert json.loads(json.dumps(module.SHARED)) == module.SHARED
-    assert set(METHODS) < set(TRIALS)
+    assert set(PAPERS_METHODS) < set(TRIALS)

@@ -1,4 +1,4 @@
-"""The study on a small model: from data to table, gone on with after a stop; bad input."""
+"""The study on a small model: from data to table, continued after a stop; bad input."""
 
 import json
 import shutil
@@ -16,15 +16,11 @@ from common.models import load_trained
 from experiments import study
 from lm.train.models import load_tokenizer
 from lm.train.settings import TrainSettings
+from tests.calling import exit_code
 
 
 def call(monkeypatch, *arguments):
-    monkeypatch.setattr(sys, "argv", ["study", *map(str, arguments)])
-    try:
-        study.main()
-    except SystemExit as stopped:
-        return stopped.code
-    return 0
+    return exit_code(study.main, monkeypatch, arguments)
 
 
 @pytest.fixture

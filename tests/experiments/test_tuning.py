@@ -42,7 +42,7 @@ def test_a_lake_has_the_second_way_that_it_is_said_to_have(lake):
 
 def test_every_method_has_the_same_budget_within_its_ranges():
     trials = tuning.development_trials()
-    by_method = {m: [t.settings for t in trials.values() if t.method == m] for m in tuning.METHODS}
+    by_method = {m: [t.settings for t in trials.values() if t.method == m] for m in tuning.TUNED}
     assert {len(settings) for settings in by_method.values()} == {64}
     for settings in by_method.values():
         assert len(set(settings)) == 64
@@ -57,11 +57,11 @@ def test_the_best_mean_over_lakes_is_chosen_and_a_stopped_run_is_out():
     rows = [
         {"method": method, "trial": f"{method}/{trial}", "lake": lake, "start_policy_mse": scale,
          "policy_mse": mse * scale}
-        for method in tuning.METHODS
+        for method in tuning.TUNED
         for trial, mses in {"steady": (0.5, 0.5), "lucky": (0.1, 1.2), "stopped": (0.1, np.nan)}.items()
         for lake, scale, mse in zip(("small", "large"), (1.0, 100.0), mses, strict=True)
     ]  # fmt: skip
-    assert tuning.chosen(pd.DataFrame(rows), "policy_mse") == {m: f"{m}/steady" for m in tuning.METHODS}
+    assert tuning.chosen(pd.DataFrame(rows), "policy_mse") == {m: f"{m}/steady" for m in tuning.TUNED}
 
 
 @pytest.mark.parametrize("protocol", audit.WITH_VARIANTS)

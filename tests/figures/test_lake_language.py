@@ -10,7 +10,7 @@ from common.folders import write_json
 from experiments import lake_language as compare
 from figures import lake_language
 
-TRIALS = ("base", *compare.METHODS, *compare.VARIANTS)
+TRIALS = ("base", *compare.COMPARED, *compare.VARIANTS)
 
 
 @pytest.fixture
@@ -41,7 +41,8 @@ def test_findings_see_the_order_that_is_there(scores):
     assert {cell.state for cell in closer.cells if cell.metric == "policy_mse"} == {"holds"}
     assert {cell.state for cell in closer.cells if cell.metric == "value_gap"} == {"contradicted"}
     assert lake_language.verdict(closer) == (
-        "distance of the policy: holds in every protocol. gap to the optimal value: is contradicted in every protocol"
+        "By distance of the policy it holds in every protocol. "
+        "By gap to the optimal value it is contradicted in every protocol"
     )
     assert {cell.metric for cell in by_name["recovers"].cells} == {"recovered"}
     assert by_name["recovers"].verdict("recovered") == "holds in every protocol"

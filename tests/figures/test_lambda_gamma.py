@@ -7,7 +7,7 @@ from PIL import Image
 
 from experiments import lambda_gamma as experiment
 from experiments.lakes import has_second_way
-from experiments.lambda_gamma import FORMS, LAKES, PREDICTIONS, PROTOCOLS, Plane, relative_to_sft, residual_effect
+from experiments.lambda_gamma import FORMS, LAKES, PREDICTIONS, PROTOCOL_NAMES, Plane, relative_to_sft, residual_effect
 from figures import lambda_gamma as drawn
 
 SHOWN = LAKES[2:4] + LAKES[10:12]
@@ -21,7 +21,7 @@ def made_up(distance_of):
          "parameter_mse": distance_of(name, form, lake, lam, gamma) + sign,
          "policy_mse": distance_of(name, form, lake, lam, gamma)}
         for name, form, prediction, lake, lam, gamma in product(
-            PROTOCOLS, FORMS, PREDICTIONS, SHOWN, (0.0, 0.2, 1.0), (0.0, 0.5, 0.95)
+            PROTOCOL_NAMES, FORMS, PREDICTIONS, SHOWN, (0.0, 0.2, 1.0), (0.0, 0.5, 0.95)
         )
         if prediction == "greedy" or gamma == 0.95
         for seed, sign in ((0, -0.1), (1, 0.1))

@@ -35,3 +35,16 @@ def test_every_method_has_a_colour_of_its_own():
     colours = [method.colour for method in ift.METHODS.values()]
     assert len(set(colours)) == len(colours)
     assert all(re.fullmatch("#[0-9a-f]{6}", colour) for colour in colours)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("β of the pairs", "β of the pairs"),
+        ("k, the weight", "k, the weight"),
+        ("target margin", "Target margin"),
+        ("", ""),
+    ],
+)
+def test_the_help_of_a_number_begins_with_a_capital_but_symbols_stay(text, sentence):
+    assert ift.Number("number", text, lake=1.0, text=1.0).sentence == sentence

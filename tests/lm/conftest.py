@@ -6,16 +6,23 @@ import re
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 pytest.importorskip("trl", reason="TRL is not installed: pip install -e .")
 
 
 @pytest.fixture(scope="session")
-def player_that_learned():
-    """The lake's small model after a few updates, and its tokenizer."""
+def player_that_learned(tmp_path_factory, worker_id):
+    """The lake's small model after a few updates, and its tokenizer; the workers of a parallel run train it once."""
+    from common.models import load_trained, save_whole
     from lm.lake import make_tokenizer, train_base
 
-    return train_base(0, updates=40), make_tokenizer()
+    shared = tmp_path_factory.getbasetemp()
+    folder = (shared if worker_id == "master" else shared.parent) / "player-that-learned"
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            save_whole(train_base(0, updates=40), make_tokenizer(), folder)
+    return load_trained(str(folder))[0], make_tokenizer()
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from common.models import load_trained
 from lm import chat, lake, merge
+from tests.calling import exit_code
 
 
 @pytest.fixture
@@ -27,12 +28,7 @@ def adapter(saved_model, tokenizer, tmp_path):
 
 
 def call(main, monkeypatch, *arguments):
-    monkeypatch.setattr(sys, "argv", ["command", *map(str, arguments)])
-    try:
-        main()
-    except SystemExit as stopped:
-        return stopped.code
-    return 0
+    return exit_code(main, monkeypatch, arguments)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -62,10 +58,39 @@ def test_what_cannot_be_merged_is_one_line(adapter, saved_model, tmp_path, monke
     for (model, out), message in cases:
         assert call(merge.main, monkeypatch, "--model", model, "--out", out) == 2
         assert message in capsys.readouterr().err
+    arguments = ("--model", adapter, "--out", tmp_path / "new", "--gguf", tmp_path / "nowhere.py")
+    assert call(merge.main, monkeypatch, *arguments) == 2
+    assert "nowhere.py' is not there: git clone https://github.com/ggml-org/llama.cpp" in capsys.readouterr().err
     (adapter / "adapter_model.safetensors").write_bytes(b"no")
     assert call(merge.main, monkeypatch, "--model", adapter, "--out", tmp_path / "new") == 2
     assert "its adapter could not be loaded" in capsys.readouterr().err
     assert not (tmp_path / "new").exists()
+
+
+_SCRIPT = """
+import argparse, pathlib
+options = argparse.ArgumentParser()
+options.add_argument("model"), options.add_argument("--outfile"), options.add_argument("--outtype")
+given = options.parse_args()
+assert pathlib.Path(given.model, "model.safetensors").is_file()
+pathlib.Path(given.outfile).write_text(given.outtype)
+"""
+
+
+@pytest.mark.parametrize(("script", "code"), [(_SCRIPT, 0), ("raise SystemExit('no such architecture')", 1), ("", 1)])
+def test_a_script_of_llama_cpp_writes_the_gguf_file_or_fails_in_a_line(
+    script, code, adapter, tmp_path, monkeypatch, capsys
+):
+    converter, out = tmp_path / "convert_hf_to_gguf.py", tmp_path / "merged"
+    converter.write_text(script)
+    assert call(merge.main, monkeypatch, "--model", adapter, "--out", out, "--gguf", converter) == code
+    assert (out / "model.safetensors").is_file()
+    if code == 0:
+        assert (tmp_path / "merged.gguf").read_text() == "bf16"
+        return
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert ("no such architecture" if script else "it wrote no file") in error
+    assert {path.name for path in tmp_path.glob("*merged*")} == {"merged"}
 
 
 @pytest.fixture

@@ -17,6 +17,8 @@ from toy.metrics import METRICS
 from toy.protocols import PROTOCOLS
 
 QUICK = ["--seeds", "3", "--steps", "10", "--width", "16"]
+FILES = {"config.json", "runs.parquet", "start.parquet", "curves.parquet", "summary.json", "policies.npz",
+         "picture.png"}  # fmt: skip
 
 
 def run(monkeypatch, *arguments):
@@ -42,10 +44,7 @@ def test_it_prints_a_table_and_writes_its_files(monkeypatch, capsys, tmp_path):
         assert word in printed
     out = tmp_path / "out"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
-    assert {path.name for path in out.iterdir()} == {
-        "config.json", "runs.parquet", "start.parquet", "curves.parquet", "summary.json", "policies.npz",
-        "picture.png", "play-sft.gif", "play-ift.gif",
-    }  # fmt: skip
+    assert {path.name for path in out.iterdir()} == {*FILES, "play-sft.gif", "play-ift.gif"}
     runs = pd.read_parquet(out / "runs.parquet")
     assert len(runs) == 6
     assert {"method", "seed", *METRICS} <= set(runs.columns)
@@ -153,15 +152,12 @@ def test_a_kill_while_files_are_moved_is_mended_by_the_same_command(moves, monke
                 raise KeyboardInterrupt
         return replace(self, target)
 
-    run(monkeypatch, "--out", tmp_path / "whole")
     monkeypatch.setattr(Path, "replace", counted)
     with pytest.raises(SystemExit) if moves < 7 else nullcontext():
         run(monkeypatch, "--out", tmp_path / "out")
     monkeypatch.setattr(Path, "replace", replace)
     run(monkeypatch, "--out", tmp_path / "out")
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        path.name for path in (tmp_path / "whole").iterdir()
-    }
+    assert {path.name for path in (tmp_path / "out").iterdir()} == FILES
 
 
 def test_runs_that_explode_are_named_and_marked(monkeypatch, capsys, tmp_path):
@@ -260,5 +256,5 @@ def test_help_names_defaults_and_ranges(monkeypatch, capsys):
         run(monkeypatch, "--help")
     assert stop.value.code == 0
     printed = " ".join(capsys.readouterr().out.split())
-    for word in ("--lam FLOAT", "if not given it is ift 0.2", "--map STR", "--seeds INT", "in [0, 1]"):
+    for word in ("--lam FLOAT", "if not given, 0.2 for ift", "--map STR", "--seeds INT", "in [0, 1]"):
         assert word in printed

@@ -144,6 +144,12 @@ def test_a_desc_of_gymnasium_is_a_map():
     assert Lake.make([b"SF", "FG", ["F", b"F"]]).rows == ("SF", "FG", "FF")
 
 
+@pytest.mark.parametrize("other", [3, None, ["SFG", 4], gym.spec("FrozenLake-v1")])
+def test_an_object_of_another_type_is_no_map(other):
+    with pytest.raises(ValueError, match="map must be rows such as SFFF/FHFG"):
+        Lake.make(other)
+
+
 def test_an_environment_that_is_no_lake_is_refused():
     with pytest.raises(ValueError, match="only Gymnasium's FrozenLake"):
         Lake.make(gym.make("CliffWalking-v1"))

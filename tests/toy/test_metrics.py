@@ -1,6 +1,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from toy import Lake, evaluate, metrics, value_iteration
 from toy.metrics import METRICS, mean_interval, optimal_visits, paired_differences, summarise
@@ -147,3 +148,11 @@ def test_what_is_forgotten_is_told_apart_by_cell():
     by_hand = sum(0.25 * np.log(0.25 / p) for p in (0.7, 0.1, 0.1, 0.1))
     assert scores["drift_beside"][0] == pytest.approx(by_hand)
     assert scores["policy_mse_beside"][0] == pytest.approx((0.7**2 + 2 * 0.1**2 + 0.9**2) / 4)
+
+
+def test_an_interval_is_that_of_scipys_bootstrap():
+    values = np.random.default_rng(3).normal(size=37)
+    expected = stats.bootstrap(
+        (values,), np.mean, method="percentile", n_resamples=2000, rng=np.random.default_rng(5)
+    ).confidence_interval
+    assert mean_interval(values, seed=5)[1:] == pytest.approx((expected.low, expected.high), rel=1e-12)

@@ -9,6 +9,7 @@ import torch
 
 import ift
 from toy import Lake, Settings
+from toy.kernels.streams import streams_of
 from toy.objectives import (
     Negatives,
     Task,
@@ -45,7 +46,8 @@ def task_and_policy(settings=None, lake=None, method="ift"):
         suboptimal=problem.suboptimal_trajectories,
         reference=cell_log_probs(start),
         optimum=problem.optimum,
-        generators=[np.random.default_rng([seed, 1]) for seed in range(RUNS)],
+        generators=(generators := [np.random.default_rng([seed, 1]) for seed in range(RUNS)]),
+        streams=streams_of(generators),
         horizon=12,
     )
     return task, init_policy(len(lake.next_cell), 16, range(50, 50 + RUNS), torch.float64, CPU)

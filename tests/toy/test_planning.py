@@ -5,6 +5,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from toy import Lake, evaluate, planning, value_iteration
+from toy.kernels import planning as kernel
 from toy.planning import visit_probability
 from toy.rollout import gymnasium_env
 
@@ -46,19 +47,32 @@ def test_values_equal_the_slow_definition_within_the_stated_bound(lake, discount
     np.testing.assert_allclose(plan.values, exact, rtol=0, atol=plan.error_bound + 1e-11)
 
 
+@pytest.mark.parametrize("relaxed", [0, 64])
 @pytest.mark.parametrize("rewards", [(1.0, 0.0, 0.0), (1.0, -1.0, -0.01), (0.0, 0.0, 1.0)])
-def test_windows_change_nothing(monkeypatch, rewards):
+def test_windows_change_nothing(monkeypatch, rewards, relaxed):
     lake = Lake.make("random:20:0", slippery=True, reward_schedule=rewards)
     whole = value_iteration(lake)
     monkeypatch.setattr(planning, "_SMALL", 0)
     monkeypatch.setattr(planning, "_FIRST_WINDOW", 8)
+    monkeypatch.setattr(planning, "_RELAXED", relaxed)
     windowed = value_iteration(lake)
     np.testing.assert_allclose(windowed.values, whole.values, rtol=0, atol=2e-10)
 
 
 def test_an_evaluation_that_does_not_help_falls_back_to_sweeps(monkeypatch):
+    """Where over-relaxation spoils the values, the sweeps still end, with the same bound."""
+    lake = Lake.make("8x8", slippery=True)
+    backup = planning._Backup(lake, np.arange(64), 0.9)
+    monkeypatch.setattr(kernel, "_OVER", 40.0)  # read when the Python source runs, as it does here
+    values = np.zeros(64)
+    kernel.relax.py_func(values, 64, backup.next_cell, backup.weight, backup.reward, 1e-11)
+    np.testing.assert_allclose(values, value_iteration_by_definition(lake, 0.9, 400)[0], atol=2e-10)
+
+
+def test_a_linear_solver_that_does_not_help_falls_back_to_sweeps(monkeypatch):
     """Should the linear solver break down, value iteration still ends, with the same bound."""
     monkeypatch.setattr(planning, "_SMALL", 0)
+    monkeypatch.setattr(planning, "_RELAXED", 0)
     monkeypatch.setattr(planning, "bicgstab", lambda system, rewards, x0, **_: (x0 + 100.0, 1))
     lake = Lake.make("8x8", slippery=True)
     plan = value_iteration(lake, 0.9)
@@ -103,11 +117,13 @@ def test_exact_evaluation_equals_iteration(lake, seed):
     goes_on = ~lake.terminal[lake.next_cell]
     values, success = np.zeros((2, 3, len(lake.next_cell)))
     into_goal = lake.goal[lake.next_cell] & ~lake.terminal[:, None, None]
-    for _ in range(3000):
+    for update in range(3000):
         ahead = lake.reward + 0.9 * values[:, lake.next_cell] * goes_on
         values = (policy * (lake.probability * ahead).sum(-1)).sum(-1)
         reached = into_goal + success[:, lake.next_cell] * goes_on
-        success = (policy * (lake.probability * reached).sum(-1)).sum(-1)
+        before, success = success, (policy * (lake.probability * reached).sum(-1)).sum(-1)
+        if update > 300 and np.abs(success - before).max() < 1e-12:  # by then 0.9^update says the values to 1e-13
+            break
     np.testing.assert_allclose(worth.values, values, atol=1e-9)
     np.testing.assert_allclose(worth.success, success[:, lake.starts].mean(1), atol=1e-6)
     np.testing.assert_allclose(worth.returns, values[:, lake.starts].mean(1), atol=1e-9)

@@ -3,7 +3,9 @@ import pytest
 import torch
 
 from toy import Lake
-from toy.rollout import _CHUNK, Dynamics, gymnasium_env, play, simulate
+from toy.kernels.rollout import CHUNK
+from toy.kernels.streams import streams_of
+from toy.rollout import Dynamics, gymnasium_env, play, simulate
 
 CPU = torch.device("cpu")
 
@@ -24,7 +26,7 @@ def generators(runs):
 def test_simulated_steps_are_what_gymnasium_does_with_the_same_numbers(slippery):
     """Replays each simulated episode in Gymnasium's environment, fed with the same noise: equal step for step."""
     lake, dynamics, policy, starts = setting(runs=2, episodes=6, slippery=slippery)
-    episodes = simulate(dynamics, policy, starts, 40, generators(2))
+    episodes = simulate(dynamics, policy, starts, 40, streams_of(generators(2)))
     env = gymnasium_env(lake, max_episode_steps=1000).unwrapped
 
     class Fed:
@@ -35,10 +37,10 @@ def test_simulated_steps_are_what_gymnasium_does_with_the_same_numbers(slippery)
 
     for run, generator in enumerate(generators(2)):
         noise = np.full((40, 2, 6), np.nan)
-        for first in range(0, episodes.mask.shape[-1], _CHUNK):  # drawn for the episodes under way, a chunk at a time
+        for first in range(0, episodes.mask.shape[-1], CHUNK):  # drawn for the episodes under way, a chunk at a time
             under_way = np.flatnonzero(episodes.mask[run, :, first])
-            drawn = generator.random((_CHUNK, 2, len(under_way)), dtype=np.float32)
-            noise[first : first + _CHUNK, :, under_way] = drawn[: 40 - first]
+            drawn = generator.random((CHUNK, 2, len(under_way)), dtype=np.float32)
+            noise[first : first + CHUNK, :, under_way] = drawn[: 40 - first]
         for episode in range(6):
             env.reset(seed=0)
             env.np_random = Fed()
@@ -56,9 +58,9 @@ def test_simulated_steps_are_what_gymnasium_does_with_the_same_numbers(slippery)
 
 def test_a_run_does_not_depend_on_the_runs_beside_it():
     _, dynamics, policy, starts = setting(runs=3)
-    together = simulate(dynamics, policy, starts, 50, generators(3))
+    together = simulate(dynamics, policy, starts, 50, streams_of(generators(3)))
     for run in range(3):
-        alone = simulate(dynamics, policy[run : run + 1], starts[:1], 50, [generators(3)[run]])
+        alone = simulate(dynamics, policy[run : run + 1], starts[:1], 50, streams_of([generators(3)[run]]))
         length = alone.cells.shape[-1]
         for part in ("cells", "actions", "mask", "rewards"):
             assert torch.equal(getattr(together, part)[run, :, :length], getattr(alone, part)[0])
@@ -68,7 +70,7 @@ def test_a_run_does_not_depend_on_the_runs_beside_it():
 def test_frequencies_are_the_policys():
     _, dynamics, _, _ = setting()
     policy = torch.tensor([0.1, 0.2, 0.3, 0.4], dtype=torch.float64).expand(1, 16, 4)
-    episodes = simulate(dynamics, policy, torch.zeros(1, 20_000, dtype=torch.long), 1, generators(1))
+    episodes = simulate(dynamics, policy, torch.zeros(1, 20_000, dtype=torch.long), 1, streams_of(generators(1)))
     counts = torch.bincount(episodes.actions.flatten(), minlength=4) / 20_000
     torch.testing.assert_close(counts, torch.tensor([0.1, 0.2, 0.3, 0.4]), atol=0.015, rtol=0)
 
@@ -76,14 +78,14 @@ def test_frequencies_are_the_policys():
 def test_the_horizon_cuts_an_episode():
     _, dynamics, _, _ = setting(slippery=False)
     always_left = torch.tensor([1.0, 0, 0, 0], dtype=torch.float64).expand(1, 16, 4)
-    episodes = simulate(dynamics, always_left, torch.zeros(1, 2, dtype=torch.long), 23, generators(1))
+    episodes = simulate(dynamics, always_left, torch.zeros(1, 2, dtype=torch.long), 23, streams_of(generators(1)))
     assert episodes.mask.shape == (1, 2, 23)
     assert episodes.mask.all()
 
 
 def test_a_policy_of_nans_ends_at_the_horizon():
     _, dynamics, policy, starts = setting()
-    assert simulate(dynamics, policy * torch.nan, starts, 10, generators(3)).mask.shape[-1] <= 10
+    assert simulate(dynamics, policy * torch.nan, starts, 10, streams_of(generators(3))).mask.shape[-1] <= 10
 
 
 def test_playing_in_gymnasium_gives_frames_and_the_return():

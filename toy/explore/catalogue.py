@@ -89,7 +89,7 @@ def catalogue() -> dict[str, Any]:
         ],
         "shades": list(request.SHADES),
         "sides": list(request.SIDES),
-        "methodCounts": list(request.METHODS),
+        "methodCounts": list(request.METHOD_COUNTS),
         "mostUpdates": request.LARGEST["steps"],
     }
 

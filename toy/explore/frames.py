@@ -63,6 +63,8 @@ def _method(request: Request, name: str) -> dict[str, Any]:
     return {
         "name": name,
         "method": trial.method,
+        "title": trial.value.title.partition(" (")[0],
+        "help": trial.value.help,
         "colour": colour_of(name),
         "mixes": trial.value.mixes_states,
         "numbers": trial.settings.numbers_of(trial.value),

@@ -34,7 +34,8 @@ def record(preset: Preset, path: Path) -> None:
     for _ in range(run.request.all_settings.steps):
         run.advance()
         frames.append(measure(run))
-    recording = json.dumps({"run": describe(run), "frames": frames, "shade": preset.shade}, separators=(",", ":"))
+    described = {"run": describe(run), "frames": frames, "shade": preset.shade, "sentence": preset.sentence}
+    recording = json.dumps(described, separators=(",", ":"))
     run.close()
     text = template().replace('"RECORDING"', recording.replace("<", "\\u003c"))
     with writing(path):

@@ -9,14 +9,14 @@ from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from ift import METHODS as METHODS_BY_NAME
+from ift import METHODS
 from ift.checks import check_choice
 from toy.protocols import protocol
 from toy.settings import Settings
 from toy.trials import Trial, named_trials
 
 SIDES = (3, 8)  # the fewest and the most cells along a side of a lake
-METHODS = (2, 6)  # how many methods stand side by side
+METHOD_COUNTS = (2, 6)  # how many methods stand side by side
 LARGEST = {"seeds": 64, "steps": 20_000, "lr": 100.0}  # of settings that decide how long an update or a run takes
 SHADES = ("distance", "visits", "scored")
 
@@ -119,8 +119,8 @@ class Request:
 
     def needs_new_start(self, before: "Request") -> bool:
         """Whether a run of the request `before` cannot go on with this one, as its start policies would differ."""
-        mine, theirs = (r.all_settings for r in (self, before))
-        same = all(getattr(mine, f.name) == getattr(theirs, f.name) for f in fields(mine) if f.name not in _ON_THE_WAY)
+        ours, earlier = (request.all_settings for request in (self, before))
+        same = all(getattr(ours, f.name) == getattr(earlier, f.name) for f in fields(ours) if f.name not in _ON_THE_WAY)
         same_shape = (len(self.rows), len(self.rows[0])) == (len(before.rows), len(before.rows[0]))
         return not (same and same_shape and self.methods == before.methods and self.protocol == before.protocol)
 
@@ -131,7 +131,7 @@ class Request:
 def _on_command_line(name: str) -> str:
     """A method or variant as a command names it, which has to be told of a file."""
     method, colon, changes = name.partition(":")
-    origin = METHODS_BY_NAME.origins.get(method)
+    origin = METHODS.origins.get(method)
     return f"{origin.on_command_line if origin else method}{colon}{changes}"
 
 
@@ -159,8 +159,8 @@ def _methods(value: object) -> tuple[str, ...]:
     if not isinstance(value, list):
         raise ValueError(f"methods must be a list of names, got {_shown(value)}")
     names = tuple(dict.fromkeys(_text("methods", name) for name in value))
-    if not METHODS[0] <= len(names) <= METHODS[1] or "all" in names:
-        raise ValueError(f"methods must name {METHODS[0]} to {METHODS[1]} methods, got {len(names)}")
+    if not METHOD_COUNTS[0] <= len(names) <= METHOD_COUNTS[1] or "all" in names:
+        raise ValueError(f"methods must name {METHOD_COUNTS[0]} to {METHOD_COUNTS[1]} methods, got {len(names)}")
     for name in names:
         if ".py:" in name:  # a page must not make this process run a file
             raise ValueError(f"methods: {name!r} is a file: name it on the command line, --method {name}")

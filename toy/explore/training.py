@@ -60,7 +60,7 @@ class Stepper:
                 raise _Stopped
 
         try:
-            fine_tune(problem, trial.value, self.numbers, start, seeds, on_step, lambda: self.lr)
+            fine_tune(problem, trial.value, self.numbers, start, seeds, on_step, lambda: self.lr, every=1)
         except _Stopped:
             return
         except Exception as error:  # handed to the thread that waits

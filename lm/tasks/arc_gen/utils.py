@@ -32,9 +32,9 @@ def chosen(answer: str, options: dict[str, str]) -> str | None:
         rf"(?:\(|\*\*)({label})(?:\)|\*\*)",
         rf"^\s*({label})(?:[).:,\n]|$)",
     ):
-        found = re.findall(pattern, answer)
-        if found:
-            return str(found[-1])
+        labels = re.findall(pattern, answer)
+        if labels:
+            return str(labels[-1])
     said = [name for name, text in options.items() if re.search(rf"\b{re.escape(text.lower())}\b", answer.lower())]
     return said[0] if len(said) == 1 else None
 

@@ -1,7 +1,6 @@
 """AlpacaEval with a judge on this machine: an endpoint that prefers gold, and fails where it is told to."""
 
 import json
-import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -13,6 +12,7 @@ pytest.importorskip("alpaca_eval", reason="the judge extra is not installed: pip
 
 from lm.evaluate import __main__ as command
 from lm.evaluate import alpaca
+from tests.calling import exit_code
 
 ROWS = [
     {"instruction": f"Say {i}.", "output": "gold" if i < 4 else "lead", "generator": "ref", "dataset": "here"}
@@ -82,12 +82,7 @@ def call(parrot, tmp_path, monkeypatch):
     def called(*arguments):
         options = ("--model", parrot, "--suite", "alpaca-eval", "--instructions", tmp_path / "rows.json", "--out",
                    tmp_path / "out", "--max-new-tokens", 24, "--judge-timeout-seconds", 1, *arguments)  # fmt: skip
-        monkeypatch.setattr(sys, "argv", ["evaluate", *map(str, options)])
-        try:
-            command.main()
-        except SystemExit as stopped:
-            return stopped.code
-        return 0
+        return exit_code(command.main, monkeypatch, options)
 
     return called
 

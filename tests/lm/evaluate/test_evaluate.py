@@ -5,22 +5,18 @@ import pickle
 import re
 import shutil
 import sqlite3
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from lm_eval.api.model import hash_args
 from lm_eval.models.huggingface import HFLM
-from scipy import stats
 
 from common.models import load_trained, save_whole
 from lm.evaluate import __main__ as command
 from lm.evaluate import harness
 from lm.evaluate.harness import Questions, _described
-from lm.evaluate.scores import difference_interval, mcnemar
+from tests.calling import exit_code
 
 TASKS = Path(command.__file__).parents[1] / "tasks"
 GSM8K = TASKS / "gsm8k_files" / "gsm8k_files.yaml"
@@ -37,12 +33,7 @@ class Trap:
 
 
 def call(monkeypatch, *arguments):
-    monkeypatch.setattr(sys, "argv", ["evaluate", *map(str, arguments)])
-    try:
-        command.main()
-    except SystemExit as stopped:
-        return stopped.code
-    return 0
+    return exit_code(command.main, monkeypatch, arguments)
 
 
 def local(monkeypatch, model, gsm8k, out, *more):
@@ -251,56 +242,6 @@ def test_all_of_the_leaderboard(parrot, mmlu, tmp_path, monkeypatch, capsys):
     assert call(monkeypatch, *asked, "--against", tmp_path / "a") == 0
     (row,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("mmlu")]
     assert row.split()[2] == str(2 * 57)  # its subjects are one task; `shots` has its groups too
-
-
-@pytest.mark.parametrize(
-    ("answer", "label"),
-    [
-        ("The answer is (B).", "B"),
-        ("The answer is B", "B"),
-        ("Answer: C", "C"),
-        ("**D**", "D"),
-        ("A. ice melts", "A"),
-        ("C", "C"),
-        ("It could be (A), but the answer is (D).", "D"),
-        ("The answer is A cat, so (B).", "B"),
-        ("The answer is A because it melts.", "A"),
-        ("The correct choice is C.", "C"),
-        ("Option A is wrong. Option C is right. Option D is wrong.", None),
-        ("Fire is hot.", "B"),
-        ("A cat and a dog", None),
-        ("ice or fire", None),
-        ("The answer is a mystery", None),
-        ("", None),
-    ],
-)
-def test_the_choice_is_read_from_free_text(answer, label):
-    from lm.tasks.arc_gen.utils import results
-
-    doc = {"choices": {"label": ["A", "B", "C", "D"], "text": ["ice", "fire", "a stone", "wind"]}, "answerKey": "B"}
-    found = results(doc, [answer])
-    assert found == {"exact_match": float(label == "B"), "no_answer": float(label is None)}
-
-
-def test_choices_may_be_numbered():
-    from lm.tasks.arc_gen.utils import chosen
-
-    assert chosen("The answer is (2).", {"1": "ice", "2": "fire"}) == "2"
-
-
-@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=40))
-def test_mcnemar_is_a_fair_coin_over_the_questions_that_differ(pairs):
-    a, b = np.array(pairs, float).T
-    first, second = int(((a == 1) & (b == 0)).sum()), int(((a == 0) & (b == 1)).sum())
-    coin = stats.binom(first + second, 0.5)
-    expected = min(1.0, 2 * coin.cdf(min(first, second))) if first + second else 1.0
-    assert mcnemar(a, b) == pytest.approx(expected)
-
-
-def test_the_interval_of_a_paired_difference_holds_the_truth_nineteen_times_of_twenty():
-    generator = np.random.default_rng(1)
-    intervals = [difference_interval(generator.normal(0.3, 1, 80), resamples=400) for _ in range(300)]
-    assert 0.9 < np.mean([low < 0.3 < high for low, high in intervals]) < 0.98
 
 
 TASK = """

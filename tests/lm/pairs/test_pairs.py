@@ -11,17 +11,13 @@ from lm.pairs import making, sampling
 from lm.pairs.options import Options
 from lm.pairs.scoring import Answer, same_number, scorer_of
 from lm.train import data
+from tests.calling import exit_code
 
 PROMPT = [{"role": "user", "content": "1+1="}]
 
 
 def call(monkeypatch, *arguments):
-    monkeypatch.setattr(sys, "argv", ["pairs", *map(str, arguments)])
-    try:
-        pairs.main()
-    except SystemExit as stopped:
-        return stopped.code
-    return 0
+    return exit_code(pairs.main, monkeypatch, arguments)
 
 
 @pytest.fixture

@@ -15,17 +15,13 @@ from lm import chat, merge
 from lm.train import __main__ as train
 from lm.train import data, methods, models, tokens
 from lm.train.settings import TrainSettings
+from tests.calling import exit_code
 
 IDS = torch.tensor([[7, 8, 9, 10]])
 
 
 def call(main, monkeypatch, *arguments):
-    monkeypatch.setattr(sys, "argv", ["command", *map(str, arguments)])
-    try:
-        main()
-    except SystemExit as stopped:
-        return stopped.code
-    return 0
+    return exit_code(main, monkeypatch, arguments)
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from transformers import AutoModelForCausalLM
 from lm.train import __main__ as train
 from lm.train.command_line import parse
 from lm.train.trainable import trainable
+from tests.calling import exit_code
 
 ROOT = Path(__file__).parents[3]
 
@@ -45,12 +46,7 @@ def on(command, dataset):
 
 
 def call(monkeypatch, arguments):
-    monkeypatch.setattr(sys, "argv", ["train", *map(str, arguments)])
-    try:
-        train.main()
-    except SystemExit as stopped:
-        return stopped.code
-    return 0
+    return exit_code(train.main, monkeypatch, arguments)
 
 
 def logged(folder, name):
@@ -110,7 +106,7 @@ def test_the_models_card_says_what_it_is_and_how_to_load_it(lora, command, jsonl
     assert call(monkeypatch, [*command, *held_out, *lora, "--lam", "0.35"]) == 0
     folder = tmp_path / "out" / "model"
     card = ModelCard.load(folder / "README.md")
-    assert card.data.base_model == "model"
+    assert card.data.base_model == f"{tmp_path.name}/model"
     assert card.data.library_name == ("peft" if lora else "transformers")
     assert "lam: 0.35" in card.text
     counts = r"64 \| [\d,]+ \| [\d,]+ \| 0 \| 0"
@@ -311,7 +307,7 @@ def finish(command):
 
 def kill_after_checkpoint(command, folder, step, wait):
     process = start(command)
-    limit = time.monotonic() + 120
+    limit = time.monotonic() + 600
     while not (folder / f"checkpoint-{step}").exists() and process.poll() is None and time.monotonic() < limit:
         time.sleep(0.005)
     time.sleep(wait)
@@ -323,16 +319,16 @@ def weights(folder):
     return load_file(folder / "model" / "model.safetensors")
 
 
-def test_killed_and_resumed_it_ends_with_the_same_weights(command, tmp_path):
-    """The last checkpoint is cut short as well: the one before it is used."""
+def test_killed_and_resumed_it_ends_with_the_same_weights(command, tmp_path, monkeypatch):
+    """The last checkpoint is cut short as well: the one before it is used. Only who is killed needs its own process."""
     arguments = [*command, "--save-steps", "3", "--prediction", "lagged", "--min-lam", "0.1", "--lam-jitter", "0.2"]
     out, whole = tmp_path / "out", tmp_path / "whole"
-    finish([*arguments, "--output-dir", str(whole)])
+    assert call(monkeypatch, [*arguments, "--output-dir", whole]) == 0
     kill_after_checkpoint(arguments, out, 9, wait=0.3)
     newest = max(out.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
     cut = newest / "model.safetensors"
     cut.write_bytes(cut.read_bytes()[:1000])
-    finish([*arguments, "--resume"])
+    assert call(monkeypatch, [*arguments, "--resume"]) == 0
     assert logged(out, "loss") == logged(whole, "loss")
     for name, value in weights(whole).items():
         assert torch.equal(weights(out)[name], value), name

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import shutil
-import sys
 
 import pytest
 import torch
@@ -14,6 +13,7 @@ from lm.train import acting, checks
 from lm.train.command_line import as_yaml, parse, parse_groups
 from lm.train.seeds import summarised
 from lm.train.settings import TrainSettings
+from tests.calling import exit_code
 
 
 @pytest.fixture
@@ -24,12 +24,7 @@ def command(saved_model, jsonl, tmp_path):
 
 
 def call(monkeypatch, arguments):
-    monkeypatch.setattr(sys, "argv", ["train", *map(str, arguments)])
-    try:
-        train.main()
-    except SystemExit as stopped:
-        return stopped.code
-    return 0
+    return exit_code(train.main, monkeypatch, arguments)
 
 
 def rows_of(folder, name="log.jsonl"):
@@ -198,6 +193,8 @@ def test_options_that_act_are_not_complained_of():
         ("ift", "gradient_accumulation_steps=1"),
         ("ift", "eval_on_start=true"), ("ift", "label_smoothing_factor=0.1"), ("orpo", "loss_weights=[2]"),
         ("orpo", "precompute_ref_log_probs=true"), ("dpo", "ddp_backend=nope"), ("dpo", "bf16=true"),
+        ("ift", "bf16_full_eval=true"), ("sft", "push_to_hub=true"), ("sft", "eval_packing=true"),
+        ("sft", "run_name=mine"), ("sft", "ddp_timeout=9"), ("sft", "optim_args=alpha=0.9"),
     ],
 )  # fmt: skip
 def test_an_option_of_trls_that_does_nothing_is_refused(method, option, command, tmp_path, monkeypatch, capsys):
@@ -216,6 +213,8 @@ def test_an_option_of_trls_that_does_nothing_is_refused(method, option, command,
         (["--optim", "adamm"], "optim 'adamm' is unknown: did you mean"),
         (["--optim", "adamw_8bit"], "optim 'adamw_8bit' cannot be made here"),
         (["--trainer", "dataloader_num_workers=-1"], "num_workers"),
+        (["--trainer", "use_liger_kernel=true"], "'use_liger_kernel' needs a GPU and a package of its own"),
+        (["--optim", "sgd", "--trainer", "adam_beta1=0.5"], "'adam_beta1' cannot be set: it does nothing with optim"),
         (["--eval-steps", "2"], "eval_steps needs held-out data: name it with --eval-dataset"),
         (["--early-stopping", "2"], "early_stopping must be 0 without eval_steps"),
         (["--method", "simpo", "--margin", "1e400"], "margin must be a finite number"),
@@ -247,6 +246,17 @@ def test_overwrite_leaves_what_is_not_ours_under_runs(command, tmp_path, monkeyp
     assert call(monkeypatch, [*command, "--max-steps", "1", "--overwrite"]) == 0
     assert (out / "runs" / "mine" / "notes.txt").exists()
     assert not (out / "runs" / "Nov01").exists()
+
+
+def test_models_of_two_runs_are_two_models(saved_model, tmp_path):
+    from lm.train.run_folder import describe, folder_of
+
+    settings = []
+    for name in ("sft", "dpo"):
+        shutil.copytree(saved_model, tmp_path / name / "model")
+        settings.append(TrainSettings(model=str(tmp_path / name / "model")))
+    assert [describe(each)["settings"]["model"] for each in settings] == ["sft/model", "dpo/model"]
+    assert folder_of(settings[0]) != folder_of(settings[1])
 
 
 def test_a_checkpoint_of_a_strange_name_is_none(tmp_path):

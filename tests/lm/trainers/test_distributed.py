@@ -13,12 +13,14 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 import ift
+from lm.train import __main__ as train
 from lm.trainers.forward import Residual, add_residual_forward
 
 ROOT = Path(__file__).parents[3]
 TWO = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 WORKER = Path(__file__).with_name("fsdp2_worker.py")
 COMMAND_WORKER = Path(__file__).with_name("fsdp2_command_worker.py")
+DDP_WORKER = Path(__file__).with_name("ddp_command_worker.py")
 
 
 def call(*command):
@@ -28,22 +30,25 @@ def call(*command):
     return done.stdout
 
 
-@pytest.mark.parametrize("options", [["--prediction", "lagged", "--max-steps", "12"], ["--max-steps", "5"]])
-def test_two_ddp_processes_equal_one(saved_model, jsonl, tmp_path, options):
+def test_two_ddp_processes_equal_one(saved_model, jsonl, tmp_path, monkeypatch):
     """12 updates of 8 are more than one epoch of 64: lagged predictions travel between the processes."""
-    command = ["-m", "lm.train", "--model", str(saved_model), "--dataset", str(jsonl), "--max-length", "64",
-               "--max-prompt-length", "32", "--batch-size", "8", "--learning-rate", "1e-3", "--logging-steps", "1",
-               "--lam", "0.5", "--chat-template", "none", "--optim", "sgd", *options]  # fmt: skip
-    one, two = tmp_path / "one", tmp_path / "two"
-    call(sys.executable, *command, "--output-dir", str(one))
-    call(
-        *TWO, *command, "--per-device-train-batch-size", "4", "--output-dir", str(two),
-    )  # fmt: skip
-    for name in ("loss", "prediction_accuracy", "num_tokens"):
-        assert logged(one, name) == pytest.approx(logged(two, name), rel=1e-5, abs=1e-6)
-    weights = [load_file(folder / "model" / "model.safetensors") for folder in (one, two)]
-    for name, value in weights[0].items():
-        torch.testing.assert_close(weights[1][name], value, rtol=0, atol=1e-5)
+    command = ["--model", str(saved_model), "--dataset", str(jsonl), "--max-length", "64", "--max-prompt-length", "32",
+               "--batch-size", "8", "--learning-rate", "1e-3", "--logging-steps", "1", "--lam", "0.5",
+               "--chat-template", "none", "--optim", "sgd"]  # fmt: skip
+    trainings = {"lagged": ["--prediction", "lagged", "--max-steps", "12"], "greedy": ["--max-steps", "5"]}
+    for name, options in trainings.items():
+        monkeypatch.setattr(sys, "argv", ["train", *command, *options, "--output-dir", str(tmp_path / name)])
+        train.main()
+    halves = [[*command, *options, "--per-device-train-batch-size", "4", "--output-dir", str(tmp_path / f"{name}-two")]
+              for name, options in trainings.items()]  # fmt: skip
+    call(*TWO, str(DDP_WORKER), json.dumps(halves))
+    for name in trainings:
+        one, two = tmp_path / name, tmp_path / f"{name}-two"
+        for column in ("loss", "prediction_accuracy", "num_tokens"):
+            assert logged(one, column) == pytest.approx(logged(two, column), rel=1e-5, abs=1e-6), name
+        weights = [load_file(folder / "model" / "model.safetensors") for folder in (one, two)]
+        for tensor, value in weights[0].items():
+            torch.testing.assert_close(weights[1][tensor], value, rtol=0, atol=1e-5)
 
 
 def logged(folder, name):
@@ -86,7 +91,7 @@ def test_two_fsdp2_processes_equal_one(saved_model, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("options", [["--method", "ift"], ["--method", "sft", "--lora-r", "4"]])
 def test_a_sharded_run_of_the_command_equals_a_whole_one(options, saved_model, jsonl, tmp_path):
-    """Its losses, its model, a resume of it, and its checkpoint gone on with by one process."""
+    """Its losses, its model, a resume of it, and its checkpoint continued by one process."""
     command = ["--model", str(saved_model), "--dataset", str(jsonl), "--max-length", "64", "--batch-size", "8",
                "--learning-rate", "1e-3", "--logging-steps", "1", "--chat-template", "none", "--optim", "sgd",
                "--max-steps", "4", "--save-steps", "2", "--eval-dataset", f"{jsonl}:8", *options]  # fmt: skip

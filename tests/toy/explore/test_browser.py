@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import shutil
 import socket
@@ -161,8 +162,12 @@ def test_a_student_draws_a_lake_and_sees_methods_differ(user):
         assert user.number(method, "success") > success
     assert user.number("ift", "travelled") > user.number("sft", "travelled")
     why = user.text("#why")
-    assert "sft and ift differ most in row" in why
+    assert "Why sft and ift differ. They differ most in row" in why
+    assert "times where SFT counts it once" in why  # the reason
     assert "times as far from the start" in why
+    user.click("#widest")
+    row, column = re.search(r"differ most in row (\d), column (\d)", why).groups()
+    assert f"Row {row}, column {column}" in user.text("#inspector")
     assert user.complaints() == []
 
 
@@ -225,7 +230,8 @@ def test_the_copied_command_gives_the_numbers_on_the_page_and_save_writes_its_fo
     user.train()
     assert user.update == 15
     shown = {
-        m: [user.number(m, n) for n in ("parameters", "policies", "success")] for m in ("sft", "orpo", "ift", "dpo")
+        m: [user.number(m, n) for n in ("parameter distance", "policy distance", "success")]
+        for m in ("sft", "orpo", "ift", "dpo")
     }
     user.driver.set_permissions("clipboard-read", "granted")
     user.click("#copy-command")
@@ -260,9 +266,12 @@ def test_pictures_and_a_replay_are_written_and_the_replay_plays_without_a_server
     server[1][0].terminate()
     user.driver.get((tmp_path / "lake.html").as_uri())
     assert "update 0" in user.text("#transport")
+    assert "Both ways round the hole" in user.text("#sentence")
     user.click("#transport button")
     user.wait(lambda: "update 100" in user.text("#transport"), 30)
     assert user.number("sft", "success") > 0.99
+    user.click('#axis input[value="travelled"]')
+    assert "distance travelled" in user.text("#curves .chart .axes")
     refused = "ERR_CONNECTION_REFUSED"  # of the page that was left when its server ended
     assert [line for line in user.complaints() if refused not in line] == []
 

@@ -101,7 +101,7 @@ def test_any_value_is_taken_or_refused_with_a_reason(key, value):
         Request.of({**GOOD, key: value})
 
 
-@settings(max_examples=40)
+@settings(max_examples=16)
 @given(
     st.sampled_from(["paper", "adam"]),
     st.fixed_dictionaries(

@@ -11,7 +11,7 @@ const HELP = {
   prediction: "which of the policy's own moves makes the state that is mixed in",
   start: "both: trained on both ways; noisy: between optimum and chance; random: not trained",
   start_suboptimal_share: "above 0.5 a start of the kind “both” prefers the second way",
-  negatives: "where the worse trajectories of DPO, ORPO and their kin come from",
+  negatives: "where the worse trajectories of DPO, ORPO and similar methods come from",
   steps: "after so many updates the training pauses; play goes on",
 };
 

@@ -5,7 +5,7 @@ import { methodChooser, numberSliders, select, settingFields } from "./controls.
 import { axisSwitch, Curves } from "./curves.js";
 import { html } from "./dom.js";
 import { Editor } from "./editor.js";
-import { explain } from "./explain.js";
+import { explain, widest } from "./explain.js";
 import { keepButtons } from "./keep.js";
 import { legend, Panels } from "./panels.js";
 import { fromFragment, requestOf, SPEEDS, stateOf, toFragment } from "./state.js";
@@ -28,7 +28,7 @@ let pinned = ""; // a message that stays until the next change or play
 const panels = new Panels(place("panels"), place("inspector"), (method) => numberSliders(catalogue, state, method, change));
 const curves = new Curves(place("curves"));
 const editor = new Editor(place("editor"), catalogue.sides, change);
-const keep = keepButtons({ send: (message) => line.send(message), recording: () => ({ run, frames, shade: state.shade }), steps: () => setting("steps") });
+const keep = keepButtons({ send: (message) => line.send(message), recording: () => ({ run, frames, shade: state.shade, sentence: place("sentence").textContent }), steps: () => setting("steps") });
 place("keep").replaceChildren(keep.element);
 
 /** What a setting is: as changed, or as the protocol has it. */
@@ -154,6 +154,11 @@ function lakeTrouble(text) {
   return "This lake has no second way to the goal, and this protocol's start is trained on two. Open another way, or set the start policy to “noisy”. The last lake goes on.";
 }
 
+place("widest").onclick = () => {
+  const found = run && frame && widest(run, frame);
+  if (found) panels.choose(found.cell);
+};
+
 let drawing = false;
 function requestDrawing() {
   if (drawing) return;
@@ -164,7 +169,7 @@ function requestDrawing() {
     panels.update(frame, state.shade);
     curves.draw(run, state.axis);
     place("count").textContent = counted();
-    place("why").replaceChildren(...explain(run, frame).map((sentence) => html("li", {}, sentence)));
+    place("why").replaceChildren(...explain(run, frame));
     keep.show(run, frame.update);
   });
 }
@@ -189,7 +194,7 @@ const line = new Connection(
 
 addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, select, button, summary")) return;
-  const act = { " ": "play", n: "step", r: "reset" }[event.key.toLowerCase()];
+  const act = { " ": "play", n: "step", r: "reset", d: "widest" }[event.key.toLowerCase()];
   const preset = catalogue.presets[Number(event.key) - 1];
   if (!act && !preset) return;
   event.preventDefault();

@@ -21,8 +21,9 @@ export class Panels {
       const readout = html("dl", { class: "readout" });
       const key = svg("svg", { class: "key", viewBox: "0 0 28 10" },
         svg("line", { x1: 0, x2: 28, y1: 5, y2: 5, stroke: method.colour, "stroke-width": 4, "stroke-dasharray": dashOf(run.methods, index) }));
-      const title = html("h3", { title: method.title ?? method.name }, key, " ", method.name);
-      const element = html("article", { class: "panel card" }, title, board.element, readout, ...this.controls(method));
+      const title = html("h3", {}, key, " ", method.name);
+      const meaning = html("p", { class: "meaning", title: method.help }, method.title);
+      const element = html("article", { class: "panel card" }, title, meaning, board.element, readout, html("div", {}, ...this.controls(method)));
       return { method, board, readout, element };
     });
     this.place.replaceChildren(...this.panels.map((panel) => panel.element));
@@ -50,8 +51,8 @@ export class Panels {
       const curves = now.curves;
       const value = (metric, factor = 1) => (curves[metric] ? short(factor * curves[metric][0], 4) : "–");
       const rows = [
-        ["parameters", value("parameter_mse", 1000), "Mean squared distance ×10⁻³ of the parameters to those of the optimal parameterised policy"],
-        ["policies", value("policy_mse", 1000), "Mean squared distance ×10⁻³ of the probabilities to the optimum's"],
+        ["parameter distance", value("parameter_mse", 1000), "Mean squared distance ×10⁻³ of the parameters to those of the optimal parameterised policy"],
+        ["policy distance", value("policy_mse", 1000), "Mean squared distance ×10⁻³ of the probabilities to the optimum's"],
         ["success", curves.success ? curves.success[0].toFixed(3) : "–", "Probability that an episode reaches a goal"],
         ["travelled", value("travelled"), "Distance of the parameters from the start policy's"],
       ];
@@ -74,7 +75,7 @@ export class Panels {
     const letter = this.run.rows.join("")[this.cell];
     const where = `Row ${Math.floor(this.cell / columns) + 1}, column ${(this.cell % columns) + 1}`;
     const kind = letter === "G" ? "goal" : this.run.neverVisited.includes(this.cell) ? "the target never comes here" : "on the target's way";
-    const head = ["", ...ACTIONS.map((action, i) => `${ARROWS[i]} ${action}`), "distance", "visits"];
+    const head = ["", ...ARROWS, "distance", "visits"];
     const optimum = this.run.optimum[this.cell];
     const row = (name, chances, rest) => html("tr", {}, html("th", { scope: "row" }, name),
       ...chances.map((chance, action) => html("td", { class: optimum[action] > 0 ? "best" : "" }, chance.toFixed(2))), ...rest.map((text) => html("td", {}, text)));
@@ -84,7 +85,7 @@ export class Panels {
       return row(method.name, now.policy[this.cell], [now.error[this.cell].toFixed(3), now.visits[this.cell].toFixed(2)]);
     });
     const table = letter === "G" ? html("p", {}, "An episode ends here.") : html("div", { class: "scroll" }, html("table", {},
-      html("thead", {}, html("tr", {}, ...head.map((text) => html("th", { scope: "col" }, text)))),
+      html("thead", {}, html("tr", {}, ...head.map((text, i) => html("th", { scope: "col", "aria-label": ACTIONS[i - 1] ?? text }, text)))),
       html("tbody", {}, ...rows, row("optimum", optimum, ["0", ""]))));
     this.inspector.replaceChildren(html("p", {}, html("b", {}, where), `, ${kind}. Probability of each move, mean over seeds; moves of the optimum are bold.`), table);
   }

@@ -1,11 +1,11 @@
 // Plays a recording without a server: the same drawings as on the page, moved by a slider.
 
-import { Curves } from "./curves.js";
+import { axisSwitch, Curves } from "./curves.js";
 import { html } from "./dom.js";
 import { explain } from "./explain.js";
 import { legend, Panels } from "./panels.js";
 
-const { run, frames, shade } = JSON.parse(document.getElementById("recording").textContent);
+const { run, frames, shade, sentence } = JSON.parse(document.getElementById("recording").textContent);
 const at = (id) => document.getElementById(id);
 const panels = new Panels(at("panels"), at("inspector"));
 const curves = new Curves(at("curves"));
@@ -13,6 +13,7 @@ const slider = html("input", { type: "range", min: 0, max: frames.length - 1, va
 const play = html("button", { type: "button", class: "play primary", onclick: () => turn(timer === null) }, "▶ Play");
 const count = html("span", { class: "count" });
 let timer = null;
+let axis = "updates";
 
 function show(index) {
   slider.value = index;
@@ -20,8 +21,8 @@ function show(index) {
   curves.points = [];
   for (const frame of frames.slice(0, index + 1)) curves.add(frame);
   panels.update(frames[index], shade);
-  curves.draw(run, "updates");
-  at("why").replaceChildren(...explain(run, frames[index]).map((sentence) => html("li", {}, sentence)));
+  curves.draw(run, axis);
+  at("why").replaceChildren(...explain(run, frames[index]));
 }
 
 function turn(on) {
@@ -38,6 +39,8 @@ function tick() {
 }
 
 at("transport").replaceChildren(play, slider, count);
+at("sentence").textContent = sentence;
+at("axis").replaceChildren(axisSwitch(axis, (chosen) => { axis = chosen; show(Number(slider.value)); }));
 at("legend").replaceChildren(...legend(shade));
 at("command").textContent = `${run.command} --steps ${frames.at(-1).update || 1}`;
 panels.show(run);

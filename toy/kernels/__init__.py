@@ -1,0 +1,11 @@
+"""Compiled training and episodes: many updates of a run at a time, while its parameters stay in a core's first caches.
+
+The definition is `toy.policy.by_products`, `toy.policy.train` and `toy.objectives`, where PyTorch's products and
+autograd do the work; tests hold the kernels to it. Gradients are written out for the losses that the studies of this
+project train most (`targets`, `pairs`); of any other loss autograd finds the gradient by log-probabilities, and
+`network` takes it from there to the parameters.
+
+A run's parameters are one table θ `[cells + 6, width]`: the first weight, the first bias, the second weight transposed,
+and a row whose first four entries are the second bias. Numbers have the type of θ, as a Python literal would turn
+single precision into double: hence `kind(...)`. What is called with `begin` and `end` does the runs of that range.
+"""

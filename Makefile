@@ -52,6 +52,7 @@ lint: .venv/installed-dev
 bench: .venv/installed-bench
 	$(BIN)/python -m bench.toy
 	$(BIN)/python -m bench.lm
+	$(BIN)/python -m bench.heads
 	$(BIN)/python -m bench.methods
 	$(BIN)/python -m bench.startup
 	$(BIN)/python -m bench.explore

@@ -169,6 +169,13 @@ def together(known: Shipped | None, new: pd.DataFrame | None) -> pd.DataFrame:
     return rows[rows["lake"].isin(lakes)].reset_index(drop=True)
 
 
+def without(known: Shipped, methods: Iterable[str]) -> Shipped:
+    """What ships of all other methods."""
+    names = set(methods)
+    costs = {name: cost for name, cost in known.costs.items() if name not in names}
+    return Shipped(known.rows[~known.rows["method"].isin(names)], costs)
+
+
 def ship(rows: pd.DataFrame, costs: Mapping[str, float], file: Path = SHIPPED) -> None:
     """Write what ships with the project: held-out rows of the full scale, and what they are of beside them."""
     first = ["method", "protocol", "lake", "settings"]

@@ -107,12 +107,22 @@ def compare(out: Path, quick: bool, jobs: int, more: tuple[str, ...] = ()) -> pd
         ValueError: `out` holds results of something else, or cannot be written.
     """
     scale = QUICK if quick else FULL
+    groups = {"": COMPARED, **{f"-{name}": (name,) for name in more}}
+    candidates = {
+        suffix: [trial for method in methods for trial in settings_of(method, scale.learning_rates)]
+        for suffix, methods in groups.items()
+    }
+    return compare_candidates(out, scale, jobs, candidates)
+
+
+def compare_candidates(out: Path, scale: Scale, jobs: int, groups: dict[str, list[Candidate]]) -> pd.DataFrame:
+    """As `compare`, for any settings to choose from; the parts of a group stand in folders that end in its name."""
     with working_in(out):
         claim_folder(out, {"scale": asdict(scale)})
-        return _compare(out, scale, jobs, more)
+        return _compare(out, scale, jobs, groups)
 
 
-def _compare(out: Path, scale: Scale, jobs: int, more: tuple[str, ...]) -> pd.DataFrame:
+def _compare(out: Path, scale: Scale, jobs: int, groups: dict[str, list[Candidate]]) -> pd.DataFrame:
     import pandas as pd
 
     from common.parts import run_parts
@@ -129,16 +139,14 @@ def _compare(out: Path, scale: Scale, jobs: int, more: tuple[str, ...]) -> pd.Da
     for seed in (*scale.development_seeds, *scale.held_out_seeds):
         base_folder(bases, seed, scale.base_updates, scale.examples)  # in case someone removed it
     base = base[base["part"].str.startswith("test")].assign(trial="base", settings="")
-    groups = {"": COMPARED, **{f"-{name}": (name,) for name in more}}
     frames: dict[str, list[pd.DataFrame]] = {protocol: [base.assign(protocol=protocol)] for protocol in CHOSEN_BY}
-    for suffix, methods in groups.items():
-        candidates = [trial for method in methods for trial in settings_of(method, scale.learning_rates)]
-        known = {**common, **METHODS.from_outside(methods)}
-        development = _trained(out / f"development{suffix}", known, candidates, "dev", scale, bases, jobs)
+    for suffix, candidates in groups.items():
+        known = {**common, **METHODS.from_outside(dict.fromkeys(trial.method for trial in candidates))}
+        development = trained(out / f"development{suffix}", known, candidates, "dev", scale, bases, jobs)
         chosen = {protocol: _choose(development, candidates, score) for protocol, score in CHOSEN_BY.items()}
         wanted = {protocol: _with_variants(trials) for protocol, trials in chosen.items()}
         distinct = {trial.name: trial for trials in wanted.values() for trial in trials.values()}
-        scores = _trained(out / f"held-out{suffix}", known, distinct.values(), "test", scale, bases, jobs)
+        scores = trained(out / f"held-out{suffix}", known, distinct.values(), "test", scale, bases, jobs)
         for protocol, trials in wanted.items():
             frames[protocol] += [
                 scores[scores["settings"] == trial.name].assign(protocol=protocol, trial=name)
@@ -170,7 +178,7 @@ def _two_values(method: Method) -> tuple[Options, ...]:
     return ({},)
 
 
-def _trained(
+def trained(
     folder: Path, common: Options, trials: Iterable[Candidate], split: str, scale: Scale, bases: Path, jobs: int
 ) -> pd.DataFrame:
     """Scores of all trials on all seeds of a split."""

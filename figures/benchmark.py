@@ -4,6 +4,7 @@ Examples:
   python -m toy.benchmark --method my_method.py:mine --quick
   python -m toy.benchmark --method my_method.py:mine
   python -m toy.benchmark --method all --ship     (the leaderboard: every method of this project)
+  python -m toy.benchmark --method still --ship   (the same, with this method's runs anew beside the others')
 
 The others' runs ship with the project. The page that is written, in HTML and Markdown, has a picture, ranks with
 intervals, and what each method costs and forgets.
@@ -34,20 +35,24 @@ class Options:
     jobs: int = -1
     """Processes; -1 takes every core."""
     ship: Flag = False
-    """With --method all: write the runs into the project, beside experiments/benchmark.py."""
+    """Write the runs into the project, beside experiments/benchmark.py, for methods of this project; the page is then
+    the leaderboard. A method's runs do not depend on which others are asked for."""
 
 
 def run(options: Options) -> None:
     """Check, run what is missing, write the page and print where it is."""
     check_jobs(options.jobs)
     everything = options.method == ("all",)
-    if options.ship and (options.quick or not everything):
-        raise ValueError("ship needs --method all and the full scale: what ships is every method's runs")
+    if options.ship and options.quick:
+        raise ValueError("ship needs the full scale: leave --quick out")
     from ift import METHODS, method_names
 
     asked = method_names(options.method)
     if everything:
         asked = tuple(name for name in asked if name not in METHODS.origins)
+    outside = [name for name in asked if name in METHODS.origins]
+    if options.ship and (outside or not asked):
+        raise ValueError(f"ship is for methods of this project, got {', '.join(outside) or 'none'}")
     quieten()
     from experiments import benchmark
     from experiments.ranks import update_costs
@@ -56,14 +61,17 @@ def run(options: Options) -> None:
     shown = "all" if everything else "-".join(asked)
     out = options.out or Path("results") / ("quick" if options.quick else "") / f"benchmark-{shown}"
     known = None if everything else benchmark.shipped()
+    if known is not None and options.ship:  # these are made anew
+        known = benchmark.without(known, asked)
     new = asked if known is None else tuple(name for name in asked if name not in set(known.rows["method"]))
     rows, costs = None, {} if known is None else known.costs
     if new:
         rows = benchmark.benchmark(out / "runs", new, options.quick, options.jobs)
         costs = costs | update_costs(new)
-    if options.ship and rows is not None:
-        benchmark.ship(rows, costs)
-    for path in write_page(out, benchmark.together(known, rows), costs, () if everything else asked, options.quick):
+    every = benchmark.together(known, rows)
+    if options.ship:
+        benchmark.ship(every, costs)
+    for path in write_page(out, every, costs, () if everything or options.ship else asked, options.quick):
         print(path)
 
 

@@ -13,6 +13,7 @@ from ift.propagation import discounted_prefix_sum, discounted_suffix_sum, relati
 from ift.residual import lam_at, temporal_residual
 from ift.rollouts import ppo_loss
 from ift.still import start_sharpness, still_loss
+from ift.still_tokens import still_fit, still_token_loss
 from ift.targets import dft_loss, ift_loss, sft_loss
 
 __all__ = [
@@ -42,7 +43,9 @@ __all__ = [
     "sft_loss",
     "simpo_loss",
     "start_sharpness",
+    "still_fit",
     "still_loss",
+    "still_token_loss",
     "temporal_residual",
 ]
 

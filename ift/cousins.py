@@ -70,7 +70,8 @@ def asft_loss(
 ) -> Tensor:
     """−p log p, weight p without gradient, + β KL(π₀ ‖ π_θ) in the target's states, per token (ASFT, 2509.23753).
 
-    Which of the two KL's it is was taken from the authors' code.
+    The direction of the KL is that of the authors' code and of its ports (Unsloth, LLaMA-Factory); Unsloth's notes that
+    the paper's text has the other one.
     """
     kl = (reference_policy.exp() * (reference_policy - policy)).sum(-1)
     return -log_probs.detach().exp() * log_probs + kl_weight * kl
@@ -91,7 +92,8 @@ ASFT = Method(
 def eaft_loss(log_probs: Tensor, mask: Tensor, policy: Tensor, entropy_power: float | Tensor) -> Tensor:
     """−(H / ln K)^α log p, per token (EAFT, 2601.02151); H without gradient, of the K likeliest actions, K = 20.
 
-    H is the entropy of their probabilities made to sum to 1, as in a port of the authors' code (axolotl).
+    H is the entropy of their probabilities made to sum to 1, as in axolotl's port of the authors' code, which itself
+    divides by 3.0 in place of ln 20 = 2.996.
     """
     likeliest = policy.detach().topk(min(TOP_K, policy.shape[-1])).values.log_softmax(-1)
     entropy = -(likeliest.exp() * likeliest).sum(-1) / math.log(likeliest.shape[-1])

@@ -80,6 +80,29 @@ def next_tokens(
     return NextTokens(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
 
+@torch.no_grad()
+def likeliest_others(
+    hidden: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    barred: Tensor,
+    *,
+    softcap: float | None = None,
+) -> tuple[Tensor, Tensor]:
+    """The likeliest token of each position beside those that are `barred` `[positions, k]`, and its log-probability.
+
+    Both are `[positions]`, without gradient; `hidden`, `weight`, `bias` and `softcap` as in `next_tokens`.
+    """
+    parts = []
+    for rows, out in zip(hidden.split(CHUNK), barred.split(CHUNK), strict=True):
+        logits = _logits(rows, weight, bias, softcap)
+        total = logits.logsumexp(-1)
+        best, tokens = logits.scatter_(-1, out, -torch.inf).max(-1)
+        parts.append((tokens, best - total))
+    tokens, log_probs = (torch.cat(part) for part in zip(*parts, strict=True))
+    return tokens, log_probs
+
+
 @dataclass(frozen=True, eq=False)
 class TargetScores:
     """What the head says of the targets.
@@ -123,8 +146,13 @@ class ReferenceHead:
     bias: Tensor | None
     softcap: float | None = None
 
+    def log_policy(self, begin: int, end: int) -> Tensor:
+        """log π(· | s) of some positions, `[positions, vocabulary]`, without gradient."""
+        with torch.no_grad():
+            return _logits(self.hidden[begin:end], self.weight, self.bias, self.softcap).log_softmax(-1)
 
-TokenLoss = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
+
+TokenLoss = Callable[..., Tensor]
 
 
 def token_losses(
@@ -135,33 +163,33 @@ def token_losses(
     loss: TokenLoss,
     *,
     reference: ReferenceHead | None = None,
+    marks: Tensor | None = None,
     softcap: float | None = None,
     gathered: Callable[[], AbstractContextManager] = nullcontext,
 ) -> tuple[Tensor, TargetScores]:
     """A loss of each position that reads the whole policy there, `[positions]`, and the scores without gradient.
 
     `loss(log_probs, tokens, policy, reference_policy)` gets the target's log-probabilities `[n]`, their token ids, and
-    log π(· | s) `[n, vocabulary]` of some positions at a time, the reference's too if there is one. Never more than one
-    chunk of each is held: the backward pass makes them again. `gathered` as in `target_scores`.
+    log π(· | s) `[n, vocabulary]` of some positions at a time, the reference's too if there is one; and as a fifth
+    argument their `marks`, of `[positions]`, if there are any. Never more than one chunk of each is held: the backward
+    pass makes them again. `gathered` as in `target_scores`.
     """
 
-    def piece(rows: Tensor, wanted: Tensor, other: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def piece(begin: int, rows: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        end = begin + len(rows)
         with gathered():
             policy = _logits(rows, weight, bias, softcap).log_softmax(-1)
-        reference_policy = None
-        if other is not None and reference is not None:
-            with torch.no_grad():
-                logits = _logits(other, reference.weight, reference.bias, reference.softcap)
-                reference_policy = logits.log_softmax(-1)
+        reference_policy = None if reference is None else reference.log_policy(begin, end)
+        wanted = targets[begin:end]
         log_probs = policy.gather(-1, wanted[:, None])[:, 0]
-        losses = loss(log_probs, wanted, policy, reference_policy)
+        marked = () if marks is None else (marks[begin:end],)
+        losses = loss(log_probs, wanted, policy, reference_policy, *marked)
         fixed = policy.detach()
         return losses, log_probs.detach(), -torch.linalg.vecdot(fixed.exp(), fixed), fixed.argmax(-1)
 
-    others = [None] * len(hidden.split(CHUNK)) if reference is None else reference.hidden.split(CHUNK)
     parts = [
-        checkpoint(piece, *each, use_reentrant=False, preserve_rng_state=False)
-        for each in zip(hidden.split(CHUNK), targets.split(CHUNK), others, strict=True)
+        checkpoint(piece, CHUNK * number, rows, use_reentrant=False, preserve_rng_state=False)
+        for number, rows in enumerate(hidden.split(CHUNK))
     ]
     losses, *scores = (torch.cat(part) for part in zip(*parts, strict=True))
     return losses, TargetScores(*scores)

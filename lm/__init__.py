@@ -1,6 +1,6 @@
 """Language models: the core's loss inside TRL's trainer, `IFTTrainer(model, args=IFTConfig(…), train_dataset=…)`.
 
-Both names are imported when they are first used: the commands of `lm` need not wait for TRL.
+The names are imported when they are first used: the commands of `lm` need not wait for TRL.
 """
 
 from importlib import import_module
@@ -11,10 +11,16 @@ import common as _common  # noqa: F401  # it ends commands that are stopped whil
 if TYPE_CHECKING:
     from lm.trainers.config import IFTConfig
     from lm.trainers.ift import IFTTrainer
+    from lm.trainers.still import StillConfig, StillTrainer
 
-__all__ = ["IFTConfig", "IFTTrainer"]
+__all__ = ["IFTConfig", "IFTTrainer", "StillConfig", "StillTrainer"]
 
-_MODULES = {"IFTConfig": "lm.trainers.config", "IFTTrainer": "lm.trainers.ift"}
+_MODULES = {
+    "IFTConfig": "lm.trainers.config",
+    "IFTTrainer": "lm.trainers.ift",
+    "StillConfig": "lm.trainers.still",
+    "StillTrainer": "lm.trainers.still",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -12,6 +12,7 @@ from transformers.pytorch_utils import Conv1D
 from ift import METHODS
 from ift.heads import CHUNK
 from lm.train.settings import TrainSettings
+from lm.trainers.beside import SHARE
 
 # Bytes of optimiser state per trained parameter: two moments, one, none, or two of a byte each.
 _OPTIMIZER_BYTES = {"adamw": 8.0, "adam": 8.0, "rmsprop": 4.0, "adafactor": 0.1, "sgd": 0.0}
@@ -116,7 +117,10 @@ def _passes(settings: TrainSettings, epochs: float) -> float:
     if METHODS[settings.method].mixes_states and settings.lam > 0:
         first = 1 if settings.first_predictions == "fresh" else 0
         passes += first / max(epochs, 1) if settings.prediction == "lagged" else 1
-    return passes + (1 if METHODS[settings.method].needs_reference else 0)
+    passes += 1 if METHODS[settings.method].needs_reference else 0
+    if "beside" in METHODS[settings.method].reads:  # longer rows, and what the reference is asked once
+        passes = passes * (1 + SHARE) + 1 / max(epochs, 1)
+    return passes
 
 
 def _is_adapted(settings: TrainSettings, name: str) -> bool:

@@ -14,6 +14,7 @@ from lm.train.trainable import TRL_LOSSES
 from lm.trainers.config import IFTConfig
 from lm.trainers.ift import IFTTrainer
 from lm.trainers.preference import PairTrainer, PreferenceTrainer, UnpairedTrainer, unpaired
+from lm.trainers.still import StillConfig, StillTrainer
 from lm.trainers.supervised import SupervisedTrainer, TargetTrainer
 
 
@@ -41,6 +42,8 @@ def _configuration(settings: TrainSettings, options: dict[str, Any]) -> Any:
         own = {option.name: getattr(settings, option.name) for option in dataclasses.fields(IFTOptions)}
         own |= {"residual": method.states} | ({} if method.propagates else {"gamma": 0.0})
         return _configure(IFTConfig, options, own)
+    if method.name == "still":
+        return _configure(StillConfig, options, settings.numbers)
     of_trl = TRL_LOSSES.get(method.name, {})
     if method.learns_from == "targets":
         return _configure(SFTConfig, options, {"loss_type": "nll"} | of_trl)
@@ -84,6 +87,8 @@ def make_trainer(
     others |= {"args": args, "train_dataset": data, "eval_dataset": eval_data}
     if method.mixes_states:
         return IFTTrainer(model, **others)
+    if method.name == "still":
+        return StillTrainer(model, ref_model=reference, **others)
     if method.name not in TRL_LOSSES:
         others |= {"method": method, "options": _loss_options(settings)}
     if method.learns_from == "targets":

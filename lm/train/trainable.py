@@ -28,8 +28,8 @@ def why_not(method: Method) -> str | None:
         return "it learns from the optimal policy, which only a lake has"
     if method.mixes_states and method.name not in ("ift", "scheduled"):
         return f"it is trained in {method.states} states, which only IFT's trainer does"
-    if "beside" in method.reads:
-        return "it reads states beside the target, which only a lake has"
+    if "beside" in method.reads and method.name != "still":
+        return "it reads states beside the target, which only a lake and still's trainer have"
     if any(number.name == "refresh" for number in method.numbers):
         if method.learns_from == "pairs":
             return (

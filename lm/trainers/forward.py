@@ -38,8 +38,9 @@ class Residual:
 
     With `replaced`, a prediction takes its token's place with probability λ, in place of being mixed with it.
     `predicted`, token ids `[batch, tokens − 1]` like the labels shifted by one, takes the place of pass 1. With
-    `token_loss` the loss of each token is computed where the policy is at hand, beside the policy of `reference`;
-    `as_reference` asks for what a later call takes as that: no gradient, no dropout.
+    `token_loss` the loss of each token is computed where the policy is at hand, beside the policy of `reference` and
+    with the token's own of `marks` `[batch, tokens − 1]`; `as_reference` asks for what a later call takes as
+    `reference`: no gradient, no dropout.
     """
 
     lam: float
@@ -51,6 +52,7 @@ class Residual:
     predicted: Tensor | None = None
     token_loss: TokenLoss | None = None
     reference: ReferenceHead | None = None
+    marks: Tensor | None = None
     as_reference: bool = False
 
 
@@ -193,6 +195,7 @@ class _Head:
         with self.gathered():
             if residual.token_loss is None:
                 return None, target_scores(*self._parts(hidden), **options)
+            options["marks"] = None if residual.marks is None else residual.marks[self.answer]
             return token_losses(*self._parts(hidden), residual.token_loss, reference=residual.reference, **options)
 
     def reference(self, hidden: Tensor) -> ResidualOutput:

@@ -96,7 +96,19 @@ def test_what_ships_has_every_method_on_every_lake():
         of_protocol = held.rows[held.rows["protocol"] == name]
         assert set(of_protocol["lake"]) == lake_keys
         assert set(of_protocol.groupby("method").size()) == {len(lake_keys)}
-    assert set(held.costs) == set(held.rows["method"]) <= {*ift.METHODS}
+    assert set(held.costs) == set(held.rows["method"]) == {*ift.METHODS} - {*ift.METHODS.origins}
+
+
+def test_a_method_that_is_made_anew_takes_its_own_rows_place_alone(tmp_path):
+    """`--method ift --ship`: the others' rows are the same bytes as before, and a method from outside is refused."""
+    file = tmp_path / "benchmark.csv"
+    benchmark.ship(made_up(), {"sft": 1.0, "ift": 1.5, "dpo": 3.0}, file)
+    before = file.read_text().splitlines()
+    others = benchmark.without(benchmark.shipped(file), ["ift"])
+    assert others.costs == {"sft": 1.0, "dpo": 3.0}
+    rows = made_up()
+    benchmark.ship(benchmark.together(others, rows[rows["method"] == "ift"]), {}, file)
+    assert sorted(file.read_text().splitlines()) == sorted(before)
 
 
 def test_what_ships_comes_out_again():
@@ -152,8 +164,7 @@ def test_the_command_writes_one_page_of_a_new_method_and_goes_on_where_it_was(mo
         ([], "method must name at least one"),
         (["--method", "sfft"], "method 'sfft' is unknown: did you mean 'sft'"),
         (["--method", "sft", "--jobs", "0"], "jobs must be at least 1"),
-        (["--method", "sft", "--ship"], "ship needs --method all"),
-        (["--method", "all", "--ship", "--quick"], "ship needs --method all and the full scale"),
+        (["--method", "all", "--ship", "--quick"], "ship needs the full scale: leave --quick out"),
     ],
 )
 def test_bad_options_end_with_one_line(arguments, message, monkeypatch, capsys):

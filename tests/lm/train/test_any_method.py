@@ -245,7 +245,7 @@ def test_a_method_of_targets_takes_packed_rows_apart(call, saved_model, pairs):
         (ift.Method("stir", "", "", "targets", power_loss, states="mixed"), "it is trained in mixed states"),
         (ift.METHODS["spin"], "it draws its negatives anew"),
         (ift.METHODS["dagger"], "it learns from the optimal policy, which only a lake has"),
-        (ift.METHODS["still"], "it reads states beside the target, which only a lake has"),
+        (ift.Method("aside", "", "", "targets", power_loss, reads=("beside",)), "it reads states beside the target"),
     ],
     ids=lambda value: getattr(value, "name", ""),
 )

@@ -36,6 +36,8 @@ BAD_ARGUMENTS = {
     "experiments.paper_choices": ("--jobs", "0"),
     "experiments.better": ("development", "--jobs", "0"),
     "experiments.better_search": ("--jobs", "0"),
+    "experiments.better_language": ("development", "--jobs", "0"),
+    "experiments.lagged": ("--jobs", "0"),
 }
 LIMIT_SECONDS = 1.0
 

@@ -148,8 +148,7 @@ class CommandOptions:
 def run() -> None:
     """Parse, run what is missing, and print the table."""
     options = command.parse(CommandOptions, "python -m experiments.lagged", __doc__)
-    if options.jobs < 1 and options.jobs != -1:
-        raise ValueError(f"jobs must be at least 1, or -1 for every core, got {options.jobs}")
+    command.check_jobs(options.jobs)
     command.quieten()
     from common import models
 

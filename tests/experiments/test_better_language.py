@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments.better_language import GROUPS, SCALE, means, verdicts
+from experiments.better_language_trials import GROUPS, SCALE, means, verdicts
 from experiments.lake_language import QUICK
 
 

@@ -50,7 +50,8 @@ lint: .venv/installed-dev
 
 # bench/README.md; `python -m bench.scaling` wants a GPU and is run by itself
 bench: .venv/installed-bench
-	$(BIN)/python -m bench.toy
+	$(BIN)/python -m bench.trainings --page
+	$(BIN)/python -m bench.toy --page
 	$(BIN)/python -m bench.lm
 	$(BIN)/python -m bench.heads
 	$(BIN)/python -m bench.methods

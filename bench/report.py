@@ -1,15 +1,16 @@
 """What the benchmarks share: timing in turns, rows of ratios, the table and the JSON file."""
 
+import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import tyro
 from rich.console import Console
 from rich.table import Table
 
-from common.folders import write_json
+from common.folders import write_json, write_whole
 
 ROOT = Path(__file__).resolve().parents[1]  # the checkout, where `python -m toy.frozenlake` finds its code
 
@@ -37,7 +38,9 @@ class Options:
     quick: tyro.conf.FlagCreatePairsOff[bool] = False
     """Take fewer rounds and sizes."""
     json: Path | None = None
-    """Write {name: {ratio, target, met}} to this file."""
+    """Write {name: {ours, peer, ratio, target, met}} to this file."""
+    page: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Write the table into bench/README.md as well."""
 
 
 def seconds(*functions: Callable[[], object], rounds: int) -> list[float]:
@@ -70,5 +73,25 @@ def run(benchmarks: Sequence[Callable[[bool], Row | Iterable[Row]]], options: Op
         )
     console.print(table)
     if options.json:
-        data = {row.name: {"ratio": row.ratio, "target": row.target, "met": row.met} for row in rows}
-        write_json(options.json, data)
+        write_json(options.json, {row.name: {**asdict(row), "met": row.met} for row in rows})
+    if options.page:
+        write_page(Path(sys.argv[0]).stem, rows)
+
+
+def write_page(benchmark: str, rows: Sequence[Row], page: Path = ROOT / "bench" / "README.md") -> None:
+    """Put the rows as a table between the page's comments `table: BENCHMARK` and `end`.
+
+    Raises:
+        ValueError: the page has no such place.
+    """
+    text = page.read_text()
+    before, begin, rest = text.partition(f"<!-- table: {benchmark} -->\n")
+    _, end, after = rest.partition("<!-- end -->")
+    if not begin or not end:
+        raise ValueError(f"page {str(page)!r} has no place for the table of {benchmark!r}")
+    lines = ["| benchmark | ours | peer | ratio | target | met |", "|---|---|---|---|---|---|"]
+    for row in rows:
+        ratio = f"{row.ratio:.2f}" if row.at_most or row.ratio < 10 else f"{row.ratio:.0f}"
+        limit = f"{'≤ ' if row.at_most else '≥ '}{row.target:g}"
+        lines.append(f"| {row.name} | {row.ours} | {row.peer} | {ratio} | {limit} | {'yes' if row.met else 'no'} |")
+    write_whole(page, lambda part: part.write_text(before + begin + "\n".join(lines) + "\n" + end + after))

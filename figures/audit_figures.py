@@ -16,10 +16,10 @@ from toy.picture import colour_of
 _NAMES = {"parameter_mse": "parameter MSE", "policy_mse": "policy MSE"}
 # Four readings of the same experiment: (title, protocol, distance).
 HEADLINE = (
-    ("as the paper has it", "paper", "parameter_mse"),
-    ("all having gone equally far", "paper, equal distance", "parameter_mse"),
-    ("with the optimiser Adam", "paper-adam", "parameter_mse"),
-    ("as the paper has it,\nbut between policies", "paper", "policy_mse"),
+    ("as in the paper", "paper", "parameter_mse"),
+    ("at equal distance travelled", "paper, equal distance", "parameter_mse"),
+    ("with Adam", "paper-adam", "parameter_mse"),
+    ("as in the paper,\ndistance between policies", "paper", "policy_mse"),
 )
 _SHADES = ("#332288", "#88ccee", "#882255", "#cc6677", "#ddaa33", "#777777", "#117733", "#44aa99")
 _MARKERS = "osD^vP*X"

@@ -5,11 +5,16 @@ from pathlib import Path
 
 import pytest
 
+from bench import report
+
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "rows", "needs"), [("toy", 8, "envpool"), ("lm", 8, "trl"), ("startup", 36, "trl")])
+@pytest.mark.parametrize(
+    ("name", "rows", "needs"),
+    [("toy", 13, "envpool"), ("trainings", 4, "jax"), ("lm", 8, "trl"), ("startup", 40, "trl")],
+)
 def test_a_benchmark_writes_ratio_target_and_met(name, rows, needs, tmp_path):
     pytest.importorskip(needs, reason="the bench extra is not installed: make bench")
     file = tmp_path / "bench.json"
@@ -17,7 +22,9 @@ def test_a_benchmark_writes_ratio_target_and_met(name, rows, needs, tmp_path):
     written = json.loads(file.read_text())
     assert len(written) == rows
     for row in written.values():
-        assert row["met"] == (row["ratio"] >= row["target"] if name == "toy" else row["ratio"] <= row["target"])
+        assert row["met"] == (
+            row["ratio"] >= row["target"] if name in ("toy", "trainings") else row["ratio"] <= row["target"]
+        )
 
 
 def test_within_the_bench_toy_and_lm_are_the_packages_and_not_its_files():
@@ -81,3 +88,21 @@ def test_the_page_of_a_gpu_machine_names_the_card_and_keeps_short_rows():
     assert "Some Card, torch 2: 7B, 2 × 1,024 tokens at a time, 2 processes, 3 s in all." in text
     assert "| ift | 0.5 | 1.25 | 1.15 | – |" in text
     assert "| Liger | – | – | – | missing / here |" in text
+
+
+def test_rows_go_into_their_place_on_the_page(tmp_path):
+    page = tmp_path / "README.md"
+    page.write_text("Before.\n<!-- table: toy -->\nold\n<!-- end -->\nAfter.\n")
+    rows = [
+        report.Row("steps", "9 s", "JAX 18 s", 2.0, 1),
+        report.Row("memory", "1 GB", "2 GB", 0.5, 0.4, at_most=True),
+    ]
+    report.write_page("toy", rows, page)
+    assert page.read_text().splitlines()[3:6] == [
+        "|---|---|---|---|---|---|",
+        "| steps | 9 s | JAX 18 s | 2.00 | ≥ 1 | yes |",
+        "| memory | 1 GB | 2 GB | 0.50 | ≤ 0.4 | no |",
+    ]
+    assert "old" not in page.read_text()
+    with pytest.raises(ValueError, match="no place for the table of 'lm'"):
+        report.write_page("lm", rows, page)

@@ -112,7 +112,9 @@ def _warm_up() -> None:
     from toy.explore.request import Request
     from toy.explore.training import Run
 
-    run_ = Run(Request.of({**preset("ties").request, "settings": {"seeds": 2, "optimizer": "sgd"}}))
+    methods = ["sft", "dpo", "dft"]  # one for each kind of kernel
+    request = {**preset("ties").request, "methods": methods, "settings": {"seeds": 2, "optimizer": "sgd"}}
+    run_ = Run(Request.of(request))
     run_.advance()
     measure(run_)
     run_.close()

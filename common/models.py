@@ -80,7 +80,7 @@ def load_trained(name: str, dtype: torch.dtype = torch.float32) -> tuple[Any, An
 
 
 def require_safetensors(adapter: str) -> None:
-    """Raise `ValueError` for an adapter's folder without safetensors: PEFT would read a pickle in their place."""
+    """Raise `ValueError` for an adapter's folder without safetensors: PEFT would read a file that can run code."""
     folder = Path(adapter).expanduser()
     if folder.is_dir() and not (folder / "adapter_model.safetensors").is_file():
         raise ValueError(f"model {adapter!r}: it lacks adapter_model.safetensors, and no other weights are read")

@@ -13,6 +13,12 @@ settings.register_profile("project", deadline=None, derandomize=True)  # the sam
 settings.load_profile("project")
 
 
+@pytest.fixture(autouse=True)
+def no_method_of_another_test(monkeypatch):
+    """A method of a file is told to processes that are started later, by the environment: not to other tests' ones."""
+    monkeypatch.setenv("IFT_METHODS", "")
+
+
 @pytest.fixture(scope="session")
 def tokenizer():
     from tokenizers import Tokenizer, models, pre_tokenizers

@@ -68,7 +68,7 @@ def anonymous(source: str) -> str:
     if not path.is_dir():
         return source
     run = path.resolve().parent.name  # every run calls its model so
-    return source.replace(str(path), f"{run}/{path.name}" if path.name in ("model", "base") and run else path.name)
+    return source.replace(str(path), f"{run}/{path.name}" if path.name == "model" and run else path.name)
 
 
 def folder_of(settings: TrainSettings) -> Path:

@@ -80,7 +80,7 @@ def work(fault: str) -> None:
 
 def lines():
     for number in range(40):
-        time.sleep(0.0125)
+        time.sleep(0.025)  # a second in all, for kills to fall into
         yield f"line {number}\n"
 
 

@@ -1,6 +1,6 @@
 """Folders of results: what is there is whole, a note says what it is of, and one process at a time writes there.
 
-Everything is written in a private folder beside its place, `.NAME.XXXXXXXX.part`, reaches the disk there, and is then
+Everything is written in a private folder beside its place, `.NAME.RANDOM.part`, reaches the disk there, and is then
 renamed. What a killed run leaves of that is known by its name, and removed by the next run that writes there.
 """
 

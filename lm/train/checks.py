@@ -61,7 +61,7 @@ def _made_with(args: Any, model: Any, name: str, value: Any) -> Any:
     setattr(other, name, value)
     try:
         return Trainer.get_optimizer_cls_and_kwargs(other, model)
-    except Exception:
+    except Exception:  # optimisers of many packages, each with errors of its own: all mean that it cannot be made
         return None
 
 

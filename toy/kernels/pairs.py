@@ -123,13 +123,13 @@ def _fit_pairs(theta, first, second, done, updates, optimizer, lr, streams, run,
                     of_rejected = beta * ((kind(1) - smoothing) * of_likes - smoothing * of_dislikes) * share
                     of_chosen -= of_rejected
                 else:
-                    part = kind(1 / lengths[pair])
+                    rejected_mean = kind(1 / lengths[pair])
                     odds, of_odds = _log_odds(chosen * mean, largest)
-                    other_odds, of_other = _log_odds(rejected * part, largest)
+                    other_odds, of_other = _log_odds(rejected * rejected_mean, largest)
                     likes, of_likes = _log_sigmoid(odds - other_odds)
                     loss -= beta * likes * share
                     of_chosen -= beta * of_likes * of_odds * share
-                    of_rejected = beta * of_likes * of_other * part * share
+                    of_rejected = beta * of_likes * of_other * rejected_mean * share
                 for t in range(lengths[pair]):
                     of_log_probs[moves[pair, t] >> 2, moves[pair, t] & 3] += of_rejected
             for i in range(begin, end):

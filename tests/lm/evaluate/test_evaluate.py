@@ -110,7 +110,7 @@ def test_nothing_that_a_folder_of_results_holds_is_run(parrot, gsm8k, tmp_path, 
     assert local(monkeypatch, *options) == 0
     assert {path.suffix for path in (tmp_path / "out").iterdir()} == {".json", ".jsonl"}
     code = f"import pathlib; pathlib.Path({str(tmp_path / 'was-run')!r}).touch()"
-    trap = pickle.dumps(Trap(code))
+    trap = pickle.dumps(Trap(code))  # planted, as a stranger would: what the test is about is that it is not read
     with sqlite3.connect(tmp_path / "out" / "answers_rank0.db") as database:
         database.execute("CREATE TABLE unnamed (key TEXT PRIMARY KEY, value BLOB)")
         samples = harness.samples_of(tmp_path / "out", "gsm8k_files")

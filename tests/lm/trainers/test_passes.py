@@ -71,8 +71,9 @@ def outputs_and_gradients(model, batch, **options):
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("options", [{}, {"prediction": "expected"}, {"freeze_embedding": True}, {"replaced": True}])
 def test_a_shared_prompt_gives_the_numbers_of_two_whole_passes(name, options, batch, calls, monkeypatch):
-    torch.manual_seed(0)
-    model = MODELS[name]().double().train()
+    with torch.random.fork_rng():
+        torch.random.default_generator.manual_seed(0)
+        model = MODELS[name]().double().train()
     add_residual_forward(model)
     shared, gradients = outputs_and_gradients(model, batch, **options)
     assert calls == [8]  # position 8 predicts the first answer token

@@ -15,8 +15,9 @@ from experiments.better_trials import COLUMNS, HARDER, SETTINGS, standing, write
 from experiments.lakes import DEVELOPMENT_LAKES, DEVELOPMENT_SEEDS, AuditLake, has_second_way
 from toy import Settings
 from toy.experiment import score_runs
-from toy.policy import Policy, cell_log_probs, train
+from toy.policy import Policy, cell_log_probs
 from toy.stages import FineTuned, Problem, optimal_policies, start_policies
+from toy.training import train
 
 RANDOM = "adam, random start"  # a start that knows nothing: what a loss must not spoil
 LAKES = (

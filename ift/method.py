@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -141,7 +142,7 @@ class Method:
         """Its number of that name; raises `KeyError` if it has none."""
         return {number.name: number for number in self.numbers}[name]
 
-    @property
+    @cached_property  # a training asks at each update
     def loss_numbers(self) -> tuple[str, ...]:
         """Names of the numbers that the loss takes; others, such as IFT's λ, act on the states before it."""
         takes = inspect.signature(self.loss).parameters

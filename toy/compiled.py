@@ -10,14 +10,13 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 import ift
-from toy import network
 from toy.kernels import pairs, steps, targets
-from toy.network import each_piece
 from toy.objectives import Task
-from toy.policy import OPTIMIZERS, Policy
+from toy.policy import Packed, Policy, kernels_know, pack
+from toy.threads import each_piece
+from toy.training import OPTIMIZERS
 
 _KNOWN = {method.loss: method for method in (ift.METHODS[name] for name in ("sft", "ift", "dpo", "orpo"))}
 _PREDICTIONS = {"greedy": targets.GREEDY, "sampled": targets.SAMPLED, "expected": targets.EXPECTED}
@@ -28,7 +27,7 @@ def trains(policy: Policy, task: Task) -> bool:
     """Whether the kernels train this method with these settings."""
     settings, method = task.settings, task.method
     known = _KNOWN.get(method.loss)
-    if known is None or "refresh" in task.numbers or not network.computes(policy):
+    if known is None or "refresh" in task.numbers or not kernels_know(policy):
         return False
     told = {name: getattr(method, name) for name in ("name", "title", "help", "numbers", "colour")}
     if replace(known, **told) != method:  # somebody else's method may use the same loss in another way
@@ -55,7 +54,7 @@ class Training:
     @property
     def policy(self) -> Policy:
         """The parameters as they are, in tensors of their own."""
-        return unpack(self.theta)
+        return Packed.of(self.theta.copy())
 
     def advance(self, task: Task, updates: int, lr: float) -> None:
         """So many updates of every run that was not stopped."""
@@ -131,20 +130,6 @@ def fit_tables(
     training.updates = updates
     training.finish()
     return training.policy, torch.as_tensor(stopped), torch.as_tensor(matched)
-
-
-def pack(policy: Policy) -> np.ndarray:
-    """The parameters as the kernels hold them, `[runs, cells + 6, width]`."""
-    last = pad(policy.second_bias, (0, policy.first_weight.shape[-1] - 4))
-    rows = [policy.first_weight, policy.first_bias, policy.second_weight.mT, last]
-    return np.ascontiguousarray(torch.cat([part.detach() for part in rows], 1).numpy())
-
-
-def unpack(theta: np.ndarray) -> Policy:
-    """The parameters in tensors of their own."""
-    rows = torch.from_numpy(theta)
-    parts = (rows[:, :-6], rows[:, -6:-5], rows[:, -5:-1].mT, rows[:, -1:, :4])
-    return Policy(*(part.clone(memory_format=torch.contiguous_format) for part in parts))
 
 
 def _target_steps(task: Task) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from toy.kernels import rollout as kernel
 from toy.lake import Lake
-from toy.network import split
+from toy.threads import split
 from toy.trajectories import Trajectories
 
 

@@ -10,14 +10,15 @@ import torch
 from torch import Tensor
 
 from ift import Method
-from toy import compiled, network
+from toy import compiled
 from toy.kernels.streams import streams_of
 from toy.lake import Lake
 from toy.objectives import Drawn, Task, draw, objective, refreshed
 from toy.planning import Plan, value_iteration
-from toy.policy import Policy, cell_log_probs, init_policy, train
+from toy.policy import Policy, cell_log_probs, init_policy, kernels_know
 from toy.rollout import Dynamics, Episodes
 from toy.settings import SharedSettings
+from toy.training import train
 from toy.trajectories import (
     Trajectories,
     Trajectory,
@@ -128,7 +129,7 @@ def start_policies(problem: Problem, seeds: Sequence[int]) -> tuple[Policy, Tens
         counts = counts + 2 * share * _action_counts(fixed, optimum)
         aim = counts / counts.sum() * problem.live.sum()
     aim = aim * problem.live[:, None] / problem.live.sum()
-    if network.computes(policy):
+    if kernels_know(policy):
         return compiled.fit_tables(policy, aim, settings.start_steps, settings.start_lr)[:2]
     return train(policy, _cross_entropy(aim), settings.start_steps, optimizer="adam", lr=settings.start_lr)
 
@@ -140,7 +141,7 @@ def optimal_policies(problem: Problem, start: Policy, seeds: Sequence[int]) -> P
     within `OPTIMUM_STEPS` updates is kept as it is then, with a warning.
     """
     aim = problem.optimum * problem.live[:, None] / problem.live.sum()
-    if network.computes(start):
+    if kernels_know(start):
         known = torch.stack([p.flatten(1).isfinite().all(1) for p in start]).all(0)  # others were stopped
         matched, _, matches = compiled.fit_tables(start, aim, OPTIMUM_STEPS, OPTIMUM_LR, problem.optimum, OPTIMUM_GAP)
         done = matches | ~known

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ift
-from toy import Lake, Settings, compiled, network, protocol
+from toy import Lake, Settings, compiled, protocol, threads
 from toy.kernels import steps, streams
-from toy.policy import Policy, by_products, cell_log_probs, init_policy, state_log_probs
+from toy.policy import Policy, by_products, cell_log_probs, init_policy, kernels_know, state_log_probs
 from toy.stages import (
     Problem,
     _cross_entropy,
@@ -25,8 +25,8 @@ from toy.stages import (
     make_task,
     optimal_policies,
     start_policies,
-    train,
 )
+from toy.training import OPTIMIZERS, ByKernels, ByProducts, train
 
 SLIPPERY = Lake.make("4x4", slippery=True)
 TWO_STARTS = Lake.make(["SFFS", "FHFF", "FFFF", "HFFG"])
@@ -145,33 +145,52 @@ def test_start_and_optimal_policies_are_those_of_autograd(lake):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_the_networks_pass_and_its_gradient_are_those_of_matrix_products(dtype):
-    start = init_policy(7, 12, range(3), dtype, torch.device("cpu"))
+def test_the_networks_pass_is_that_of_matrix_products(dtype):
+    policy, cells = init_policy(7, 12, range(3), dtype, torch.device("cpu")), torch.tensor([0, 3, 3, 6, 1])
+    chosen = policy.first_weight.index_select(1, cells)
+    torch.testing.assert_close(cell_log_probs(policy, cells), by_products(policy, chosen, chosen=True))
+    torch.testing.assert_close(state_log_probs(policy, vectors(dtype)), by_products(policy, vectors(dtype)))
+
+
+def vectors(dtype):
     generator = torch.Generator().manual_seed(0)
-    states = torch.rand(3, 5, 7, generator=generator, dtype=dtype) * (torch.rand(3, 5, 7, generator=generator) < 0.5)
-    weights = torch.rand(3, 5, 4, generator=generator, dtype=dtype)
-    cells = torch.tensor([0, 3, 3, 6, 1])
+    return torch.rand(3, 5, 7, generator=generator, dtype=dtype) * (torch.rand(3, 5, 7, generator=generator) < 0.5)
 
-    def gradients(log_probs_of):
-        policy = Policy(*(p.clone().requires_grad_() for p in start))
-        log_probs = log_probs_of(policy)
-        return log_probs, *torch.autograd.grad((log_probs * weights).sum(), policy)
 
-    for ours, theirs in (
-        (lambda p: state_log_probs(p, states), lambda p: by_products(p, states)),
-        (
-            lambda p: cell_log_probs(p, cells),
-            lambda p: by_products(p, p.first_weight.index_select(1, cells), chosen=True),
-        ),
-    ):
-        for mine, other in zip(gradients(ours), gradients(theirs), strict=True):
-            torch.testing.assert_close(mine, other)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize(
+    "reads",
+    [
+        lambda p: (cell_log_probs(p)[:, 2],),
+        lambda p: (cell_log_probs(p, torch.tensor([0, 3, 3])), cell_log_probs(p, torch.tensor([6, 1]))),
+        lambda p: (state_log_probs(p, vectors(torch.float64)), cell_log_probs(p)[:, :2], cell_log_probs(p)),
+        lambda p: (state_log_probs(p, vectors(torch.float64)), state_log_probs(p, vectors(torch.float64))[:, :3] ** 2),
+    ],
+    ids=["one cell of all", "cells twice", "vectors, cells, and a pass that counts for nothing", "vectors twice"],
+)
+def test_an_update_from_what_a_loss_reads_is_that_of_autograd_through_the_network(reads, optimizer):
+    start = init_policy(7, 12, range(3), torch.float64, torch.device("cpu"))
+    learners = [by(start, optimizer) for by in (ByKernels, ByProducts)]
+    for step in range(3):
+        for learner in learners:
+            weighed = [(i + 1) * (part.sin() + part).sum() for i, part in enumerate(reads(learner.policy)[:2])]
+            learner.update(sum(weighed), 0.01, step)
+    for mine, other in zip(*(learner.trained() for learner in learners), strict=True):
+        torch.testing.assert_close(mine, other, rtol=0, atol=1e-12)
+
+
+def test_what_is_read_without_a_gradient_is_not_kept():
+    learner = ByKernels(init_policy(7, 12, range(3), torch.float64, torch.device("cpu")), "sgd")
+    with torch.no_grad():
+        cell_log_probs(learner.policy)
+    cell_log_probs(learner.trained())
+    assert learner.policy.passes == []
 
 
 def test_too_narrow_networks_are_trained_without_kernels():
     changed = Settings(steps=3, width=3, seeds=2)
     problem, start = problem_of(SLIPPERY, changed)
-    assert not network.computes(start)
+    assert not kernels_know(start)
     tuned = fine_tune(problem, ift.METHODS["sft"], {}, start, range(5))
     assert all(p.isfinite().all() for p in tuned.policy)
 
@@ -205,11 +224,11 @@ def test_other_generators_than_numpys_default_are_refused():
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 def test_a_forked_process_has_threads_of_its_own(monkeypatch):
     monkeypatch.setattr(numba.config, "NUMBA_NUM_THREADS", 2)
-    network._threads.cache_clear()
-    network.each_piece(lambda begin, end: None, 8)
+    threads._threads.cache_clear()
+    threads.each_piece(lambda begin, end: None, 8)
     child = os.fork()
     if child == 0:
-        network.each_piece(lambda begin, end: None, 8)
+        threads.each_piece(lambda begin, end: None, 8)
         os._exit(0)
     assert os.waitpid(child, 0)[1] == 0
 

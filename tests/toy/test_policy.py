@@ -1,8 +1,12 @@
+import copy
+import pickle
+
 import numpy as np
 import pytest
 import torch
 
-from toy.policy import OPTIMIZERS, Policy, cell_log_probs, init_policy, parameter_mse, state_log_probs, train
+from toy.policy import Policy, cell_log_probs, init_policy, parameter_mse, state_log_probs
+from toy.training import OPTIMIZERS, train
 
 CPU = torch.device("cpu")
 
@@ -122,3 +126,14 @@ def test_on_step_sees_every_step_and_can_end_the_training():
 
     train(policies(), lambda p, _: cell_log_probs(p).sum((1, 2)), 10, optimizer="sgd", lr=0.01, on_step=on_step)
     assert seen == [0, 1, 2, 3]
+
+
+def test_a_changed_or_copied_policy_of_a_training_has_tensors_of_its_own():
+    trained, _ = train(policies(), lambda policy, step: cell_log_probs(policy)[:, 0, 0], 2, optimizer="sgd", lr=0.1)
+    before = cell_log_probs(trained).clone()
+    other = trained._replace(second_bias=trained.second_bias + torch.arange(4.0))
+    assert not torch.equal(cell_log_probs(other), before)
+    for copied in (copy.deepcopy(trained), pickle.loads(pickle.dumps(trained))):
+        copied.second_bias.add_(torch.arange(4.0))
+        assert not torch.equal(cell_log_probs(copied), before)
+    assert torch.equal(cell_log_probs(trained), before)

@@ -1,6 +1,6 @@
 """Compiled training and episodes: many updates of a run at a time, while its parameters stay in a core's first caches.
 
-The definition is `toy.policy.by_products`, `toy.policy.train` and `toy.objectives`, where PyTorch's products and
+The definition is `toy.policy.by_products`, `toy.training.train` and `toy.objectives`, where PyTorch's products and
 autograd do the work; tests hold the kernels to it. Gradients are written out for the losses that the studies of this
 project train most (`targets`, `pairs`); of any other loss autograd finds the gradient by log-probabilities, and
 `network` takes it from there to the parameters.

@@ -2,86 +2,89 @@
 
 import numpy as np
 
-from toy.kernels.steps import backward, compiled, fill, forward, part
+from toy.kernels.steps import backward, compiled, fill, forward, part, update
+
+# A view of an array, or a cell that is looked up anew for each unit, costs as much as a state's products.
+
+
+@compiled
+def log_probs_of(begin, end, theta, cells, vectors, hidden, log_probs):
+    """Hidden units `[runs, states, width]` and log π `[runs, states, 4]` of runs `begin` to `end`.
+
+    The states are `cells [states]`, or `vectors [runs, states, cells]` where no cells are given.
+    """
+    probs = np.empty((log_probs.shape[1], 4), theta.dtype)
+    for run in range(begin, end):
+        of_run, units, row = theta[run], hidden[run], log_probs[run]
+        if len(cells):
+            for i in range(len(cells)):
+                cell = cells[i]
+                for j in range(units.shape[1]):
+                    units[i, j] = of_run[cell, j]
+        else:
+            _products(of_run, vectors[run], units)
+        for i in range(len(units)):
+            forward(of_run, i, units, probs, row)
 
 
 @part
-def _head(first_bias, second_weight, second_bias, run, head):
-    """All parameters of a run but W₁, as the kernels hold them: `[6, width]`."""
-    for j in range(head.shape[1]):
-        head[0, j] = first_bias[run, 0, j]
-        for a in range(4):
-            head[1 + a, j] = second_weight[run, j, a]
-    for a in range(4):
-        head[5, a] = second_bias[run, 0, a]
-
-
-@part
-def _hidden(first_weight, cells, states, run, i, hidden):
-    """W₁ᵀx of state i into `hidden[0]`: of a cell, or of `states [runs, states, cells]` where no cells are given."""
-    width = hidden.shape[1]
-    if len(cells):
-        for j in range(width):
-            hidden[0, j] = first_weight[run, cells[i], j]
-        return
+def _products(theta, vectors, hidden):
+    """W₁ᵀx of states `[states, cells]`."""
     fill(hidden, 0)
-    for c in range(states.shape[2]):
-        x = states[run, i, c]
-        if x != 0:
-            for j in range(width):
-                hidden[0, j] += x * first_weight[run, c, j]
+    for i in range(vectors.shape[0]):
+        for c in range(vectors.shape[1]):
+            x = vectors[i, c]
+            if x != 0:
+                for j in range(hidden.shape[1]):
+                    hidden[i, j] += x * theta[c, j]
 
 
 @compiled
-def log_probs_of(first_weight, first_bias, second_weight, second_bias, cells, states, begin, end, log_probs):
-    """log π of runs `begin` to `end` into `log_probs [runs, states, 4]`."""
-    width = first_weight.shape[2]
-    head, hidden = np.empty((6, width), first_weight.dtype), np.empty((1, width), first_weight.dtype)
-    row, probs = np.empty((1, 4), first_weight.dtype), np.empty((1, 4), first_weight.dtype)
-    for run in range(begin, end):
-        _head(first_bias, second_weight, second_bias, run, head)
-        for i in range(log_probs.shape[1]):
-            _hidden(first_weight, cells, states, run, i, hidden)
-            forward(head, 0, hidden, probs, row)
-            for a in range(4):
-                log_probs[run, i, a] = row[0, a]
+def learn(begin, end, theta, first, second, cells, of_cells, vectors, of_vectors, optimizer, lr, step):
+    """One update of runs `begin` to `end`, which reads and writes each parameter once.
 
-
-@compiled
-def gradients_of(first_weight, first_bias, second_weight, second_bias, cells, states, begin, end, of_log_probs,
-                 of_first_weight, of_first_bias, of_second_weight, of_second_bias):  # fmt: skip
-    """What the gradient `of_log_probs [runs, states, 4]` gives for the parameters of runs `begin` to `end`."""
-    kind, width = first_weight.dtype, first_weight.shape[2]
-    head, grad, hidden = np.empty((6, width), kind), np.empty((6, width), kind), np.empty((1, width), kind)
-    of_input, through = np.empty(width, kind), np.empty((1, 4), kind)
-    row, probs = np.empty((1, 4), kind), np.empty((1, 4), kind)
+    `of_cells` and `of_vectors` are what was read there: hidden units and log π of `log_probs_of`, and the gradient of
+    the loss by log π, `[runs, states, 4]`.
+    """
+    grad, of_input = np.empty(theta.shape[1:], theta.dtype), np.empty(theta.shape[2], theta.dtype)
+    probs = np.empty((max(len(cells), vectors.shape[1]), 4), theta.dtype)
     for run in range(begin, end):
-        _head(first_bias, second_weight, second_bias, run, head)
+        of_run = theta[run]
         fill(grad, 0)
-        fill(of_first_weight[run], 0)
-        for i in range(of_log_probs.shape[1]):
-            needed = False
-            for a in range(4):
-                needed = needed or of_log_probs[run, i, a] != 0
-            if not needed:
-                continue
-            _hidden(first_weight, cells, states, run, i, hidden)
-            forward(head, 0, hidden, probs, row)
-            for a in range(4):
-                through[0, a] = of_log_probs[run, i, a]
-            backward(head, grad, 0, hidden, probs, through, of_input)
-            if len(cells):
-                for j in range(width):
-                    of_first_weight[run, cells[i], j] += of_input[j]
-            else:
-                for c in range(states.shape[2]):
-                    x = states[run, i, c]
-                    if x != 0:
-                        for j in range(width):
-                            of_first_weight[run, c, j] += x * of_input[j]
-        for j in range(width):
-            of_first_bias[run, 0, j] = grad[0, j]
-            for a in range(4):
-                of_second_weight[run, j, a] = grad[1 + a, j]
+        if len(cells):
+            hidden, of_log_probs = of_cells[0][run], of_cells[2][run]
+            _exp(of_cells[1][run], probs)
+            for i in range(len(cells)):
+                if _counts(of_log_probs, i):
+                    backward(of_run, grad, i, hidden, probs, of_log_probs, of_input)
+                    cell = cells[i]
+                    for j in range(len(of_input)):
+                        grad[cell, j] += of_input[j]
+        if vectors.shape[1]:
+            states, hidden, of_log_probs = vectors[run], of_vectors[0][run], of_vectors[2][run]
+            _exp(of_vectors[1][run], probs)
+            for i in range(states.shape[0]):
+                if _counts(of_log_probs, i):
+                    backward(of_run, grad, i, hidden, probs, of_log_probs, of_input)
+                    for c in range(states.shape[1]):
+                        x = states[i, c]
+                        if x != 0:
+                            for j in range(len(of_input)):
+                                grad[c, j] += x * of_input[j]
+        update(of_run, grad, first[run], second[run], optimizer, lr, step)
+
+
+@part
+def _exp(log_probs, probs):
+    for i in range(log_probs.shape[0]):
         for a in range(4):
-            of_second_bias[run, 0, a] = grad[5, a]
+            probs[i, a] = np.exp(log_probs[i, a])
+
+
+@part
+def _counts(of_log_probs, i):
+    """Whether the loss depends on state i."""
+    needed = False
+    for a in range(4):
+        needed = needed or of_log_probs[i, a] != 0
+    return needed

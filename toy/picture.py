@@ -5,7 +5,6 @@ from typing import Any
 
 import matplotlib
 import numpy as np
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -17,6 +16,7 @@ from toy.trajectories import Trajectory
 
 _COLOURS = {"start": "#9a9a9a", "optimum": "#000000"}
 _RED = "#b3261e"
+_FAR = 3.0  # times the distance of the start: what is farther is a number
 _STEPS = np.array([(-1, 0), (0, 1), (1, 0), (0, -1)])  # (right, down) of each action
 
 
@@ -51,10 +51,10 @@ def draw_cells(axes: Axes, lake: Lake, shade: np.ndarray, *, darkest: float = 1.
             axes.text(column - 0.45, row - 0.45, "S", ha="left", va="top", fontsize=size, fontweight="bold", color=_RED)
         if letter == "G":
             axes.text(column, row, "G", ha="center", va="center", fontsize=size + 2, fontweight="bold", color=_RED)
-    axes.set_xticks(np.arange(width + 1) - 0.5, minor=True)
-    axes.set_yticks(np.arange(height + 1) - 0.5, minor=True)
-    axes.grid(which="minor", color="#c9d6e3", linewidth=0.6)
-    axes.tick_params(which="both", length=0, labelbottom=False, labelleft=False)
+    lines = {"color": "#c9d6e3", "linewidth": 0.6}  # ticks and their grid would take most of the time of a picture
+    axes.vlines(np.arange(1, width) - 0.5, -0.5, height - 0.5, **lines)
+    axes.hlines(np.arange(1, height) - 0.5, -0.5, width - 0.5, **lines)
+    axes.set(xticks=[], yticks=[])
 
 
 def draw_moves(axes: Axes, lake: Lake, lengths: np.ndarray, colour: str, width: float = 0.012) -> None:
@@ -84,11 +84,22 @@ def draw_trajectory(
 
 
 def draw_errors(axes: Axes, summary: dict[str, Any], metric: str, title: str) -> None:
-    """Mean and 95 % interval of a metric for each policy of a summary, best at the top, the start as a dotted line."""
+    """Mean and 95 % interval of a metric for each policy of a summary, best at the top, the start as a dotted line.
+
+    A policy that is much farther from the optimum than the start is an arrow with its number, as the others would be
+    one point beside it.
+    """
     means = summary["methods"]
     names = sorted((name for name in means if name != "start"), key=lambda name: -means[name][metric]["mean"])
+    limit = _FAR * means["start"][metric]["mean"]
     for row, name in enumerate(names):
         mean, low, high = (means[name][metric][key] for key in ("mean", "low", "high"))
+        if mean > limit:
+            axes.annotate(
+                f"{1000 * mean:.3g} →", (0.99, row), xycoords=("axes fraction", "data"), ha="right", va="center",
+                fontsize=9, color=colour_of(name),
+            )  # fmt: skip
+            continue
         axes.plot([low, high], [row, row], color=colour_of(name), linewidth=2.5, solid_capstyle="round")
         axes.plot(mean, row, "o", color=colour_of(name), markersize=7)
     axes.axvline(means["start"][metric]["mean"], color=colour_of("start"), linestyle=":", linewidth=1.5)
@@ -103,7 +114,7 @@ def draw_errors(axes: Axes, summary: dict[str, Any], metric: str, title: str) ->
     axes.xaxis.set_major_formatter(lambda value, _: f"{1000 * value:g}")
     axes.set_xlabel(title, fontsize=8.5)
     axes.tick_params(labelsize=9)
-    sns.despine(ax=axes, left=True)
+    axes.spines[["left", "top", "right"]].set_visible(False)
     axes.grid(axis="x", color="#e3e3e3")
 
 

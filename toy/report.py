@@ -109,4 +109,9 @@ def differences_table(summary: dict[str, Any]) -> Table:
 
 def _thousandths(interval: dict[str, float]) -> str:
     mean, low, high = (1000 * interval.get(key, np.nan) for key in ("mean", "low", "high"))
-    return f"{mean:.2f}" if np.isnan(low) else f"{mean:.2f} ±{(high - low) / 2:.2f}"
+    return _number(mean) if np.isnan(low) else f"{_number(mean)} ±{_number((high - low) / 2)}"
+
+
+def _number(value: float) -> str:
+    """With two decimals, or by its power of ten where a run has gone far off."""
+    return f"{value:.2f}" if abs(value) < 1e5 else f"{value:.1e}"

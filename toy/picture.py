@@ -51,7 +51,7 @@ def draw_cells(axes: Axes, lake: Lake, shade: np.ndarray, *, darkest: float = 1.
             axes.text(column - 0.45, row - 0.45, "S", ha="left", va="top", fontsize=size, fontweight="bold", color=_RED)
         if letter == "G":
             axes.text(column, row, "G", ha="center", va="center", fontsize=size + 2, fontweight="bold", color=_RED)
-    lines: dict[str, Any] = {"color": "#c9d6e3", "linewidth": 0.6}  # ticks and their grid would take most of the time of a picture
+    lines: dict[str, Any] = {"color": "#c9d6e3", "linewidth": 0.6}  # ticks would take most of a picture's time
     axes.vlines(np.arange(1, width) - 0.5, -0.5, height - 0.5, **lines)
     axes.hlines(np.arange(1, height) - 0.5, -0.5, width - 0.5, **lines)
     axes.set(xticks=[], yticks=[])

@@ -18,6 +18,12 @@ def cells_of(line):
     return [cell.strip(" *`") for cell in line.strip("|").split("|")]
 
 
+def assert_rounds(shown, value, where):
+    """That a number on a page is a file's, rounded to the page's digits (the file may have rounded it before)."""
+    half_a_digit = 0.51 * 10.0 ** -len(shown.split(".")[1])
+    assert float(shown) == pytest.approx(float(value), abs=half_a_digit), where
+
+
 def test_the_better_methods_table_is_that_of_the_held_out_lakes():
     section = (DOCS / "a-better-one.md").read_text().split("## On held-out lakes")[1].split("## What this means")[0]
     kept = {(row["protocol"], row["trial"]): row for row in rows_of("better/held-out.csv")}
@@ -52,10 +58,32 @@ def test_its_differences_are_those_of_the_verdicts():
             row = kept[protocol, names[what], than]
             numbers = re.findall(r"-?\d+\.\d+", cell)
             for number, column in zip(numbers, ("effect", "low", "high"), strict=True):
-                half_a_digit = 0.51 * 10.0 ** -len(number.split(".")[1])
-                assert float(number) == pytest.approx(float(row[column]), abs=half_a_digit), (line, than)
+                assert_rounds(number, row[column], (line, than))
             compared += 1
     assert compared == 18
+
+
+_CHOSEN = {"policy MSE": "tuned (policies)", "value gap": "tuned (value)"}
+_WHO = {"the base models": "base", "SFT": "sft", "still": "still"}
+LANGUAGE_METRICS = ("state_policy_mse", "state_value_gap", "state_success", "success")
+
+
+def test_what_the_better_method_is_worth_in_a_language_model_is_that_of_its_tables():
+    page = (DOCS / "a-better-one.md").read_text().split("## In a language model")[1].split("## What was tried")[0]
+    means, differences = (table.split("\n\n")[0].splitlines()[2:] for table in page.split("| chosen by |")[1:])
+    kept = {(row["protocol"], row["trial"]): row for row in rows_of("better/language.csv")}
+    for line in means:
+        by, who, step, *shown = cells_of(line)
+        row = kept[_CHOSEN[by or "policy MSE"], _WHO[who.split(",")[0].rstrip("`")]]
+        assert not step or f"learning_rate={float(step):g}" in row["settings"].replace("'", "")
+        for number, metric in zip(shown, LANGUAGE_METRICS, strict=True):
+            assert_rounds(number, row[metric], line)
+    verdicts = {(row["protocol"], row["metric"]): row for row in rows_of("better/language-verdicts.csv")}
+    for line in differences:
+        by, *shown = cells_of(line)
+        for cell, metric in zip(shown, LANGUAGE_METRICS, strict=True):
+            for number, column in zip(re.findall(r"-?\d+\.\d+", cell), ("effect", "low", "high"), strict=True):
+                assert_rounds(number, verdicts[_CHOSEN[by], metric][column], line)
 
 
 def test_what_the_study_shows_follows_from_its_table():

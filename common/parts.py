@@ -1,12 +1,14 @@
 """Long work in parts: made by any number of processes, kept one by one, and continued after a stop."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from joblib import Parallel, delayed
+from joblib.parallel import get_active_backend
 
 from common.command import progress_bar
 from common.folders import claim_folder, reading, working_in, write_whole
@@ -50,9 +52,19 @@ def _make(folder: Path, parts: Mapping[str, Part], jobs: int) -> None:
             bar = progress.add_task(folder.parent.name, total=len(parts), completed=len(parts) - len(missing))
             work = (delayed(_one)(name, *part) for name, part in missing.items())
             # Rows come back to this process, which writes them: no shared file system is needed.
-            for name, rows in Parallel(n_jobs=jobs, return_as="generator_unordered")(work):
+            for name, rows in _as_they_finish(work, jobs):
                 write_whole(folder / f"{name}.parquet", rows.to_parquet)
                 progress.advance(bar)
+
+
+def _as_they_finish(work: Iterator[Any], jobs: int) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Results one by one; an engine that gives them only together (ray) is given a few parts per worker at a time."""
+    engine, _ = get_active_backend()
+    if engine.supports_return_generator:
+        yield from Parallel(n_jobs=jobs, return_as="generator_unordered")(work)
+        return
+    while batch := list(islice(work, 2 * engine.effective_n_jobs(jobs))):
+        yield from Parallel(n_jobs=jobs)(batch)
 
 
 def _one(name: str, function: Callable[..., pd.DataFrame], arguments: tuple[Any, ...]) -> tuple[str, pd.DataFrame]:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import tyro
 
 from common import command
-from common.folders import claim_folder, working_in
+from common.folders import claim_folder, working_in, write_whole
 from experiments.base_models import base_folder
 
 if TYPE_CHECKING:
@@ -154,7 +154,9 @@ def run() -> None:
 
     models.offline()
     out = options.out.parent / "quick" / options.out.name if options.quick else options.out
-    print(table(differences(compare(out, options.quick, options.jobs))))
+    found = differences(compare(out, options.quick, options.jobs))
+    write_whole(out / "lagged.csv", lambda file: found.round(5).to_csv(file, index=False))
+    print(table(found))
     print(f"Written to {out}")
 
 

@@ -93,7 +93,7 @@ def test_what_lagged_predictions_change_is_that_of_its_file():
     kept = pd.read_csv(DOCS / "lagged.csv")
     page = " ".join((DOCS / "lake-in-words.md").read_text().split("## IFT at SFT's price")[1].split())
     assert " ".join(lagged_table(kept).split()) in page
-    kept = kept.set_index(["lam", "arm", "score"]).sort_index()
+    kept = kept.set_index(["lam", "arm", "score"])
     gap, mse, success = (kept.loc[0.2, "lagged", score] for score in ("state_value_gap", "state_policy_mse", "success"))
     assert round(gap.difference + gap.half, 3) == 0.003
     fresh = kept.loc[0.2, "fresh", "state_policy_mse"]["mean"]
@@ -102,7 +102,7 @@ def test_what_lagged_predictions_change_is_that_of_its_file():
     others = kept.drop(index=[(0.2, "lagged"), (0.2, "fresh"), (0.5, "fresh"), (0.0, "no mixing")])
     lowest, highest = others["difference"] - others["half"], others["difference"] + others["half"]
     assert round(lowest.xs("success", level="score").min(), 1) == -4.2
-    assert round(highest.xs("state_value_gap", level="score").max(), 3) == 0.009
+    assert round(highest.xs("state_value_gap", level="score").max(), 3) == 0.01
     assert (lowest < 0).all()  # "no difference is shown"
     assert (highest > 0).all()
 

@@ -64,8 +64,8 @@ def simulate(dynamics: Dynamics, policy: Tensor, starts: Tensor, horizon: int, s
     device, reward = policy.device, dynamics.reward.cpu().numpy()
     moves, outcomes, lengths = play_moves(dynamics, policy, starts, horizon, streams)
     shape = (*lengths.shape, int(lengths.max()))
-    cells, actions, mask = np.empty(shape, np.int64), np.empty(shape, np.int64), np.empty(shape, bool)
-    rewards, by_move = np.empty(shape, reward.dtype), reward.reshape(-1, 4, len(dynamics.outcome_below) + 1)
+    cells, actions, mask = np.zeros(shape, np.int64), np.zeros(shape, np.int64), np.zeros(shape, bool)
+    rewards, by_move = np.zeros(shape, reward.dtype), reward.reshape(-1, 4, len(dynamics.outcome_below) + 1)
 
     def unfold(begin: int, end: int) -> None:
         kernel.unfold(begin, end, moves, outcomes, lengths, by_move, cells, actions, mask, rewards)

@@ -75,16 +75,12 @@ def play(begin, end, streams, starts, table, next_cell, below, terminal, horizon
 
 @compiled
 def unfold(begin, end, moves, outcomes, lengths, reward, cells, actions, mask, rewards):
-    """The moves of runs `begin` to `end` as padded arrays `[runs, episodes, steps]`; padding is 0."""
+    """The moves of runs `begin` to `end` into arrays of zeros `[runs, episodes, steps]`; what is behind stays 0."""
     for run in range(begin, end):
         for episode in range(lengths.shape[1]):
-            length = lengths[run, episode]
-            for step in range(cells.shape[2]):
-                inside = step < length
-                move = moves[run, episode, step] if inside else 0
+            for step in range(lengths[run, episode]):
+                move = moves[run, episode, step]
                 cells[run, episode, step] = move >> 2
                 actions[run, episode, step] = move & 3
-                mask[run, episode, step] = inside
-                rewards[run, episode, step] = (
-                    reward[move >> 2, move & 3, outcomes[run, episode, step]] if inside else rewards.dtype.type(0)
-                )
+                mask[run, episode, step] = True
+                rewards[run, episode, step] = reward[move >> 2, move & 3, outcomes[run, episode, step]]

@@ -4,16 +4,18 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import pandas as pd
 from joblib import Parallel, delayed
-from joblib.parallel import get_active_backend
+from joblib.parallel import LokyBackend, get_active_backend
 
 from common.command import progress_bar
 from common.folders import claim_folder, reading, working_in, write_whole
 
 Part = tuple[Callable[..., pd.DataFrame], tuple[Any, ...]]  # a function that can be imported, and its arguments
+_START_SECONDS = 10  # that processes take until they have imported everything, several at a time
 
 
 def run_parts(folder: Path, definition: dict[str, Any], parts: Mapping[str, Part], jobs: int = -1) -> pd.DataFrame:
@@ -50,20 +52,30 @@ def _make(folder: Path, parts: Mapping[str, Part], jobs: int) -> None:
         missing = {name: part for name, part in parts.items() if not (folder / f"{name}.parquet").exists()}
         with progress_bar(count="parts") as progress:
             bar = progress.add_task(folder.parent.name, total=len(parts), completed=len(parts) - len(missing))
-            work = (delayed(_one)(name, *part) for name, part in missing.items())
             # Rows come back to this process, which writes them: no shared file system is needed.
-            for name, rows in _as_they_finish(work, jobs):
+            for name, rows in _as_they_finish(missing, jobs):
                 write_whole(folder / f"{name}.parquet", rows.to_parquet)
                 progress.advance(bar)
 
 
-def _as_they_finish(work: Iterator[Any], jobs: int) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Results one by one; an engine that gives them only together (ray) is given a few parts per worker at a time."""
+def _as_they_finish(parts: Mapping[str, Part], jobs: int) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Name and rows of each part as it is made, by this process or by those of joblib's engine.
+
+    On this machine the first part tells how long the others take: processes are begun only if that is worth it.
+    """
     engine, _ = get_active_backend()
+    left = list(parts.items())
+    if left and isinstance(engine, LokyBackend):
+        begun = monotonic()
+        name, part = left.pop(0)
+        yield _one(name, *part)
+        if (monotonic() - begun) * len(left) < _START_SECONDS:
+            jobs = 1
+    work = (delayed(_one)(name, *part) for name, part in left)
     if engine.supports_return_generator:
         yield from Parallel(n_jobs=jobs, return_as="generator_unordered")(work)
         return
-    while batch := list(islice(work, 2 * engine.effective_n_jobs(jobs))):
+    while batch := list(islice(work, 2 * engine.effective_n_jobs(jobs))):  # ray gives results only together
         yield from Parallel(n_jobs=jobs)(batch)
 
 

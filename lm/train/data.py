@@ -75,11 +75,13 @@ def load(
     labels: bool = False,
     columns: Mapping[str, str] | None = None,
     note: Callable[[str], Any] = lambda line: None,
+    check: Callable[[Dataset], Any] = lambda rows: None,
 ) -> Dataset:
     """Conversations of all sources, each shuffled and cut to its rows, mixed; `pairs` keeps chosen and rejected.
 
     `labels` takes single answers with a label as well, for methods that learn from them. `columns` maps our names of
-    columns to those of the sources. `note` gets a line on what was left out.
+    columns to those of the sources. `note` gets a line on what was left out, `check` the rows of each source: its
+    `ValueError` is raised with the source's name.
 
     Raises:
         ValueError: a data set that is not there, has other columns, is empty, or has single answers where pairs
@@ -89,6 +91,11 @@ def load(
     wanted: Wanted = "labels" if labels else "pairs" if pairs else "targets"
     parts = [_part(source, wanted, seed, split, columns or {}, note) for source in asked]
     parts = _mixed(asked, parts, note)
+    for source, part in zip(asked, parts, strict=True):
+        try:
+            check(part)
+        except ValueError as error:
+            raise ValueError(f"dataset {source.name[:200]!r}: {error}") from error
     whole = concatenate_datasets(parts).shuffle(seed=seed)
     empty = [name for name in whole.column_names if all(value is None for value in whole.with_format(None)[name])]
     whole = whole.remove_columns([name for name in empty if name in ("chosen", "rejected", "tools", "label")])

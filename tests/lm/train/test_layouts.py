@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from functools import partial
 
 import pyarrow
 import pytest
@@ -154,15 +155,22 @@ def test_the_assistants_tool_call_carries_the_loss(arguments, sharegpt, tokenize
 
 
 def test_a_template_without_tool_calls_is_refused(tokenizer, tmp_path):
+    """By the name of the file, with the number of rows."""
     from lm.train.models import ZEPHYR
 
-    turns = [*ASKED, {"role": "assistant", "tool_calls": [CALL]}]
+    called = {"messages": [*ASKED, {"role": "assistant", "tool_calls": [CALL]}]}
+    pair = {"prompt": ASKED, "chosen": called["messages"][1:], "rejected": SAID}
     told = {"messages": ASKED + SAID, "tools": json.dumps(TOOLS)}
-    for row, message in (({"messages": turns}, "leaves tool calls out"), (told, "leaves the column tools out")):
-        rows = data.load((write(tmp_path, [row]),), False, 0)
+    good = write(tmp_path, [{"messages": ASKED + SAID}], "good.jsonl")
+    for row, message in ((called, "tool calls"), (pair, "tool calls"), (told, "the column tools")):
+        other = {"prompt": ASKED, "chosen": SAID, "rejected": SAID} if row is pair else {"messages": ASKED + SAID}
+        files = ([] if row is pair else [good]) + [write(tmp_path, [row, other, row])]
         for template in (ZEPHYR.read_text(), None):
-            with pytest.raises(ValueError, match=message):
-                tokens.encode(rows, with_template(tokenizer, template), CUT)
+            check = partial(tokens.require_tools, tokenizer=with_template(tokenizer, template))
+            with pytest.raises(ValueError, match=rf"rows.jsonl': .* leaves {message} out of 2 of 3 rows: take one"):
+                data.load(tuple(files), row is pair, 0, check=check)
+        check = partial(tokens.require_tools, tokenizer=with_template(tokenizer, TEMPLATE))
+        assert len(data.load(tuple(files), row is pair, 0, check=check)) == 3 + len(files) - 1
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from lm.train import __main__ as train
-from lm.train import acting, checks
+from lm.train import acting, checks, progress
 from lm.train.command_line import as_yaml, parse, parse_groups
 from lm.train.seeds import summarised
 from lm.train.settings import TrainSettings
@@ -96,12 +96,20 @@ def test_evaluations_are_shown_as_they_come_and_kept_over_a_resume(command, json
     answers = rows_of(out, "answers.jsonl")
     assert [row["step"] for row in answers] == [0, 0, 2, 2, 4, 4, 6, 6]
     assert answers[0]["prompt"] == answers[2]["prompt"] != answers[1]["prompt"]
+    for row in answers:
+        assert f"update {row['step']}/6 asked {row['prompt']!r} answers: {row['answer']}" in told
     cut_back(out, 4)
     assert call(monkeypatch, [*arguments, "--resume"]) == 0
     assert held_out(out) == losses
     assert rows_of(out, "answers.jsonl") == answers
     assert f"held-out loss {losses[0][1]:.4f} → " in capsys.readouterr().out
     assert f"{losses[0][1]:.4f} before" in (out / "README.md").read_text()
+
+
+def test_a_long_prompt_is_shown_by_its_beginning_and_its_end():
+    short = progress._shortened("Add\n 1 and 2." + " again" * 20 + "\nThe end.")
+    assert short == "Add 1 and 2. again again aga … n again again again The end."
+    assert progress._shortened("1+1=") == "1+1="
 
 
 def test_the_best_model_is_kept_and_a_hopeless_training_stops(command, jsonl, tmp_path, monkeypatch):

@@ -50,6 +50,7 @@ def _make(options: Options, work: Path) -> str:
         _go_on(options, rows, done, tokenizer, lambda made: _note(work, head, made))
     pairs = [pair for pair in done if pair is not None]
     if not pairs:
+        work.unlink(missing_ok=True)  # nothing is left to go on with, and other options may give pairs
         raise ValueError(f"dataset {options.dataset!r} gives no pair: {_why_none(options)}")
     lines = "".join(json.dumps(pair, ensure_ascii=False) + "\n" for pair in pairs)
     write_whole(options.out, lambda path: path.write_text(lines, encoding="utf-8"))

@@ -88,7 +88,7 @@ def test_evaluations_are_shown_as_they_come_and_kept_over_a_resume(command, json
     out = tmp_path / "out"
     assert call(monkeypatch, arguments) == 0
     told = capsys.readouterr().out
-    losses = held_out(out)
+    losses, tokens = held_out(out), [row["num_tokens"] for row in rows_of(out) if "loss" in row]
     assert [step for step, _ in losses] == [0, 2, 4, 6, 6]
     for step, loss in losses[:4]:
         assert f"update {step}/6 held-out loss {loss:.4f}" in told
@@ -101,6 +101,7 @@ def test_evaluations_are_shown_as_they_come_and_kept_over_a_resume(command, json
     cut_back(out, 4)
     assert call(monkeypatch, [*arguments, "--resume"]) == 0
     assert held_out(out) == losses
+    assert [row["num_tokens"] for row in rows_of(out) if "loss" in row] == tokens == sorted(set(tokens))
     assert rows_of(out, "answers.jsonl") == answers
     assert f"held-out loss {losses[0][1]:.4f} → " in capsys.readouterr().out
     assert f"{losses[0][1]:.4f} before" in (out / "README.md").read_text()

@@ -15,7 +15,7 @@ from datasets import Dataset, Features, Json, Value, concatenate_datasets, load_
 
 from lm.lake import KINDS, SPLITS, examples
 from lm.train.files import FORMATS, format_of, rows_of
-from lm.train.layouts import COLUMNS, BadRowError, Row, Wanted, converter, renamed
+from lm.train.layouts import COLUMNS, BadRowError, Converter, Row, Wanted, converter, is_whole, renamed
 
 
 @dataclass(frozen=True)
@@ -137,8 +137,10 @@ def _converted(source: Source, wanted: Wanted, seed: int, split: str, columns: M
         return _from_rows(rows_of(Path(source.name)), wanted, columns)
     rows = _of_hub(source)
     names = _checked(columns, rows.column_names) or rows.column_names
-    convert = converter(names, wanted).convert
-    return rows.map(lambda row: convert(renamed(row, columns)), remove_columns=rows.column_names, features=_FORM)
+    reader = converter(names, wanted)
+    convert = reader.convert
+    formed = rows.map(lambda row: convert(renamed(row, columns)), remove_columns=rows.column_names, features=_FORM)
+    return _with_answers(formed, names, reader)
 
 
 def _lake(source: Source, seed: int, split: str) -> list[Row]:
@@ -157,21 +159,33 @@ def _checked(columns: Mapping[str, str], names: Sequence[str]) -> list[str]:
 def _from_rows(rows: Iterable[Row], wanted: Wanted, columns: Mapping[str, str]) -> Dataset:
     """Rows in the one form, held in memory; the first chunk says what the columns are."""
     remaining, parts, number = iter(rows), [], 0
-    convert = None
+    reader = None
     while chunk := list(islice(remaining, _CHUNK)):
-        if convert is None:
+        if reader is None:
             names = list(dict.fromkeys(name for row in chunk for name, value in row.items() if value is not None))
-            names = names or list(chunk[0])
-            convert = converter(_checked(columns, names) or names, wanted).convert
+            names = _checked(columns, names) or names or list(chunk[0])
+            reader = converter(names, wanted)
         formed = []
         for row in chunk:
             number += 1
             try:
-                formed.append(convert(renamed(dict.fromkeys(columns.values()) | dict(row), columns)))
+                formed.append(reader.convert(renamed(dict.fromkeys(columns.values()) | dict(row), columns)))
             except BadRowError as error:
                 raise BadRowError(f"row {number}: {error}") from error
         parts.append(Dataset.from_list(formed, features=_FORM))
-    return concatenate_datasets(parts) if parts else Dataset.from_dict({name: [] for name in _FORM}, features=_FORM)
+    if reader is None:
+        return Dataset.from_dict({name: [] for name in _FORM}, features=_FORM)
+    return _with_answers(concatenate_datasets(parts), names, reader)
+
+
+def _with_answers(rows: Dataset, names: Sequence[str], reader: Converter) -> Dataset:
+    """The rows; raises `ValueError` if not one of them has a prompt and an answer."""
+    if len(rows) and not any(map(is_whole, rows)):
+        raise ValueError(
+            f"no row has a prompt and an answer of the assistant behind it; its columns are {', '.join(names)}, read "
+            f"as {'+'.join(reader.layout)}: name others with --columns"
+        )
+    return rows
 
 
 def _of_hub(source: Source) -> Dataset:

@@ -70,7 +70,7 @@ def _configure(kind: type, options: dict[str, Any], fixed: dict[str, Any]) -> An
     _require_kinds(kind, options)
     try:
         return kind(**options, **fixed)
-    except (TypeError, ImportError, KeyError, AttributeError, OSError) as error:  # of values that a configuration cannot take
+    except (TypeError, ImportError, KeyError, AttributeError, OSError) as error:  # of values that it cannot take
         raise ValueError(f"trainer: {kind.__name__} refuses its options ({error})") from error
 
 

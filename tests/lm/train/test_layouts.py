@@ -79,6 +79,15 @@ def test_columns_are_named_by_hand(tmp_path):
         ({"query": "a", "reply": "b"}, "its columns are query, reply; no layout has any of these: name them with"),
         ({"instruction": "a", "answer": "b"}, "the nearest layout is instruction.output, which needs output as well"),
         ({"prompt": "a", "chosen": "b"}, "nearest layout is prompt.chosen.rejected, which needs rejected"),
+        ({"Prompt": "a", "Completion": "b"}, "needs prompt, completion as well: try --columns prompt=Prompt compl"),
+        ({"conversation": [], "id": 1}, "the nearest layout is conversations, .*: try --columns messages=conversation"),
+        ({"prompt": "a", "chosen": "b", "reject": "c"}, "--columns prompt=prompt chosen=chosen rejected=reject"),
+        ({"Instruction": "a", "Input": "b", "Output": "c"}, "instruction.output, which needs instruction, output as"),
+        ({"messages": ASKED}, "no row has a prompt and an answer .*; its columns are messages, read as messages"),
+        ({"messages": "hello"}, "no row has a prompt and an answer"),
+        ({"prompt": "a", "response": "", "id": 3}, "its columns are prompt, response, id, read as prompt.response"),
+        ({"prompt": "a", "chosen": "b", "rejected": ""}, "read as chosen.rejected: name others with --columns"),
+        ({"text": None}, "its columns are text, read as text"),
         ({"prompt": "a", "completion": "b", "label": "sports"}, "label must be true or false, got 'sports'"),
         ({"prompt": "a", "completion": ["b"]}, "row 1: completion: a message must have 'role'"),
         ({"prompt": "a", "completion": True}, "row 1: completion must be text or messages, got 'True'"),
@@ -88,7 +97,7 @@ def test_columns_are_named_by_hand(tmp_path):
 )
 def test_what_has_no_layout_is_refused_by_its_columns(row, message, tmp_path):
     with pytest.raises(ValueError, match=message):
-        load(write(tmp_path, [row]))
+        load(write(tmp_path, [row]), pairs="rejected" in row)
 
 
 def test_unwanted_answers_are_left_out_and_counted(tmp_path):

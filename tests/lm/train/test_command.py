@@ -247,7 +247,7 @@ def test_bad_recipes_are_refused_by_key(text, message, tmp_path, monkeypatch, ca
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([{"texts": "a"}], "its columns are texts; the nearest layout is text, which needs text as well: try --columns text=texts"),
+        ([{"texts": "a"}], "the nearest layout is text, which needs text as well: try --columns text=texts"),
         ([], "bad.jsonl' is empty: it has no rows"),
         ("[]", "line 1 must be an object"),
         ([{"messages": [{"from": "human", "value": "hi"}]}], "columns are messages, read as messages"),

@@ -185,6 +185,8 @@ def quieten() -> None:
     for name in ("TRANSFORMERS_VERBOSITY", "DATASETS_VERBOSITY"):
         os.environ.setdefault(name, "error")
     warnings.simplefilter("ignore", FutureWarning)
+    for line in ("Unable to fetch remote file", "Could not find a config file"):  # PEFT's, of a base in a .gguf file
+        warnings.filterwarnings("ignore", line, UserWarning)
     logging.getLogger("trl").setLevel(logging.ERROR)
 
 

@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from lm.pairs.scoring import Answer, Messages, scorer_of
 from lm.train import data
 from lm.train.models import load_tokenizer
 from lm.train.settings import TrainSettings
-from lm.train.tokens import rendered
+from lm.train.tokens import rendered, require_tools
 
 Pair = dict[str, Any]
 
@@ -40,15 +41,16 @@ def make(options: Options) -> str:
 def _make(options: Options, work: Path) -> str:
     head = {name: str(value) for name, value in asdict(options).items() if name != "out"}
     models.offline()
-    rows = _prompts(options)
-    done = _begun(work, head)
     tokenizer = load_tokenizer(TrainSettings(model=options.model, chat_template=options.chat_template))
+    rows = _prompts(options, tokenizer)
+    done = _begun(work, head)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     if len(done) < len(rows):
         _go_on(options, rows, done, tokenizer, lambda made: _note(work, head, made))
     pairs = [pair for pair in done if pair is not None]
     if not pairs:
+        work.unlink(missing_ok=True)  # nothing is left to go on with, and other options may give pairs
         raise ValueError(f"dataset {options.dataset!r} gives no pair: {_why_none(options)}")
     lines = "".join(json.dumps(pair, ensure_ascii=False) + "\n" for pair in pairs)
     write_whole(options.out, lambda path: path.write_text(lines, encoding="utf-8"))
@@ -63,10 +65,12 @@ def _why_none(options: Options) -> str:
     return "no sample is worse than the data's answer"
 
 
-def _prompts(options: Options) -> list[dict[str, Any]]:
+def _prompts(options: Options, tokenizer: Any) -> list[dict[str, Any]]:
     """Prompts with the data's first answers; rows that have no text in one of them are left out."""
     columns = data.column_names(options.columns)
-    rows = data.load((options.dataset,), False, options.seed, columns=columns, note=print).to_list()
+    check = partial(require_tools, tokenizer=tokenizer)
+    loaded = data.load((options.dataset,), False, options.seed, columns=columns, note=print, check=check)
+    rows = loaded.to_list()
     rows = [row | {"completion": row["completion"][:1]} for row in rows if row["prompt"]]
     kept = [row for row in rows if row["completion"] and row["completion"][0]["content"]]
     if not kept:

@@ -5,6 +5,7 @@ from dataclasses import fields
 from typing import Any
 
 from ift import METHODS, Method
+from lm.train.command_line import trainer_options
 from lm.train.options import IFTOptions, LoraOptions
 from lm.train.settings import TrainSettings
 from lm.train.trainable import TRL_LOSSES
@@ -81,17 +82,21 @@ _BESIDE = {
     "precompute_ref_batch_size": "precompute_ref_log_probs",
     "ref_model_mixup_alpha": "sync_ref_model",
     "ref_model_sync_steps": "sync_ref_model",
+    "dataloader_in_order": "dataloader_num_workers",
+    "dataloader_multiprocessing_context": "dataloader_num_workers",
+    "dataloader_persistent_workers": "dataloader_num_workers",
     "eval_delay": "eval_steps",
     "run_name": "report_to",
-    "project": "report_to",
-    "trackio_space_id": "report_to",
-    "trackio_static_space_id": "report_to",
-    "trackio_bucket_id": "report_to",
 }
+# What one place to log to reads, and no other.
+_OF_TRACKIO = ("project", "trackio_space_id", "trackio_static_space_id", "trackio_bucket_id")
 _OF_SEVERAL_PROCESSES = (
     "average_tokens_across_devices", "ddp_broadcast_buffers", "ddp_bucket_cap_mb", "ddp_find_unused_parameters",
-    "ddp_static_graph", "ddp_timeout",
+    "ddp_static_graph", "ddp_timeout", "parallelism_config", "save_on_each_node",
 )  # fmt: skip
+_OF_GPUS = ("activation_offloading", "dataloader_pin_memory", "torch_empty_cache_steps")
+_OF_ORDERS = ("data_seed", "train_sampling_strategy")  # KTO's batches keep the order that its estimate of the KL needs
+_DIVERGENCES = ("reverse_kl", "forward_kl", "js_divergence", "alpha_divergence")
 _OF_OTHER_LOSSES = ("label_smoothing", "discopop_tau")  # of loss types that no method here has
 _OF_DPO = ("loss_weights", "ld_alpha", "f_divergence_type", "f_alpha_divergence_coef", "use_weighting", "padding_free")
 _OF_REFERENCES = (
@@ -108,18 +113,34 @@ def why_refused(name: str, method: Method) -> str | None:
     idle = name in _OF_OTHER_LOSSES and pairs
     idle = idle or (name in _OF_DPO and pairs and method.name not in TRL_LOSSES)
     idle = idle or (name in _OF_REFERENCES and not method.needs_reference)
+    idle = idle or (name in _OF_ORDERS and method.unpaired)
     idle = idle or (name == "label_smoothing_factor" and method.name != "sft")
     return f"it does nothing with {method.name}" if idle else None
 
 
-def refuse_idle(asked: Iterable[str], args: Any) -> None:
-    """Raise `ValueError` for an option of TRL's that does nothing in the configuration `args`, which has it."""
+def refuse_idle(asked: Iterable[str], args: Any, adapter: bool = False) -> None:
+    """Raise `ValueError` for an option of TRL's that does nothing in the configuration `args`, which has it.
+
+    `adapter` is whether low-rank adapters are trained.
+    """
     for name in asked:
-        beside = _BESIDE.get(name)
+        why, beside = None, _BESIDE.get(name)
         if beside is not None and getattr(args, beside) in (None, False, 0, [], ["none"]):
-            raise ValueError(f"trainer: {name!r} cannot be set: it does nothing without {beside}")
-        if name in _OF_SEVERAL_PROCESSES and args.world_size == 1:
-            raise ValueError(f"trainer: {name!r} cannot be set: it acts among several processes only")
+            why = f"it does nothing without {beside}"
+        elif name in _OF_TRACKIO and "trackio" not in args.report_to:
+            why = "it acts with report_to trackio only"
+        elif name in _OF_SEVERAL_PROCESSES and args.world_size == 1:
+            why = "it acts among several processes only"
+        elif name in _OF_GPUS and args.use_cpu:
+            why = "it acts on a GPU only"
+        elif name == "sync_ref_model" and adapter:
+            why = "with lora_r the reference is the model without its adapter, which stays as it is"
+        elif name == "f_divergence_type" and args.f_divergence_type not in _DIVERGENCES:
+            why = f"it must be one of {', '.join(_DIVERGENCES)}, got {str(args.f_divergence_type)[:40]!r}"
+        elif name == "f_alpha_divergence_coef" and args.f_divergence_type != "alpha_divergence":
+            why = "it does nothing without f_divergence_type=alpha_divergence"
+        if why is not None:
+            raise ValueError(f"trainer: {name!r} cannot be set: {why}")
 
 
 def idle_options(settings: TrainSettings) -> list[str]:
@@ -131,6 +152,8 @@ def idle_options(settings: TrainSettings) -> list[str]:
         idle |= _idle_in_ift(settings)
     if method.states == "noisy":
         idle["neftune_noise_alpha"] = f"with {method.name}, whose own number is --noise"
+    if settings.learns_from_pairs and trainer_options(settings).get("disable_dropout", True):
+        idle["lora_dropout"] = f"with {method.name}, where TRL switches dropout off: --trainer disable_dropout=false"
     if not settings.lora_r:
         idle |= {option.name: "without lora_r" for option in fields(LoraOptions) if option.name != "lora_r"}
     if not settings.dry_run:

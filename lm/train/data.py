@@ -15,7 +15,7 @@ from datasets import Dataset, Features, Json, Value, concatenate_datasets, load_
 
 from lm.lake import KINDS, SPLITS, examples
 from lm.train.files import FORMATS, format_of, rows_of
-from lm.train.layouts import COLUMNS, BadRowError, Row, Wanted, converter, renamed
+from lm.train.layouts import COLUMNS, BadRowError, Converter, Row, Wanted, converter, is_whole, renamed
 
 
 @dataclass(frozen=True)
@@ -75,11 +75,13 @@ def load(
     labels: bool = False,
     columns: Mapping[str, str] | None = None,
     note: Callable[[str], Any] = lambda line: None,
+    check: Callable[[Dataset], Any] = lambda rows: None,
 ) -> Dataset:
     """Conversations of all sources, each shuffled and cut to its rows, mixed; `pairs` keeps chosen and rejected.
 
     `labels` takes single answers with a label as well, for methods that learn from them. `columns` maps our names of
-    columns to those of the sources. `note` gets a line on what was left out.
+    columns to those of the sources. `note` gets a line on what was left out, `check` the rows of each source: its
+    `ValueError` is raised with the source's name.
 
     Raises:
         ValueError: a data set that is not there, has other columns, is empty, or has single answers where pairs
@@ -89,6 +91,11 @@ def load(
     wanted: Wanted = "labels" if labels else "pairs" if pairs else "targets"
     parts = [_part(source, wanted, seed, split, columns or {}, note) for source in asked]
     parts = _mixed(asked, parts, note)
+    for source, part in zip(asked, parts, strict=True):
+        try:
+            check(part)
+        except ValueError as error:
+            raise ValueError(f"dataset {source.name[:200]!r}: {error}") from error
     whole = concatenate_datasets(parts).shuffle(seed=seed)
     empty = [name for name in whole.column_names if all(value is None for value in whole.with_format(None)[name])]
     whole = whole.remove_columns([name for name in empty if name in ("chosen", "rejected", "tools", "label")])
@@ -130,8 +137,10 @@ def _converted(source: Source, wanted: Wanted, seed: int, split: str, columns: M
         return _from_rows(rows_of(Path(source.name)), wanted, columns)
     rows = _of_hub(source)
     names = _checked(columns, rows.column_names) or rows.column_names
-    convert = converter(names, wanted).convert
-    return rows.map(lambda row: convert(renamed(row, columns)), remove_columns=rows.column_names, features=_FORM)
+    reader = converter(names, wanted)
+    convert = reader.convert
+    formed = rows.map(lambda row: convert(renamed(row, columns)), remove_columns=rows.column_names, features=_FORM)
+    return _with_answers(formed, names, reader)
 
 
 def _lake(source: Source, seed: int, split: str) -> list[Row]:
@@ -150,21 +159,33 @@ def _checked(columns: Mapping[str, str], names: Sequence[str]) -> list[str]:
 def _from_rows(rows: Iterable[Row], wanted: Wanted, columns: Mapping[str, str]) -> Dataset:
     """Rows in the one form, held in memory; the first chunk says what the columns are."""
     remaining, parts, number = iter(rows), [], 0
-    convert = None
+    reader = None
     while chunk := list(islice(remaining, _CHUNK)):
-        if convert is None:
+        if reader is None:
             names = list(dict.fromkeys(name for row in chunk for name, value in row.items() if value is not None))
-            names = names or list(chunk[0])
-            convert = converter(_checked(columns, names) or names, wanted).convert
+            names = _checked(columns, names) or names or list(chunk[0])
+            reader = converter(names, wanted)
         formed = []
         for row in chunk:
             number += 1
             try:
-                formed.append(convert(renamed(dict.fromkeys(columns.values()) | dict(row), columns)))
+                formed.append(reader.convert(renamed(dict.fromkeys(columns.values()) | dict(row), columns)))
             except BadRowError as error:
                 raise BadRowError(f"row {number}: {error}") from error
         parts.append(Dataset.from_list(formed, features=_FORM))
-    return concatenate_datasets(parts) if parts else Dataset.from_dict({name: [] for name in _FORM}, features=_FORM)
+    if reader is None:
+        return Dataset.from_dict({name: [] for name in _FORM}, features=_FORM)
+    return _with_answers(concatenate_datasets(parts), names, reader)
+
+
+def _with_answers(rows: Dataset, names: Sequence[str], reader: Converter) -> Dataset:
+    """The rows; raises `ValueError` if not one of them has a prompt and an answer."""
+    if len(rows) and not any(map(is_whole, rows)):
+        raise ValueError(
+            f"no row has a prompt and an answer of the assistant behind it; its columns are {', '.join(names)}, read "
+            f"as {'+'.join(reader.layout)}: name others with --columns"
+        )
+    return rows
 
 
 def _of_hub(source: Source) -> Dataset:

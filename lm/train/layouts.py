@@ -7,6 +7,7 @@ functions that the model may call, `label` whether an answer is wanted. Plain te
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any, Literal
 
 Messages = list[dict[str, Any]]
@@ -30,6 +31,10 @@ _PROMPTS = ("prompt", "question", "instruction", "conversations")  # of pairs, t
 LAYOUTS = "; ".join(["prompt+chosen+rejected", *("+".join(columns) for columns in _SINGLE), "prompt+completion+label"])
 # What `columns` may name.
 COLUMNS = ("prompt", "completion", "chosen", "rejected", "label", "messages", "text", "system", "tools")
+# What `columns` calls those that have other names in some layouts.
+_OURS = {
+    "question": "prompt", "response": "completion", "answer": "completion", "conversations": "messages",
+}  # fmt: skip
 # ShareGPT's names of who speaks.
 _ROLES = {
     "human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "chatgpt": "assistant",
@@ -48,10 +53,12 @@ class Converter:
     Attributes:
         convert: a row in the one form, every column of it; those that the row lacks are None.
         wanted: what the rows are for: `targets` leave out what is labelled as unwanted.
+        layout: the columns that are read.
     """
 
     convert: Callable[[Row], dict[str, Any]]
     wanted: Wanted
+    layout: tuple[str, ...]
 
 
 def converter(columns: Sequence[str], wanted: Wanted) -> Converter:
@@ -64,10 +71,10 @@ def converter(columns: Sequence[str], wanted: Wanted) -> Converter:
     names = ", ".join(columns) if columns else "none"
     if set(_PAIR) <= has:
         kind: Wanted = "targets" if wanted == "targets" else "pairs"
-        return Converter(_pair if kind == "pairs" else _chosen_of_pair, kind)
+        return Converter(_pair if kind == "pairs" else _chosen_of_pair, kind, _PAIR)
     layout = next((names for names in _SINGLE if set(names) <= has), None)
     if layout is None:
-        raise ValueError(f"its columns are {names}; {_nearest(has)}. Known layouts: {LAYOUTS}")
+        raise ValueError(f"its columns are {names}; {_nearest(columns)}. Known layouts: {LAYOUTS}")
     if wanted == "pairs":
         labelled = ", or --method kto, which learns from labels" if "label" in has else ""
         raise ValueError(
@@ -79,22 +86,36 @@ def converter(columns: Sequence[str], wanted: Wanted) -> Converter:
             f"it has single answers without labels (columns {names}); the method needs prompt, chosen, rejected, or "
             "prompt, completion, label"
         )
-    return Converter(lambda row: _single(row, layout, "label" in has), wanted)
+    return Converter(lambda row: _single(row, layout, "label" in has), wanted, layout)
 
 
-def _nearest(has: set[str]) -> str:
-    """What is missing for the layout that lacks least, or how to name the columns."""
-
-    def missing(layout: tuple[str, ...]) -> int:
-        return len(set(layout) - has)
-
+def _nearest(columns: Sequence[str]) -> str:
+    """What is missing for the layout that lacks least, or how to name the columns; another spelling is half as near."""
     layouts = (("prompt", *_PAIR), *_SINGLE)
-    near = min((layout for layout in layouts if set(layout) & has), key=missing, default=None)
+    known = list(dict.fromkeys(name for layout in layouts for name in layout))
+    spelled = {name: theirs for theirs in columns for name in get_close_matches(theirs.lower(), known, 1, cutoff=0.8)}
+    spelled |= {name: name for name in columns}
+
+    def missing(layout: tuple[str, ...]) -> float:
+        return sum(1.0 if name not in spelled else 0.5 * (name not in columns) for name in layout)
+
+    near = min((layout for layout in layouts if set(layout) & set(spelled)), key=missing, default=None)
     by_hand = "name them with --columns, such as --columns prompt=QUESTION completion=ANSWER"
     if near is None:
         return f"no layout has any of these: {by_hand}"
-    lacking = ", ".join(name for name in near if name not in has)
+    if set(near) <= set(spelled) and "instruction" not in near:  # which may have an `input` beside it
+        by_hand = f"try --columns {' '.join(f'{_OURS.get(name, name)}={spelled[name]}' for name in near)}"
+    lacking = ", ".join(name for name in near if name not in columns)
     return f"the nearest layout is {'+'.join(near)}, which needs {lacking} as well: {by_hand}"
+
+
+def is_whole(row: Row) -> bool:
+    """Whether a row in the one form has a prompt and an answer of the assistant behind it, or plain text."""
+    answers = [row[name] for name in ("completion", *_PAIR) if row[name] is not None]
+    if row["completion"] and row["completion"][0]["role"] == "text":
+        return bool(row["completion"][0]["content"])
+    said = [any(t["role"] == "assistant" and (t["content"] or t.get("tool_calls")) for t in each) for each in answers]
+    return bool(row["prompt"]) and bool(said) and all(said)
 
 
 def renamed(row: Row, columns: Mapping[str, str]) -> dict[str, Any]:

@@ -1,11 +1,13 @@
 """Each method as a trainer: IFT's own, TRL's where TRL trains the method, else TRL's data path with the core's loss."""
 
 import dataclasses
-from typing import Any
+from types import NoneType
+from typing import Any, get_args, get_type_hints
 
 from datasets import Dataset
 from trl import DPOConfig, KTOConfig, SFTConfig
 
+from common.models import reason
 from ift import METHODS
 from lm.train.acting import refuse_idle, why_refused
 from lm.train.options import IFTOptions
@@ -28,11 +30,16 @@ def make_arguments(settings: TrainSettings, options: dict[str, Any], asked: dict
     """
     method = METHODS[settings.method]
     for name in asked or {}:
-        reason = why_refused(name, method)
-        if reason is not None:
-            raise ValueError(f"trainer: {name!r} cannot be set: {reason}")
-    args = _configuration(settings, options | (asked or {}))
-    refuse_idle(asked or {}, args)
+        why = why_refused(name, method)
+        if why is not None:
+            raise ValueError(f"trainer: {name!r} cannot be set: {why}")
+    try:
+        args = _configuration(settings, options | (asked or {}))
+    except ValueError as error:
+        if any(name in str(error) for name in ("trainer", *(asked or {}))) or not asked:
+            raise
+        raise ValueError(f"trainer: {', '.join(asked)} cannot be set so ({reason(error)})") from error
+    refuse_idle(asked or {}, args, settings.lora_r > 0)
     return args
 
 
@@ -60,10 +67,22 @@ def _configure(kind: type, options: dict[str, Any], fixed: dict[str, Any]) -> An
             raise ValueError(f"trainer: {kind.__name__} has no option {name!r}")
         if name in fixed:
             raise ValueError(f"trainer: {name!r} follows from the command's own options")
+    _require_kinds(kind, options)
     try:
         return kind(**options, **fixed)
-    except (TypeError, ImportError, KeyError, AttributeError) as error:  # of values that a configuration cannot take
+    except (TypeError, ImportError, KeyError, AttributeError, OSError) as error:  # of values that it cannot take
         raise ValueError(f"trainer: {kind.__name__} refuses its options ({error})") from error
+
+
+def _require_kinds(kind: type, options: dict[str, Any]) -> None:
+    """Raise `ValueError` for a value that is no number, or neither true nor false, where a configuration wants that."""
+    hints = get_type_hints(kind)
+    for name, value in options.items():
+        kinds = set(get_args(hints[name]) or (hints[name],))
+        fits = type(value) in kinds or (isinstance(value, int | float) and not isinstance(value, bool))
+        if kinds <= {bool, int, float, NoneType} and not fits:
+            wanted = "true or false" if bool in kinds else "a number"
+            raise ValueError(f"trainer: {name!r} must be {wanted}, got {str(value)[:40]!r}")
 
 
 def make_trainer(

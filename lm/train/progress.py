@@ -74,9 +74,17 @@ class Answering(TrainerCallback):
         answers = [_answer(model, self.tokenizer, prompt) for prompt in self.prompts]
         for prompt, answer in zip(self.prompts, answers, strict=True):
             self.rows.append({"step": state.global_step, "prompt": self.tokenizer.decode(prompt), "answer": answer})
-            self.console.print(Text(f"update {state.global_step}/{state.max_steps} answers: {answer}"))
+            asked = _shortened(self.tokenizer.decode(prompt, skip_special_tokens=True))
+            self.console.print(Text(f"update {state.global_step}/{state.max_steps} asked {asked!r} answers: {answer}"))
         lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in self.rows)
         write_whole(Path(args.output_dir) / ANSWERS, lambda path: path.write_text(lines, encoding="utf-8"))
+
+
+def _shortened(text: str, longest: int = 60) -> str:
+    """A text in one line: of a long one its beginning and its end, as prompts often begin or end alike."""
+    text = " ".join(text.split())
+    half = (longest - 3) // 2
+    return text if len(text) <= longest else f"{text[:half].rstrip()} … {text[-half:].lstrip()}"
 
 
 def _prompt_of(row: dict[str, Any]) -> list[int]:

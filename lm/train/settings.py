@@ -19,7 +19,7 @@ from lm.train.options import (
     TrainingOptions,
     number_help,
 )
-from lm.train.trainable import TRL_LOSSES, require_trainable, trainable
+from lm.train.trainable import TRL_LACKS, TRL_LOSSES, require_trainable, trainable
 from lm.trainers.names import NEW_NAMES
 
 # Step sizes of TRL's own configurations; LoRA takes ten times as much, the tiny model of the lake 1e-3.
@@ -106,13 +106,15 @@ class TrainSettings(
 
     def _other_numbers(self) -> dict[str, float]:
         """What `method_numbers` gives, by name."""
-        known = {number.name: number for number in METHODS[self.method].numbers}
+        lacks = TRL_LACKS.get(self.method, ())
+        known = {number.name: number for number in METHODS[self.method].numbers if number.name not in lacks}
         values: dict[str, float] = {}
         for text in self.method_numbers:
             name, _, value = text.partition("=")
             if name not in known:
+                here = " here, as TRL's loss has none" if name in lacks else ""
                 raise ValueError(
-                    f"method_numbers: {self.method} has no number {name!r} (it has: {', '.join(known) or 'none'})"
+                    f"method_numbers: {self.method} has no number {name!r}{here} (it has: {', '.join(known) or 'none'})"
                 )
             try:
                 values[name] = float(value)

@@ -144,7 +144,6 @@ def _render(
     if not prompt:
         return [], [], 0
     whole = rendered(tokenizer, [*prompt, *completion], tools)
-    _require_tools(tokenizer, [*prompt, *completion], tools, whole)
     trained = [False] * len(whole)
     prompt_length = len(whole)
     for i, turn in enumerate(completion):
@@ -173,16 +172,38 @@ def rendered(tokenizer: PreTrainedTokenizerBase, turns: Messages, tools: Any, as
     return list(written["input_ids"])
 
 
-def _require_tools(tokenizer: PreTrainedTokenizerBase, turns: Messages, tools: Any, whole: list[int]) -> None:
-    """Raise `ValueError` where the chat template leaves out the calls of tools, or what the tools are."""
-    if any("tool_calls" in turn for turn in turns):
-        without = [{name: value for name, value in turn.items() if name != "tool_calls"} for turn in turns]
-        if rendered(tokenizer, without, tools) == whole:
+def require_tools(rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raise `ValueError`, which counts them, for rows whose calls of tools, or tools, the chat template leaves out."""
+    lost = {"tool calls": 0, "the column tools": 0}
+    for row in rows.filter(lambda row: bool(row["prompt"]) and (row["tools"] or any(map(_calls, _talks(row))))):
+        for part in {part for turns in _talks(row) for part in _left_out(tokenizer, turns, row["tools"])}:
+            lost[part] += 1
+    for part, count in lost.items():
+        if count:
             raise _TemplateError(
-                "the chat template leaves tool calls out: take one that writes them, see --chat-template"
+                f"the chat template leaves {part} out of {count:,} of {len(rows):,} rows: take one that writes them "
+                "(--chat-template), or leave the rows out"
             )
+
+
+def _talks(row: Mapping[str, Any]) -> list[Messages]:
+    """The prompt of a row with each of its answers."""
+    return [[*row["prompt"], *row[name]] for name in ("completion", "chosen", "rejected") if row[name]]
+
+
+def _calls(turns: Messages) -> bool:
+    return any("tool_calls" in turn for turn in turns)
+
+
+def _left_out(tokenizer: PreTrainedTokenizerBase, turns: Messages, tools: Any) -> list[str]:
+    """What the chat template writes nothing of."""
+    whole, parts = rendered(tokenizer, turns, tools), []
+    if _calls(turns):
+        without = [{name: value for name, value in turn.items() if name != "tool_calls"} for turn in turns]
+        parts += ["tool calls"] if rendered(tokenizer, without, tools) == whole else []
     if tools and rendered(tokenizer, turns, None) == whole:
-        raise _TemplateError("the chat template leaves the column tools out: take one that writes them, or drop it")
+        parts.append("the column tools")
+    return parts
 
 
 def _shared(one: Sequence[Any], other: Sequence[Any]) -> int:

@@ -14,8 +14,10 @@ TRL_LOSSES: dict[str, dict[str, Any]] = {
     "dft": {"loss_type": "dft"},
     "dpo": {"loss_type": ["sigmoid"]},
     "ipo": {"loss_type": ["ipo"]},
-    "kto": {},
+    "kto": {"loss_type": "kto"},
 }
+# Numbers that these methods have on the lake, and TRL's losses have not.
+TRL_LACKS = {"dpo": ("label_smoothing",)}
 
 
 def why_not(method: Method) -> str | None:

@@ -1,6 +1,7 @@
 """A training from start to end: check, load, measure, train, keep, measure again."""
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from lm.train.model_card import write_card, write_run_card
 from lm.train.progress import Answering, Progressing
 from lm.train.run_folder import anonymous, check, describe, folder_of, is_finished, keep_model, prepare
 from lm.train.settings import TrainSettings
-from lm.train.tokens import Cut, encode
+from lm.train.tokens import Cut, encode, require_tools
 
 
 def train(settings: TrainSettings, console: Console) -> None:
@@ -180,6 +181,7 @@ def _encoded(settings: TrainSettings, tokenizer: Any, console: Console) -> tuple
             labels=METHODS[settings.method].unpaired,
             columns=data.column_names(settings.columns),
             note=lambda line: console.print(f"[yellow]note[/yellow] {escape(line)}"),
+            check=partial(require_tools, tokenizer=tokenizer),
         )
         tokens, counts = encode(rows, tokenizer, cut)
         console.print(f"[bold]{name}[/bold] {escape(', '.join(sources))}: {counts}")

@@ -43,10 +43,23 @@ class KeepsExampleIds:
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
         """The trainer's, unless a checkpoint of the last update is gone on from: transformers would train another."""
         trainer: Any = self
+        if self._counts_alone():  # of the checkpoint that is gone on from
+            trainer._total_train_tokens = max(trainer._total_train_tokens, trainer.state.num_input_tokens_seen)
         if trainer.state.global_step >= trainer.state.max_steps:
             trainer.control.should_training_stop = True
             return
         super()._run_epoch(*args, **kwargs)  # type: ignore[misc]
+
+    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        trainer: Any = self
+        if self._counts_alone():  # TRL forgets its count of tokens, the trainer's state has room for one
+            trainer.state.num_input_tokens_seen = trainer._total_train_tokens
+        super()._save_checkpoint(*args, **kwargs)  # type: ignore[misc]
+
+    def _counts_alone(self) -> bool:
+        """Whether transformers was not asked for a count of tokens of its own."""
+        trainer: Any = self
+        return trainer.args.include_num_input_tokens_seen in (False, "no")
 
     def training_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Tensor:
         """The trainer's step; raises `NonFiniteLossError` before the optimiser can use a bad gradient."""

@@ -55,6 +55,17 @@ class AveragesSequences(KeepsExampleIds):
             count = trainer.accelerator.gather(count).sum()
         return count
 
+    def log_plain(self, outputs: ResidualOutput, inputs: dict[str, Tensor], **more: Tensor) -> None:
+        """Note what a pass over the target's own states says: SFT's loss, entropy, accuracy, and `more` beside them."""
+        mask = outputs.label_mask
+        labels = inputs["labels"][:, 1:].to(mask.device)
+        totals = {
+            "sft_loss": -outputs.log_probs.detach(),
+            "entropy": outputs.entropy,
+            "mean_token_accuracy": mask & (outputs.most_likely == labels),
+        }
+        self.log_token_means(totals | more, mask, inputs)
+
     def log_token_means(self, totals: dict[str, Tensor], mask: Tensor, inputs: dict[str, Tensor]) -> None:
         """Note the mean over answer tokens of each of `totals [batch, tokens]`, and the tokens seen so far."""
         trainer: Any = self

@@ -162,15 +162,7 @@ class StillTrainer(AveragesSequences, SFTTrainer):
             yield inputs
 
     def _log_still(self, outputs: ResidualOutput, inputs: Any, drift: Tensor) -> None:
-        mask = outputs.label_mask
-        labels = inputs["labels"][:, 1:].to(mask.device)
-        totals = {
-            "sft_loss": -outputs.log_probs.detach(),
-            "entropy": outputs.entropy,
-            "mean_token_accuracy": mask & (outputs.most_likely == labels),
-            "drift": drift.detach() * mask,
-        }
-        self.log_token_means(totals, mask, inputs)
+        self.log_plain(outputs, inputs, drift=drift.detach() * outputs.label_mask)
         sharpness, trust = self._fitted or (1.0, 0.0)
         self._metrics["train"]["sharpness"].append(sharpness)
         self._metrics["train"]["trust"].append(trust)

@@ -95,14 +95,7 @@ class TargetTrainer(AveragesSequences, SFTTrainer):
             outputs = model(**inputs, residual=Residual(0.0))
             reads = {"reference": reference.log_probs} if "reference" in self.method.reads else {}
             loss = self.mean_loss(self._sequence_loss, outputs, inputs, num_items_in_batch, **reads)
-        mask = outputs.label_mask
-        labels = inputs["labels"][:, 1:].to(mask.device)
-        totals = {
-            "sft_loss": -outputs.log_probs.detach(),
-            "entropy": outputs.entropy,
-            "mean_token_accuracy": mask & (outputs.most_likely == labels),
-        }
-        self.log_token_means(totals, mask, inputs)
+        self.log_plain(outputs, inputs)
         return (loss, outputs) if return_outputs else loss
 
     def _sequence_loss(self, log_probs: Tensor, mask: Tensor, **reads: Tensor) -> Tensor:

@@ -80,6 +80,22 @@ def test_a_stopped_run_goes_on_to_the_same_file(command, tmp_path, monkeypatch, 
     assert not work.exists()
 
 
+def test_where_no_prompt_gives_a_pair_nothing_is_left(command, tmp_path, monkeypatch, capsys):
+    one = [*command, "--samples", 1, "--scorer", "number", "--chosen", "best"]
+    assert call(monkeypatch, *one) == 2
+    assert "gives no pair: all samples have the same score" in capsys.readouterr().err
+    assert list(tmp_path.glob("*pairs*")) == []
+    assert call(monkeypatch, *command) == 0  # other options are not refused for the sake of that run
+
+
+def test_tools_that_the_template_leaves_out_are_refused(command, tmp_path, monkeypatch, capsys):
+    file = tmp_path / "tools.jsonl"
+    row = {"prompt": "1+1=", "completion": "2", "tools": [{"type": "function", "function": {"name": "add"}}]}
+    file.write_text(f"{json.dumps(row)}\n" * 2)
+    assert call(monkeypatch, *command, "--dataset", file) == 2
+    assert "tools.jsonl': the chat template leaves the column tools out of 2 of 2 rows" in capsys.readouterr().err
+
+
 def test_no_link_is_followed_to_another_file(command, tmp_path, monkeypatch):
     (tmp_path / "mine").write_text("")
     (tmp_path / ".pairs.jsonl.work").symlink_to(tmp_path / "mine")

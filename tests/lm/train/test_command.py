@@ -247,14 +247,14 @@ def test_bad_recipes_are_refused_by_key(text, message, tmp_path, monkeypatch, ca
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([{"texts": "a"}], "its columns are texts; no layout has any of these: name them with --columns"),
+        ([{"texts": "a"}], "the nearest layout is text, which needs text as well: try --columns text=texts"),
         ([], "bad.jsonl' is empty: it has no rows"),
         ("[]", "line 1 must be an object"),
-        ([{"messages": [{"from": "human", "value": "hi"}]}], "no answer token is left of 1 examples"),
+        ([{"messages": [{"from": "human", "value": "hi"}]}], "columns are messages, read as messages"),
         ([{"messages": [{"speaker": "human", "value": "hi"}]}], "row 1: messages: a message must have 'role'"),
         ("not json", "line 1 is not JSON (Expecting value at character 1)"),
         ([{"chosen": "a", "rejected": "b"}], "row 1: a pair has no prompt: it needs prompt, chosen, rejected"),
-        ([{"prompt": "1+1=", "completion": ""}], "no answer token is left of 1 examples"),
+        ([{"prompt": "1+1=", "completion": ""}], "no row has a prompt and an answer of the assistant"),
     ],
 )
 def test_data_that_cannot_be_used_is_refused(rows, message, command, tmp_path, monkeypatch, capsys):

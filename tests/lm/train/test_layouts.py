@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from functools import partial
 
 import pyarrow
 import pytest
@@ -78,6 +79,15 @@ def test_columns_are_named_by_hand(tmp_path):
         ({"query": "a", "reply": "b"}, "its columns are query, reply; no layout has any of these: name them with"),
         ({"instruction": "a", "answer": "b"}, "the nearest layout is instruction.output, which needs output as well"),
         ({"prompt": "a", "chosen": "b"}, "nearest layout is prompt.chosen.rejected, which needs rejected"),
+        ({"Prompt": "a", "Completion": "b"}, "needs prompt, completion as well: try --columns prompt=Prompt compl"),
+        ({"conversation": [], "id": 1}, "the nearest layout is conversations, .*: try --columns messages=conversation"),
+        ({"prompt": "a", "chosen": "b", "reject": "c"}, "--columns prompt=prompt chosen=chosen rejected=reject"),
+        ({"Instruction": "a", "Input": "b", "Output": "c"}, "instruction.output, which needs instruction, output as"),
+        ({"messages": ASKED}, "no row has a prompt and an answer .*; its columns are messages, read as messages"),
+        ({"messages": "hello"}, "no row has a prompt and an answer"),
+        ({"prompt": "a", "response": "", "id": 3}, "its columns are prompt, response, id, read as prompt.response"),
+        ({"prompt": "a", "chosen": "b", "rejected": ""}, "read as chosen.rejected: name others with --columns"),
+        ({"text": None}, "its columns are text, read as text"),
         ({"prompt": "a", "completion": "b", "label": "sports"}, "label must be true or false, got 'sports'"),
         ({"prompt": "a", "completion": ["b"]}, "row 1: completion: a message must have 'role'"),
         ({"prompt": "a", "completion": True}, "row 1: completion must be text or messages, got 'True'"),
@@ -87,7 +97,7 @@ def test_columns_are_named_by_hand(tmp_path):
 )
 def test_what_has_no_layout_is_refused_by_its_columns(row, message, tmp_path):
     with pytest.raises(ValueError, match=message):
-        load(write(tmp_path, [row]))
+        load(write(tmp_path, [row]), pairs="rejected" in row)
 
 
 def test_unwanted_answers_are_left_out_and_counted(tmp_path):
@@ -154,15 +164,22 @@ def test_the_assistants_tool_call_carries_the_loss(arguments, sharegpt, tokenize
 
 
 def test_a_template_without_tool_calls_is_refused(tokenizer, tmp_path):
+    """By the name of the file, with the number of rows."""
     from lm.train.models import ZEPHYR
 
-    turns = [*ASKED, {"role": "assistant", "tool_calls": [CALL]}]
+    called = {"messages": [*ASKED, {"role": "assistant", "tool_calls": [CALL]}]}
+    pair = {"prompt": ASKED, "chosen": called["messages"][1:], "rejected": SAID}
     told = {"messages": ASKED + SAID, "tools": json.dumps(TOOLS)}
-    for row, message in (({"messages": turns}, "leaves tool calls out"), (told, "leaves the column tools out")):
-        rows = data.load((write(tmp_path, [row]),), False, 0)
+    good = write(tmp_path, [{"messages": ASKED + SAID}], "good.jsonl")
+    for row, message in ((called, "tool calls"), (pair, "tool calls"), (told, "the column tools")):
+        other = {"prompt": ASKED, "chosen": SAID, "rejected": SAID} if row is pair else {"messages": ASKED + SAID}
+        files = ([] if row is pair else [good]) + [write(tmp_path, [row, other, row])]
         for template in (ZEPHYR.read_text(), None):
-            with pytest.raises(ValueError, match=message):
-                tokens.encode(rows, with_template(tokenizer, template), CUT)
+            check = partial(tokens.require_tools, tokenizer=with_template(tokenizer, template))
+            with pytest.raises(ValueError, match=rf"rows.jsonl': .* leaves {message} out of 2 of 3 rows: take one"):
+                data.load(tuple(files), row is pair, 0, check=check)
+        check = partial(tokens.require_tools, tokenizer=with_template(tokenizer, TEMPLATE))
+        assert len(data.load(tuple(files), row is pair, 0, check=check)) == 3 + len(files) - 1
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from lm.train import __main__ as train
-from lm.train import acting, checks
+from lm.train import progress
 from lm.train.command_line import as_yaml, parse, parse_groups
 from lm.train.seeds import summarised
 from lm.train.settings import TrainSettings
@@ -88,7 +88,7 @@ def test_evaluations_are_shown_as_they_come_and_kept_over_a_resume(command, json
     out = tmp_path / "out"
     assert call(monkeypatch, arguments) == 0
     told = capsys.readouterr().out
-    losses = held_out(out)
+    losses, tokens = held_out(out), [row["num_tokens"] for row in rows_of(out) if "loss" in row]
     assert [step for step, _ in losses] == [0, 2, 4, 6, 6]
     for step, loss in losses[:4]:
         assert f"update {step}/6 held-out loss {loss:.4f}" in told
@@ -96,12 +96,21 @@ def test_evaluations_are_shown_as_they_come_and_kept_over_a_resume(command, json
     answers = rows_of(out, "answers.jsonl")
     assert [row["step"] for row in answers] == [0, 0, 2, 2, 4, 4, 6, 6]
     assert answers[0]["prompt"] == answers[2]["prompt"] != answers[1]["prompt"]
+    for row in answers:
+        assert f"update {row['step']}/6 asked {row['prompt']!r} answers: {row['answer']}" in told
     cut_back(out, 4)
     assert call(monkeypatch, [*arguments, "--resume"]) == 0
     assert held_out(out) == losses
+    assert [row["num_tokens"] for row in rows_of(out) if "loss" in row] == tokens == sorted(set(tokens))
     assert rows_of(out, "answers.jsonl") == answers
     assert f"held-out loss {losses[0][1]:.4f} → " in capsys.readouterr().out
     assert f"{losses[0][1]:.4f} before" in (out / "README.md").read_text()
+
+
+def test_a_long_prompt_is_shown_by_its_beginning_and_its_end():
+    short = progress._shortened("Add\n 1 and 2." + " again" * 20 + "\nThe end.")
+    assert short == "Add 1 and 2. again again aga … n again again again The end."
+    assert progress._shortened("1+1=") == "1+1="
 
 
 def test_the_best_model_is_kept_and_a_hopeless_training_stops(command, jsonl, tmp_path, monkeypatch):
@@ -157,84 +166,6 @@ def test_options_that_take_several_may_be_given_again():
 def test_max_length_alone_is_enough():
     assert (parse(["--max-length", "256"]).prompt_limit, TrainSettings().prompt_limit) == (128, 512)
     assert parse(["--max-length", "256", "--max-prompt-length", "200"]).prompt_limit == 200
-
-
-@pytest.mark.parametrize(
-    ("arguments", "sentence"),
-    [
-        (["--method", "ift", "--beta", "0.3"], "beta does not act with ift"),
-        (["--method", "dpo", "--lam", "0.3"], "lam does not act with dpo"),
-        (["--method", "dpo", "--margin", "0.3"], "margin does not act with dpo"),
-        (["--method", "sft", "--prediction", "lagged"], "prediction does not act with sft"),
-        (["--method", "ift", "--form", "sum", "--norm", "L2"], "norm does not act with form sum"),
-        (["--method", "ift", "--prediction-top-k", "3"], "prediction_top_k does not act with prediction greedy"),
-        (["--method", "ift", "--first-predictions", "none"], "first_predictions does not act with prediction greedy"),
-        (["--lora-alpha", "32"], "lora_alpha does not act without lora_r"),
-        (["--devices", "4"], "devices does not act without dry_run"),
-        (["--max-steps", "3", "--num-train-epochs", "2"], "num_train_epochs does not act beside max_steps"),
-        (["--lr-scheduler-type", "constant", "--warmup-steps", "3"], "warmup_steps does not act with the schedule"),
-    ],
-)
-def test_an_option_that_does_nothing_is_said(arguments, sentence):
-    told = acting.idle_options(parse(arguments))
-    assert any(line.startswith(sentence) for line in told), told
-
-
-def test_options_that_act_are_not_complained_of():
-    for arguments in (["--method", "ift", "--lam", "0.3", "--gamma", "0.5"], ["--method", "dpo", "--beta", "0.3"],
-                      ["--method", "simpo", "--margin", "0.3"], ["--lora-r", "4", "--lora-alpha", "8"],
-                      ["--lr-scheduler-type", "constant", "--min-lam", "0.1", "--warmup-steps", "3"], []):  # fmt: skip
-        assert acting.idle_options(parse(arguments)) == []
-
-
-@pytest.mark.parametrize(
-    ("method", "option"),
-    [
-        ("sft", "completion_only_loss=false"), ("sft", "model_init_kwargs={}"),
-        ("ift", "gradient_accumulation_steps=1"),
-        ("ift", "eval_on_start=true"), ("ift", "label_smoothing_factor=0.1"), ("orpo", "loss_weights=[2]"),
-        ("orpo", "precompute_ref_log_probs=true"), ("dpo", "ddp_backend=nope"), ("dpo", "bf16=true"),
-        ("ift", "bf16_full_eval=true"), ("sft", "push_to_hub=true"), ("sft", "eval_packing=true"),
-        ("sft", "run_name=mine"), ("sft", "ddp_timeout=9"), ("sft", "optim_args=alpha=0.9"),
-    ],
-)  # fmt: skip
-def test_an_option_of_trls_that_does_nothing_is_refused(method, option, command, tmp_path, monkeypatch, capsys):
-    assert call(monkeypatch, [*command, "--method", method, "--trainer", option]) == 2
-    assert f"trainer: '{option.split('=')[0]}' cannot be set: " in capsys.readouterr().err
-    assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--report-to", "tensorboard"], "report_to 'tensorboard' needs a package that is not installed: pip install"),
-        (["--report-to", ""], "report_to '' is unknown: known are"),
-        (["--report-to", "wandbb"], "report_to 'wandbb' is unknown: did you mean 'wandb'?"),
-        (["--lr-scheduler-type", "="], "lr_scheduler_type '=' is unknown: known are linear, cosine"),
-        (["--optim", "adamm"], "optim 'adamm' is unknown: did you mean"),
-        (["--optim", "adamw_8bit"], "optim 'adamw_8bit' cannot be made here"),
-        (["--trainer", "dataloader_num_workers=-1"], "num_workers"),
-        (["--trainer", "use_liger_kernel=true"], "'use_liger_kernel' needs a GPU and a package of its own"),
-        (["--optim", "sgd", "--trainer", "adam_beta1=0.5"], "'adam_beta1' cannot be set: it does nothing with optim"),
-        (["--eval-steps", "2"], "eval_steps needs held-out data: name it with --eval-dataset"),
-        (["--early-stopping", "2"], "early_stopping must be 0 without eval_steps"),
-        (["--method", "simpo", "--margin", "1e400"], "margin must be a finite number"),
-        (["--neftune-noise-alpha", "1e400"], "neftune_noise_alpha must be a finite number"),
-        (["--seed", "99999999999999999999"], "seed must be in [0, 2**32 − 1]"),
-        (["--seeds", "1", "1"], "seeds must be distinct numbers"),
-        (["--max-steps", "0"], "max_steps must be above 0, or -1 for none"),
-        (["--attention", "nope"], "attention 'nope' cannot be had here"),
-        (["--columns", "prompt"], "columns must be OURS=THEIRS"),
-        (["--method", "kto", "--per-device-train-batch-size", "1"], "the method needs prompt, chosen, rejected, or"),
-    ],
-)
-def test_refused_in_a_line_with_nothing_left(arguments, message, command, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(checks, "get_available_reporting_integrations", list)
-    assert call(monkeypatch, [*command, *arguments]) == 2
-    error = capsys.readouterr().err.strip().splitlines()[-1]
-    assert error.startswith("error: ")
-    assert message in error
-    assert not (tmp_path / "out").exists()
 
 
 def test_overwrite_leaves_what_is_not_ours_under_runs(command, tmp_path, monkeypatch):

@@ -18,6 +18,8 @@ from lm.trainers.forward import Residual, add_residual_forward
 
 ROOT = Path(__file__).parents[3]
 TWO = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+LAUNCH = (sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(ROOT / "lm/recipes/ddp.yaml"),
+          "--num_processes", "2", "--mixed_precision", "no", "--main_process_port", "0")  # fmt: skip
 WORKER = Path(__file__).with_name("fsdp2_worker.py")
 COMMAND_WORKER = Path(__file__).with_name("fsdp2_command_worker.py")
 DDP_WORKER = Path(__file__).with_name("ddp_command_worker.py")
@@ -86,6 +88,33 @@ def test_two_fsdp2_processes_equal_one(saved_model, tmp_path):
     torch.testing.assert_close(found.pop("losses"), torch.stack(losses), rtol=0, atol=1e-5)
     for name, weight in model.state_dict().items():
         torch.testing.assert_close(found[name], weight, rtol=0, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", [1, 2])
+def test_a_run_is_resumed_on_another_number_of_processes(first, saved_model, jsonl, tmp_path):
+    """By two processes what one began, and the other way round: the losses and weights of the run without a stop.
+
+    9 updates of 8 are more than one epoch of 64: the last takes predictions that the checkpoint holds.
+    """
+    out = tmp_path / "out"
+    command = ["-m", "lm.train", "--model", str(saved_model), "--dataset", str(jsonl), "--max-length", "64",
+               "--batch-size", "8", "--per-device-train-batch-size", "4", "--learning-rate", "1e-3", "--optim", "sgd",
+               "--logging-steps", "1", "--chat-template", "none", "--max-steps", "9", "--save-steps", "3",
+               "--eval-dataset", f"{jsonl}:8", "--eval-steps", "3", "--prediction", "lagged", "--lam", "0.5",
+               "--output-dir", str(out)]  # fmt: skip
+    starts = {1: [sys.executable], 2: LAUNCH}
+    call(*starts[first], *command)
+    columns = ("loss", "eval_loss", "num_tokens", "prediction_accuracy")
+    log, expected = {name: logged(out, name) for name in columns}, load_file(out / "model" / "model.safetensors")
+    for name in ("model", "checkpoint-9"):
+        shutil.rmtree(out / name)
+    call(*starts[3 - first], *command, "--resume")
+    for name in columns:
+        assert logged(out, name) == pytest.approx(log[name], rel=1e-5), name
+    found = load_file(out / "model" / "model.safetensors")
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=0, atol=1e-5)
 
 
 @pytest.mark.slow

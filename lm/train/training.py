@@ -30,6 +30,8 @@ from lm.train.run_folder import anonymous, check, describe, folder_of, is_finish
 from lm.train.settings import TrainSettings
 from lm.train.tokens import Cut, encode, require_tools
 
+HELD_OUT_SEED = 0  # of drawing and shuffling held-out rows
+
 
 def train(settings: TrainSettings, console: Console) -> None:
     """Train as the settings say, into their folder; a run that is finished stays as it is.
@@ -169,14 +171,18 @@ def _encoded(settings: TrainSettings, tokenizer: Any, console: Console) -> tuple
     counted: dict[str, Any] = {}
     cut = Cut(settings.max_length, settings.prompt_limit)
     sets: list[Any] = []
-    for name, sources, split in (("train", settings.dataset, "train"), ("held out", _held_out(settings), "test")):
+    uses = (
+        ("train", settings.dataset, "train", settings.seed),
+        ("held out", _held_out(settings), "test", HELD_OUT_SEED),  # the same rows whatever the training's seed
+    )
+    for name, sources, split, seed in uses:
         if not sources:
             sets.append(None)
             continue
         rows = data.load(
             sources,
             settings.learns_from_pairs,
-            settings.seed,
+            seed,
             split,
             labels=METHODS[settings.method].unpaired,
             columns=data.column_names(settings.columns),

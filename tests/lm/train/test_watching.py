@@ -236,7 +236,8 @@ def test_seeds_end_in_a_table_of_mean_and_interval(command, jsonl, tmp_path, mon
     assert call(monkeypatch, arguments) == 0
     out = tmp_path / "out"
     told = json.loads((out / "seeds.json").read_text())
-    after = [held_out(out / f"seed-{seed}")[-1][1] for seed in (0, 1)]
+    before, after = ([held_out(out / f"seed-{seed}")[place][1] for seed in (0, 1)] for place in (0, -1))
+    assert before[0] == before[1]  # the same rows in the same batches
     assert [row["after"] for row in told["runs"]] == after
     assert told["summary"]["after"]["mean"] == pytest.approx(sum(after) / 2)
     assert "±" in capsys.readouterr().out

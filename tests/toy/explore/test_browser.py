@@ -315,6 +315,44 @@ def test_it_works_with_the_keyboard_alone(user):
     assert user.complaints() == []
 
 
+def test_no_click_and_no_focus_is_lost_while_the_page_changes(user):
+    from selenium.webdriver import Keys
+
+    focus = lambda: user.driver.switch_to.active_element  # noqa: E731
+    user.open("#preset=ties")
+    user.one("#reset").send_keys(Keys.ENTER)  # the state changes to preparing and back
+    user.one("#play").send_keys(Keys.ENTER)
+    user.wait(lambda: user.update > 2)
+    assert focus().get_attribute("id") == "play"
+    focus().send_keys(Keys.SPACE)
+    user.wait(lambda: "Play" in user.text("#play"))
+    focus().send_keys("r")  # keys work wherever the focus is, except in fields
+    user.wait(lambda: user.update == 0)
+    user.one('[data-method="orpo"]').send_keys(Keys.SPACE)
+    user.wait(lambda: len(user.all(".panel")) == 4)
+    assert focus().get_attribute("data-method") == "orpo"
+    user.one("#setting-seeds").clear()
+    user.one("#setting-seeds").send_keys("4")
+    user.click('[data-method="orpo"]')  # leaves the field and chooses in one click
+    user.wait(lambda: len(user.all(".panel")) == 3 and "--seeds 4" in user.text("#command"))
+    user.one("#setting-seeds").clear()
+    user.one("#setting-seeds").send_keys("5")
+    user.click("#play")  # before the server has heard of the change
+    user.wait(lambda: user.update > 2)
+    assert "--seeds 5" in user.text("#command")
+    assert "changed on its way" not in user.text("#keep")
+    slider = user.one('[data-number="lam"]')
+    slider.send_keys(Keys.ARROW_RIGHT * 5)
+    user.wait(lambda: "a number changed" in user.text("#keep"))
+    user.click("#step")
+    user.wait(lambda: "Play" in user.text("#play"))
+    assert slider.get_property("value") == user.one('input[type="number"][data-number="lam"]').get_property("value")
+    user.one('[data-preset="adam"]').send_keys(Keys.ENTER)
+    user.wait(lambda: len(user.all(".panel")) == 4 and user.update == 0)
+    assert focus().get_attribute("data-preset") == "adam"
+    assert user.complaints() == []
+
+
 def test_it_fits_on_a_phone(user):
     width, height = PHONE
     metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": True}

@@ -36,10 +36,15 @@ export class Panels {
     return JSON.stringify([run.rows, run.request.methods, run.optimum]) === JSON.stringify([this.run.rows, this.run.request.methods, this.run.optimum]);
   }
 
-  /** Go on with a run that fits, without drawing anew. */
+  /** Go on with a run that fits, without drawing anew: what is held or has the focus stays. */
   take(run) {
     this.run = run;
-    this.panels.forEach((panel, i) => { panel.method = run.methods[i]; });
+    this.panels.forEach((panel, i) => {
+      panel.method = run.methods[i];
+      for (const input of panel.element.querySelectorAll("[data-number]")) {
+        if (input !== document.activeElement) input.value = short(panel.method.numbers[input.dataset.number], 6);
+      }
+    });
   }
 
   update(frame, shade) {

@@ -69,6 +69,7 @@ def _method(request: Request, name: str) -> dict[str, Any]:
         "mixes": trial.value.mixes_states,
         "numbers": trial.settings.numbers_of(trial.value),
         "form": trial.settings.form,
+        "optimizer": trial.settings.optimizer,
     }
 
 

@@ -161,13 +161,16 @@ def test_a_student_draws_a_lake_and_sees_methods_differ(user):
     for method, success in before.items():
         assert user.number(method, "success") > success
     assert user.number("ift", "travelled") > user.number("sft", "travelled")
-    why = user.text("#why")
-    assert "Why sft and ift differ. They differ most in row" in why
-    assert "times where SFT counts it once" in why  # the reason
-    assert "times as far from the start" in why
+    headline = user.text("#headline")
+    assert "Why sft and ift differ. SFT learns each step of the target by itself." in headline
+    assert "times, not once" in headline  # the reason
+    assert "times as far from the start" in user.text("#why")
+    row, column = re.search(r"differ most in the marked cell \(row (\d), column (\d)\)", headline).groups()
+    assert f"Row {row}, column {column}, where sft and ift differ most" in user.text("#inspector")
+    user.click(".panel .hit")  # a cell that is clicked stays
+    assert "Row 1, column 1, on the target's way" in user.text("#inspector")
     user.click("#widest")
-    row, column = re.search(r"differ most in row (\d), column (\d)", why).groups()
-    assert f"Row {row}, column {column}" in user.text("#inspector")
+    assert f"Row {row}, column {column}, where sft and ift differ most" in user.text("#inspector")
     assert user.complaints() == []
 
 
@@ -183,6 +186,19 @@ def test_an_impossible_lake_says_what_is_wrong_and_the_last_one_goes_on(user):
     user.wait(lambda: user.update > now)
     user.click('.grid [data-cell="1"]')
     user.wait(lambda: user.text("#wrong") == "")
+    assert user.complaints() == []
+
+
+def test_a_lake_without_a_second_way_offers_a_start_that_needs_none(user):
+    user.open()
+    user.click('[data-tool="G"]')
+    user.click('[data-cell="14"]')
+    user.click('[data-cell="13"]')
+    user.wait(lambda: "no second, longer way" in user.text("#wrong"))
+    user.click("#noisy")
+    user.wait(lambda: user.text("#wrong") == "" and "--start noisy" in user.text("#command"))
+    user.train()
+    assert "Why sft and ift differ." in user.text("#headline")
     assert user.complaints() == []
 
 
@@ -309,8 +325,10 @@ def test_it_works_with_the_keyboard_alone(user):
         press(Keys.TAB)
         if user.driver.switch_to.active_element.get_attribute("data-cell") is not None:
             break
-    for key in (Keys.ARROW_DOWN, Keys.ARROW_RIGHT, "f"):
-        press(key)
+    press(Keys.ARROW_DOWN)
+    assert "Row 2, column 1, on the target's way" in user.text("#inspector")  # the cell that the keys came to
+    press(Keys.ARROW_RIGHT)
+    press("f")
     user.wait(lambda: "map=SFF/FFF/FFG" in user.driver.current_url)
     assert user.complaints() == []
 

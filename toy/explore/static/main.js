@@ -5,7 +5,7 @@ import { MethodChooser, numberSliders, SettingFields } from "./controls.js";
 import { axisSwitch, Curves } from "./curves.js";
 import { html } from "./dom.js";
 import { Editor } from "./editor.js";
-import { explain, widest } from "./explain.js";
+import { explain, headline } from "./explain.js";
 import { keepButtons } from "./keep.js";
 import { legend, Panels } from "./panels.js";
 import { fromFragment, requestOf, stateOf, toFragment } from "./state.js";
@@ -34,7 +34,7 @@ const axis = axisSwitch("updates", (chosen) => { state.axis = chosen; showAxis()
 const presets = catalogue.presets.map((each) => html("button", { type: "button", "data-preset": each.name, onclick: () => choosePreset(each) }, each.title));
 place("axis").replaceChildren(axis);
 place("presets").replaceChildren(...presets);
-const editor = new Editor(place("editor"), catalogue.sides, change);
+const editor = new Editor(place("editor"), catalogue.sides, change, (cell) => panels.keep(cell));
 const keep = keepButtons({ send: (message) => line.send(message), recording: () => ({ run, frames, shade: state.shade, sentence: place("sentence").textContent }), steps: () => setting("steps") });
 place("keep").replaceChildren(keep.element);
 
@@ -80,7 +80,7 @@ function showControls() {
   place("legend").replaceChildren(...legend(state.shade));
   const preset = catalogue.presets.find((each) => toFragment(stateOf(each.request)) === toFragment({ ...state, axis: "updates", speed: 20 }));
   for (const button of presets) button.setAttribute("aria-pressed", String(button.dataset.preset === preset?.name));
-  place("sentence").textContent = preset?.sentence ?? "Your own lake: press play, and read below what one sees.";
+  place("sentence").textContent = preset?.sentence ?? "Your own lake: press play, and read above the policies where the methods differ, and why.";
   showTransport();
 }
 
@@ -141,7 +141,8 @@ const hear = {
   },
   refused(message) {
     if (fromLink) fallBack(message.message);
-    else if (/^(map|suboptimal)\b/.test(message.message)) editor.say(lakeTrouble(message.message));
+    else if (message.message.startsWith("map")) editor.say(`This lake cannot be used: ${message.message.replace(/^map /, "it ")}. The last one goes on.`);
+    else if (message.message.startsWith("suboptimal")) editor.say(...noSecondWay());
     else say(message.message);
   },
   saved(message) {
@@ -156,15 +157,14 @@ function fallBack(reason) {
   say(pinned = `The link asks for what cannot be shown: ${reason}. This is the first preset.`);
 }
 
-function lakeTrouble(text) {
-  if (!text.startsWith("suboptimal")) return `This lake cannot be used: ${text.replace(/^map /, "it ")}. The last one goes on.`;
-  return "This lake has no second way to the goal, and this protocol's start is trained on two. Open another way, or set the start policy to “noisy”. The last lake goes on.";
+/** What to say of a lake on which a start policy cannot be trained on two ways, with a button that helps. */
+function noSecondWay() {
+  const settings = { ...state.settings, start: "noisy", ...(setting("negatives") === "suboptimal" ? { negatives: "current" } : {}) };
+  const help = html("button", { type: "button", id: "noisy", onclick: () => change({ settings }) }, "Start from a noisy policy");
+  return ["This lake has no second, longer way to the goal, but the start policy is trained on two ways. The last lake goes on. Open another way, or: ", help];
 }
 
-place("widest").onclick = () => {
-  const found = run && frame && widest(run, frame);
-  if (found) panels.choose(found.cell);
-};
+place("widest").onclick = () => panels.keep(null);
 
 let drawing = false;
 function requestDrawing() {
@@ -176,6 +176,7 @@ function requestDrawing() {
     panels.update(frame, state.shade);
     curves.draw(run, state.axis);
     place("count").textContent = counted();
+    place("headline").replaceChildren(...headline(run, frame));
     place("why").replaceChildren(...explain(run, frame));
     keep.show(run, frame.update);
   });

@@ -228,6 +228,8 @@ def test_the_url_brings_everything_back_and_nonsense_is_named(user):
         ("#foo=1", "'foo' is unknown"),
         ("#map=" + "F" * 1000, "map must be a text"),
         ("#seeds=1e9", "seeds must be"),
+        ("#axis=sideways", "axis must be one of updates, travelled"),
+        ("#speed=77", "speed must be one of"),
         ("#method=sft&method=<b>x</b>", "unknown"),
     ]:
         user.open(nonsense)
@@ -321,6 +323,11 @@ def test_it_works_with_the_keyboard_alone(user):
     user.wait(lambda: "Play" in user.text("#play"))
     press("r")
     user.wait(lambda: user.update == 0)
+    address = user.driver.current_url
+    press(Keys.TAB + Keys.ENTER)  # the first is a link past the presets and the settings
+    user.wait(lambda: user.driver.switch_to.active_element.get_attribute("id") == "panels")
+    assert user.driver.current_url == address
+    user.open("#preset=ties")
     for _ in range(40):
         press(Keys.TAB)
         if user.driver.switch_to.active_element.get_attribute("data-cell") is not None:

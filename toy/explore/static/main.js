@@ -212,6 +212,10 @@ addEventListener("keydown", (event) => {
   else choosePreset(preset);
 });
 addEventListener("hashchange", () => begin());
+document.querySelector(".skip").onclick = (event) => { // its address would take the place of the state
+  event.preventDefault();
+  place("panels").focus();
+};
 
 /** Take the state from the URL; the server judges it. */
 function begin() {

@@ -13,6 +13,7 @@ import { Transport } from "./transport.js";
 
 const MOST_FRAMES = 240; // kept for a replay
 const PATIENCE = 120; // milliseconds without a change before the server is told of it
+const SLOW = 4000; // milliseconds of preparing before the page says why
 const place = (id) => document.getElementById(id);
 
 const catalogue = await (await fetch("/catalogue")).json();
@@ -23,6 +24,7 @@ let frames = [];
 let status = "paused";
 let waiting = null;
 let fromLink = false; // whether the server has yet to accept what a link asks for
+let slow = null; // says that preparing takes long
 let pinned = ""; // a message that stays until the next change or play
 
 const panels = new Panels(place("panels"), place("inspector"), (method) => numberSliders(catalogue, () => state.numbers, method, change));
@@ -136,6 +138,8 @@ const hear = {
   },
   state(message) {
     status = message.state;
+    clearTimeout(slow);
+    if (status === "preparing") slow = setTimeout(say, SLOW, "The training is being prepared. The first one after an installation is compiled, which may take half a minute.");
     if (status === "playing") say(pinned = "");
     showTransport();
   },
@@ -186,17 +190,15 @@ const line = new Connection(
   (message) => hear[message.type]?.(message),
   (open, again) => {
     if (open) {
-      status = "preparing";
-      showTransport();
+      hear.state({ state: "preparing" });
       line.send({ type: "speed", updates: state.speed });
       if (again) say(pinned = "The server is back: the training begins anew.");
       const wanted = requestOf(state);
       if (run) line.send({ type: "set", request: run.request }); // the last that was accepted, then what is drawn now
       if (!run || JSON.stringify(run.request) !== JSON.stringify(wanted)) line.send({ type: "set", request: wanted });
     } else {
-      status = "lost";
+      hear.state({ state: "lost" });
       say("The server does not answer: start python -m toy.explore again. This page goes on trying.");
-      showTransport();
     }
   },
 );

@@ -56,7 +56,7 @@ bench: .venv/installed-bench
 	$(BIN)/python -m bench.heads
 	$(BIN)/python -m bench.methods
 	$(BIN)/python -m bench.startup
-	$(BIN)/python -m bench.explore
+	$(BIN)/python -m bench.explore --page
 
 # The figures of docs/figures
 figures: .venv/installed-base

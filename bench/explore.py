@@ -1,4 +1,4 @@
-"""Speed of the page in the browser, without a browser: `python -m bench.explore [--quick] [--json FILE]`.
+"""Speed of the page in the browser, without a browser: `python -m bench.explore [--quick] [--json FILE] [--page]`.
 
 A server of the page runs in a process of its own; this program speaks to it as a page does, with 4 methods of 32 seeds.
 A frame is an update of every method with its measurements. Both wall time and the server's CPU time are shown, as the
@@ -74,6 +74,8 @@ def frames(quick: bool) -> list[Row]:
     rows = []
     with _page() as (page, pid):
         _ask(page, "speed", updates=1000)
+        _set(page, LAKES["ring"])  # the first lake after an installation waits until the kernels are compiled
+        _hear(page, "frame")
         for name, lake in LAKES.items():
             begin = time.perf_counter()
             _set(page, lake)

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from toy.lake import Lake
-from toy.planning import LEAK, Plan, evaluate, live_transitions, visit_probability
+from toy.planning import LEAK, Plan, evaluate, visit_probability
 
 METRICS = {
     "parameter_mse": "mean squared distance of the parameters to the optimal parameterised policy's",
@@ -86,7 +86,8 @@ def _mean_over(values: np.ndarray, cells: np.ndarray) -> np.ndarray:
 
 def optimal_visits(lake: Lake, plan: Plan) -> np.ndarray:
     """Share of the optimal policy's steps spent in each cell, `[cells]`, sums to 1 over live cells."""
-    moves = (1 - LEAK) * live_transitions(lake, plan.policy)
+    live = ~lake.terminal
+    moves = np.einsum("sa,sat->st", (1 - LEAK) * plan.policy * live[:, None], lake.transition_matrix() * live)
     start = np.isin(np.arange(len(moves)), lake.starts) / len(lake.starts)
     visits = np.linalg.solve((np.eye(len(moves)) - moves).T, start)
     return visits / visits.sum()

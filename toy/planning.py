@@ -270,33 +270,36 @@ def _pieces(policy: np.ndarray) -> list[np.ndarray]:
     return np.array_split(flat, max(1, len(flat) * min(cells, _SMALL) ** 2 // 2**24))
 
 
-def live_transitions(lake: Lake, policy: np.ndarray) -> np.ndarray:
-    """P^π(s → s') among cells where the episode goes on, `[..., cells, cells]`; rows of goals and holes are 0."""
-    moves = np.einsum("...sa,sat->...st", policy, lake.transition_matrix())
-    return moves * ~lake.terminal * ~lake.terminal[:, None]
-
-
 def _evaluate_dense(
     lake: Lake, policy: np.ndarray, discount: float, steps: int | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    live = live_transitions(lake, policy)
-    rewards = (policy * lake.expected_reward).sum(-1)[..., None]
-    into_goal = (policy * _goal_chance(lake)).sum(-1)[..., None]
+    live = ~lake.terminal
+    moves = _moves_of_live(lake, policy, live)
+    rewards, into_goal = ((policy * part).sum(-1)[:, live] for part in (lake.expected_reward, _goal_chance(lake)))
+    everywhere = np.zeros((2, *policy.shape[:-1]))
     if steps is not None:
-        values, reached = (_induced(live, now, factor, steps) for now, factor in ((rewards, discount), (into_goal, 1)))
-        return values[..., 0], np.clip(reached[..., 0], 0, 1)
-    eye = np.eye(live.shape[-1])
-    values = np.linalg.solve(eye - discount * live, rewards)[..., 0]
-    reached = np.linalg.solve(eye - (1 - LEAK) * live, into_goal)[..., 0]
-    return values, np.clip(reached, 0, 1)
+        backward = np.ascontiguousarray(moves.swapaxes(1, 2))
+        everywhere[..., live] = _induced(backward, np.stack([rewards, into_goal], 1), discount, steps)
+    else:
+        for i, (now, factor) in enumerate(((rewards, discount), (into_goal, 1 - LEAK))):
+            everywhere[i][:, live] = np.linalg.solve(np.eye(live.sum()) - factor * moves, now[..., None])[..., 0]
+    return everywhere[0], np.clip(everywhere[1], 0, 1)
 
 
-def _induced(moves: Any, now: np.ndarray, factor: float, steps: int) -> np.ndarray:
-    """Σ_{t<steps} (factor · moves)ᵗ now: what is had from each cell in so many steps."""
-    total = np.zeros_like(now)
-    for _ in range(steps):
-        total = now + factor * (moves @ total)
-    return total
+def _moves_of_live(lake: Lake, policy: np.ndarray, to: np.ndarray) -> np.ndarray:
+    """P^π(s → s') from the cells where the episode goes on to the cells `to`, `[policies, live cells, those cells]`."""
+    live = ~lake.terminal
+    transition = np.ascontiguousarray(lake.transition_matrix()[live][..., to])
+    return (policy[:, live].swapaxes(0, 1) @ transition).swapaxes(0, 1)
+
+
+def _induced(backward: Any, now: np.ndarray, discount: float, steps: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rewards and goals in so many steps, from those of one step, `now [..., 2, cells]`, and the moves transposed."""
+    now = np.ascontiguousarray(now)
+    factor, total = np.array([[discount], [1]]), np.zeros_like(now)
+    for _ in range(steps):  # both in one product, as reading the moves is what takes the time
+        total = now + factor * (total @ backward)
+    return total[..., 0, :], total[..., 1, :]
 
 
 def _evaluate_sparse(
@@ -311,7 +314,7 @@ def _evaluate_sparse(
         live = _rows((one[..., None] * goes_on).reshape(cells, -1), column, cells)
         rewards, into_goal = ((one * now).sum(-1) for now in (lake.expected_reward, _goal_chance(lake)))
         if steps is not None:
-            values[i], reached[i] = _induced(live, rewards, discount, steps), _induced(live, into_goal, 1, steps)
+            values[i], reached[i] = _induced(live.T, np.stack([rewards, into_goal]), discount, steps)
             continue
         values[i] = spsolve((eye - discount * live).tocsc(), rewards)
         reached[i] = spsolve((eye - (1 - LEAK) * live).tocsc(), into_goal)
@@ -329,11 +332,14 @@ def visit_probability(lake: Lake, policy: np.ndarray) -> np.ndarray:
     P(visit s') = Σ_s N(s, s')/N(s', s') over starts s, N = (I − P)⁻¹ the expected visits (Kemeny & Snell 1960, §3.5).
     Summed over cells it is the expected number of distinct cells of an episode. Dense: small lakes only.
     """
-    transition = lake.transition_matrix() * ~lake.terminal[:, None, None]
+    live = ~lake.terminal
+    starts = np.searchsorted(np.flatnonzero(live), lake.starts)
     chances = []
     for piece in _pieces(policy):
-        moves = np.einsum("rsa,sat->rst", piece, transition)
-        visits = np.linalg.inv(np.eye(moves.shape[-1]) - (1 - LEAK) * moves)
-        entered = visits / np.diagonal(visits, axis1=-2, axis2=-1)[..., None, :]
-        chances.append(np.clip(entered[..., lake.starts, :].mean(-2), 0, 1))
+        on, into_ends = (_moves_of_live(lake, piece, to) for to in (live, ~live))
+        visits = np.linalg.inv(np.eye(live.sum()) - (1 - LEAK) * on)  # among cells where the episode goes on
+        entered = np.empty((len(piece), len(starts), len(live)))
+        entered[..., live] = visits[:, starts] / np.diagonal(visits, axis1=-2, axis2=-1)[:, None]
+        entered[..., ~live] = visits[:, starts] @ into_ends  # an episode enters a goal or a hole once
+        chances.append(np.clip(entered.mean(1), 0, 1))
     return np.concatenate(chances).reshape(policy.shape[:-1])

@@ -130,11 +130,10 @@ def _by_kernels(policy: Policy) -> bool:
 
 def parameter_mse(policy: Policy, other: Policy) -> Tensor:
     """Mean squared difference over all parameters of a run, `[runs]`."""
-    squares = torch.cat([(a - b).square().flatten(1) for a, b in zip(policy, other, strict=True)], dim=1)
-    return squares.mean(1)
+    return travelled(policy, other).square() / sum(p[0].numel() for p in policy)
 
 
 def travelled(policy: Policy, start: Policy) -> Tensor:
     """Length of the difference over all parameters of a run, ‖θ − θ₀‖₂, `[runs]`."""
-    squares = torch.cat([(a - b).square().flatten(1) for a, b in zip(policy, start, strict=True)], dim=1)
-    return squares.sum(1).sqrt()
+    lengths = [torch.linalg.vector_norm((a - b).flatten(1), dim=1) for a, b in zip(policy, start, strict=True)]
+    return torch.linalg.vector_norm(torch.stack(lengths), dim=0)

@@ -164,6 +164,18 @@ def test_visit_probability_equals_a_simulation():
     np.testing.assert_allclose(visit_probability(lake, policy), seen.mean(0), atol=0.03)
 
 
+def test_visits_and_success_are_those_of_all_cells_matrices():
+    """The code leaves holes and goals out of its matrices; here they are in."""
+    lake = Lake.make("8x8", slippery=True)
+    policies = np.random.default_rng(0).dirichlet(np.ones(4), size=(3, 64))
+    moves = np.einsum("rsa,sat->rst", policies, lake.transition_matrix() * ~lake.terminal[:, None, None])
+    visits = np.linalg.inv(np.eye(64) - moves)
+    entered = (visits / np.diagonal(visits, axis1=1, axis2=2)[:, None])[:, 0]
+    np.testing.assert_allclose(visit_probability(lake, policies), entered, atol=1e-9)
+    ends = np.linalg.matrix_power(moves + np.diag(lake.terminal), 50)[:, 0]
+    np.testing.assert_allclose(evaluate(lake, policies, 0.9, 50).success, ends[:, lake.goal].sum(1), atol=1e-12)
+
+
 @pytest.mark.parametrize("discount", [0, 1, -0.5, 1.5, float("nan")])
 def test_the_discount_must_lie_between_0_and_1(discount):
     with pytest.raises(ValueError, match="discount must lie strictly between 0 and 1"):

@@ -13,7 +13,7 @@ from toy.lake import Lake
 from toy.objectives import Task, predicted_states
 from toy.picture import colour_of
 from toy.planning import evaluate, visit_probability
-from toy.policy import Policy, cell_log_probs, parameter_mse
+from toy.policy import Policy, cell_log_probs, parameter_mse, travelled
 from toy.scored_cells import scored_by
 from toy.stages import make_task
 from toy.trajectories import Trajectory
@@ -69,6 +69,7 @@ def _method(request: Request, name: str) -> dict[str, Any]:
         "mixes": trial.value.mixes_states,
         "numbers": trial.settings.numbers_of(trial.value),
         "form": trial.settings.form,
+        "optimizer": trial.settings.optimizer,
     }
 
 
@@ -95,7 +96,7 @@ def _measure(run: Run, name: str, policy: Policy) -> dict[str, Any]:
         "parameter_mse": parameter_mse(policy, run.optimum).cpu().numpy()[known],
         "policy_mse": error[:, ~lake.terminal].mean(1),
         "success": evaluate(lake, tables, problem.settings.discount, lake.max_episode_steps).success,
-        "travelled": _travelled(policy, run.start)[known],
+        "travelled": travelled(policy, run.start).double().cpu().numpy()[known],
     }
     return {
         **broken,
@@ -112,7 +113,8 @@ def _states(run: Run, name: str, policy: Policy) -> dict[str, Any]:
     problem, trial = run.problems[name], run.request.trials[name]
     if not trial.value.mixes_states and run.request.shade != "scored":
         return {}
-    task = make_task(problem, trial.value, run.steppers[name].numbers, policy, run.seeds)
+    draws = run.request.shade == "scored" or problem.settings.prediction == "sampled"
+    task = make_task(problem, trial.value, run.steppers[name].numbers, policy, run.seeds if draws else ())
     states: dict[str, Any] = {}
     if trial.value.mixes_states:
         states["mixed"] = _mixed(predicted_states(policy, task), task)
@@ -130,12 +132,6 @@ def _mixed(predicted: Tensor, task: Task) -> list[list[float]]:
         for target, step, cell in np.argwhere(shares >= _FAINT)
         if mask[target, step] and cell != cells[target, step]
     ]
-
-
-def _travelled(policy: Policy, start: Policy) -> np.ndarray:
-    """Distance of the parameters from the start policy's, the length of the difference, `[runs]`."""
-    squares = [(p - s).square().flatten(1).sum(1) for p, s in zip(policy, start, strict=True)]
-    return torch.stack(squares).sum(0).sqrt().double().cpu().numpy()
 
 
 def _mean_and_band(values: np.ndarray) -> list[float] | None:

@@ -10,7 +10,7 @@ from toy.explore.catalogue import Preset
 from toy.explore.request import Request
 
 _STATIC = Path(__file__).with_name("static")
-_SCRIPTS = ("dom.js", "board.js", "panels.js", "curves.js", "explain.js", "player.js")  # each after those it imports
+_SCRIPTS = ("dom.js", "board.js", "explain.js", "panels.js", "curves.js", "player.js")  # each after those it imports
 _STYLES = ("style.css", "drawing.css")
 
 

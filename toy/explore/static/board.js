@@ -7,7 +7,8 @@ const FAINTEST = 0.03; // a move that is less likely has no arrow
 const FULL = { distance: 0.25, visits: 1, scored: 0.3 }; // the value of a cell in its full shade
 
 export class Board {
-  constructor(run, onCell) {
+  /** `onPoint(cell)` hears which cell is pointed at, `onChoose(cell)` which is clicked. */
+  constructor(run, onPoint, onChoose) {
     this.run = run;
     this.columns = run.rows[0].length;
     const letters = run.rows.join("");
@@ -28,7 +29,7 @@ export class Board {
       const arrows = live[cell] ? [svg("path", { class: "arrow" }), svg("path", { class: "arrow off" })] : null;
       this.arrows.push(arrows);
       if (letter !== "H") {
-        layers.hits.push(svg("rect", { ...box, class: "hit", onpointerenter: () => onCell(cell), onclick: () => onCell(cell) }));
+        layers.hits.push(svg("rect", { ...box, class: "hit", onpointerenter: () => onPoint(cell), onclick: () => onChoose(cell) }));
       }
     });
     for (const way of run.otherWays) layers.ways.push(svg("path", { class: "way other", d: this.way(way, -9) }));
@@ -38,7 +39,7 @@ export class Board {
     const height = run.rows.length * 100;
     this.element = svg(
       "svg",
-      { class: "board", viewBox: `-3 -3 ${this.columns * 100 + 6} ${height + 6}`, role: "img" },
+      { class: "board", viewBox: `-3 -3 ${this.columns * 100 + 6} ${height + 6}`, role: "img", onpointerleave: () => onPoint(null) },
       svg("g", {}, ...layers.base), svg("g", {}, ...this.shades.filter(Boolean)), svg("g", {}, ...layers.marks),
       svg("g", {}, ...layers.ways), svg("g", {}, ...layers.letters), this.mixed,
       svg("g", {}, ...this.arrows.filter(Boolean).flat()), this.mark, svg("g", {}, ...layers.hits),
@@ -90,10 +91,9 @@ export class Board {
       svg("circle", { cx: x, cy: y, r: 7 }), svg("circle", { cx: u, cy: v, r: 13, "fill-opacity": 0.35, "stroke-width": 4 }));
   }
 
-  /** Frame a cell, or none. */
+  /** Frame a cell. */
   choose(cell) {
-    this.mark.setAttribute("visibility", cell === null ? "hidden" : "visible");
-    if (cell === null) return;
+    this.mark.setAttribute("visibility", "visible");
     const [x, y] = this.corner(cell);
     this.mark.setAttribute("x", x + 3);
     this.mark.setAttribute("y", y + 3);

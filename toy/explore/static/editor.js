@@ -7,9 +7,9 @@ const KINDS = { H: "hole", F: "ice", G: "goal", S: "start" };
 const MOVES = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
 
 export class Editor {
-  /** `onChange({ map, slippery })` hears of every change. */
-  constructor(place, [fewest, most], onChange) {
-    Object.assign(this, { onChange, tool: "H", painting: null, cursor: 0 });
+  /** `onChange({ map, slippery })` hears of every change, `onMove(cell)` of the cell that arrow keys come to. */
+  constructor(place, [fewest, most], onChange, onMove) {
+    Object.assign(this, { onChange, onMove, tool: "H", painting: null, cursor: 0 });
     const sizes = Array.from({ length: most - fewest + 1 }, (_, i) => fewest + i);
     const size = (name) => html("select", { "aria-label": name, onchange: () => this.resize(Number(this.height.value), Number(this.width.value)) },
       ...sizes.map((value) => html("option", { value }, String(value))));
@@ -17,7 +17,7 @@ export class Editor {
     this.grid = html("div", { class: "grid", role: "group", "aria-label": "Cells of the lake" });
     this.tools = TOOLS.map(([letter, name]) => html("button", { type: "button", "data-tool": letter, onclick: () => this.choose(letter) }, name));
     this.slippery = html("input", { type: "checkbox", id: "slippery", onchange: () => this.tell() });
-    const hint = html("p", { class: "note" }, "Click or drag; a second click takes a cell back.");
+    const hint = html("p", { class: "note" }, "Click or drag to draw; a click on a hole takes it away.");
     this.wrong = html("p", { class: "wrong", id: "wrong", role: "status" });
     place.replaceChildren(
       html("div", { class: "tools", role: "group", "aria-label": "What a click draws" }, ...this.tools), this.grid, hint, this.wrong,
@@ -58,8 +58,8 @@ export class Editor {
   }
 
   /** Say what is wrong with the lake; nothing if it can be trained on. */
-  say(text) {
-    this.wrong.textContent = text;
+  say(...parts) {
+    this.wrong.replaceChildren(...parts);
   }
 
   choose(letter) {
@@ -107,6 +107,7 @@ export class Editor {
     const [row, column] = [Math.floor(this.cursor / this.columns) + move[0], (this.cursor % this.columns) + move[1]];
     if (row < 0 || column < 0 || row >= this.rows.length || column >= this.columns) return;
     this.grid.children[row * this.columns + column].focus();
+    this.onMove(row * this.columns + column);
     this.draw();
   }
 

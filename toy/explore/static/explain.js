@@ -4,16 +4,23 @@ import { ARROWS, html, short } from "./dom.js";
 
 const CLEAR = 1.02; // a ratio that is worth a sentence
 
-/** What a frame shows, as items of a list: a heading and a sentence each. */
-export function explain(run, frame) {
-  return sentences(run, frame).map(([heading, sentence]) => html("li", {}, html("b", {}, heading), " ", sentence));
+/** What matters most in a frame: where the first two methods differ, and why; a heading and a sentence. */
+export function headline(run, frame) {
+  const methods = whole(run, frame);
+  if (!methods.length) return said(["Broken.", "Every run has broken: take a smaller step size."]);
+  return said(frame.update ? difference(run, frame) : ["Press play.", `All methods start from the same ${run.seeds} policies, which reach the goal with probability ${mean(frame, methods[0], "success").toFixed(2)}.`]);
 }
 
-function sentences(run, frame) {
+/** What else a frame shows, as items of a list. */
+export function explain(run, frame) {
   const methods = whole(run, frame);
-  if (!methods.length) return [["Broken.", "Every run has broken: take a smaller step size."]];
-  if (!frame.update) return atTheStart(run, frame, methods);
-  return [...difference(run, frame), ...success(frame, methods), ...order(frame, methods), ...travelled(frame, methods), ...mixing(run, frame, methods)];
+  if (!methods.length) return [];
+  const sentences = frame.update ? [...success(frame, methods), ...order(frame, methods), ...travelled(frame, methods), ...mixing(run, frame, methods)] : atTheStart(run, frame, methods);
+  return sentences.map((sentence) => html("li", {}, ...said(sentence)));
+}
+
+function said([heading, sentence]) {
+  return [html("b", {}, heading), ` ${sentence}`];
 }
 
 /** The methods whose numbers are there, which broken runs have not. */
@@ -27,7 +34,6 @@ function atTheStart(run, frame, methods) {
   const wrong = steps.filter(([cell, action]) => greedy(now.policy[cell]) !== action).length;
   const ties = steps.filter(([cell]) => run.optimum[cell].filter((chance) => chance > 0).length > 1).length;
   return [
-    ["Press play.", `All methods start from the same ${run.seeds} policies, which reach the goal with probability ${now.curves.success[0].toFixed(2)}.`],
     ["What is to be learnt.", wrong ? `At ${wrong} of the target's ${steps.length} steps this policy prefers another move than the target's: this is what there is to learn.`
       : `At each of the target's ${steps.length} steps this policy already prefers the target's move: what is left to learn is certainty.`],
     ...(run.request.slippery ? [["Slippery ice.", "The optimum often steers into the edge or away from its way: it lets a slip do the work where the aimed move could end in a hole."]] : []),
@@ -88,36 +94,34 @@ export function widest(run, frame) {
 
 function difference(run, frame) {
   const found = widest(run, frame);
-  if (!found) return [];
+  if (!found) return ["One method is left.", "The runs of the others have broken: take a smaller step size."];
   const { first, second, cell, gap } = found;
-  const heading = `Why ${first.name} and ${second.name} differ.`;
-  if (gap < 0.005) return [[`${first.name} and ${second.name} are alike.`, "Their policies are the same in every cell, to within 0.005."]];
+  if (gap < 0.005) return [`${first.name} and ${second.name} are alike.`, "Their policies are the same in every cell, to within 0.005."];
   const [a, b] = [first, second].map((method) => frame.methods[method.name]);
   const columns = run.rows[0].length;
   const moves = a.policy[cell].map((chance, move) => Math.abs(chance - b.policy[cell][move]));
   const move = moves.indexOf(Math.max(...moves));
   const chances = [a, b].map((now) => now.policy[cell][move].toFixed(2));
   const where = `row ${Math.floor(cell / columns) + 1}, column ${(cell % columns) + 1}`;
-  return [[heading, `They differ most in ${where}: ${first.name} moves ${ARROWS[move]} with probability ${chances[0]}, ${second.name} with ${chances[1]}. ${reason(run, first, second, b, cell)}`]];
+  return [`Why ${first.name} and ${second.name} differ.`, `${weighing(first, second, run.targets[0].length)} They differ most in the marked cell (${where}): ${first.name} moves ${ARROWS[move]} with probability ${chances[0]}, ${second.name} with ${chances[1]}. ${reason(run, second, b, cell)}`];
 }
 
-/** Why the second of two methods differs in a cell: by the states that it mixes in, or by how it weighs the target's steps. */
-function reason(run, first, second, now, cell) {
+/** What one of the losses does that the other does not. */
+function weighing(first, second, last) {
+  if (first.name !== "sft" || second.method !== "ift") return "Their losses differ, and so the length or the direction of their updates.";
+  if (!(second.numbers.gamma > 0)) return second.numbers.lam > 0 ? "With γ = 0 only the states that λ mixes in can make a difference." : "With λ = 0 and γ = 0 the two losses are the same.";
+  if (second.form !== "sum") return "SFT learns each step of the target by itself; IFT weighs the loss of each step by the losses from there to the end, so early steps and steps before an unsure one count more.";
+  const weight = Array.from({ length: last }, (_, i) => second.numbers.gamma ** i).reduce((sum, value) => sum + value);
+  const longer = second.optimizer === "sgd" ? "are longer and " : ""; // other optimisers divide the length out
+  return `SFT learns each step of the target by itself. In IFT each step answers for those after it, so that the last step counts ${short(weight, 2)} times, not once: IFT's updates ${longer}say more of the end of the way.`;
+}
+
+/** Why this is seen in a cell: the second method mixes it in, the target comes here, or it does not. */
+function reason(run, second, now, cell) {
   const step = run.targets[0].findIndex(([each]) => each === cell);
-  if (second.numbers.lam > 0 && (now.mixed ?? []).some(([, to]) => to === cell)) return `${second.name} mixes this cell into its states, so its update moves the policy here directly.`;
-  const place = step < 0 ? "The target never comes here, so this is a side effect of what is learnt on its way: cells share one network." : `This is step ${step + 1} of the target's ${run.targets[0].length}.`;
-  return `${place} ${weighing(run, first, second, step)}`;
-}
-
-function weighing(run, first, second, step) {
-  if (first.name !== "sft" || second.method !== "ift") return "The two methods take steps of different length or direction there.";
-  if (!(second.numbers.gamma > 0)) return second.numbers.lam > 0 ? "With γ = 0 only the states that λ mixed in can make a difference." : "With λ = 0 and γ = 0 the two losses are the same.";
-  if (second.form !== "sum") return "IFT weighs the loss of each step by the losses from there to the end, so early steps and steps before an unsure one count more than in SFT.";
-  const last = run.targets[0].length;
-  const counted = step > 0 ? step + 1 : last;
-  const weight = Array.from({ length: counted }, (_, i) => second.numbers.gamma ** i).reduce((sum, value) => sum + value);
-  const shared = step === 0 ? "IFT counts this first step as SFT does, but later ones more: " : "IFT's sum lets each step answer for those after it: ";
-  return `${shared}${counted === last ? "the last step" : "this step"} counts ${short(weight, 2)} times where SFT counts it once, so its gradient is longer and speaks more of the end of the way.`;
+  if (second.numbers.lam > 0 && (now.mixed ?? []).some(([, to]) => to === cell)) return `${second.name} mixes this cell into its states (λ), so that it teaches a move here directly.`;
+  if (step < 0) return "The target never comes here, but all cells share one network.";
+  return `This is step ${step + 1} of the target's ${run.targets[0].length}.`;
 }
 
 function mean(frame, method, metric) {

@@ -1,18 +1,19 @@
 // The page: what it is set to, what the server sends, and who draws it.
 
 import { Connection } from "./connection.js";
-import { methodChooser, numberSliders, select, settingFields } from "./controls.js";
+import { MethodChooser, numberSliders, SettingFields } from "./controls.js";
 import { axisSwitch, Curves } from "./curves.js";
 import { html } from "./dom.js";
 import { Editor } from "./editor.js";
-import { explain, widest } from "./explain.js";
+import { explain, headline } from "./explain.js";
 import { keepButtons } from "./keep.js";
 import { legend, Panels } from "./panels.js";
-import { fromFragment, requestOf, SPEEDS, stateOf, toFragment } from "./state.js";
+import { fromFragment, requestOf, stateOf, toFragment } from "./state.js";
+import { Transport } from "./transport.js";
 
 const MOST_FRAMES = 240; // kept for a replay
 const PATIENCE = 120; // milliseconds without a change before the server is told of it
-const SHADES = { distance: "distance to the optimum", visits: "visits", scored: "what the training scores" };
+const SLOW = 4000; // milliseconds of preparing before the page says why
 const place = (id) => document.getElementById(id);
 
 const catalogue = await (await fetch("/catalogue")).json();
@@ -23,11 +24,19 @@ let frames = [];
 let status = "paused";
 let waiting = null;
 let fromLink = false; // whether the server has yet to accept what a link asks for
+let slow = null; // says that preparing takes long
 let pinned = ""; // a message that stays until the next change or play
 
-const panels = new Panels(place("panels"), place("inspector"), (method) => numberSliders(catalogue, state, method, change));
+const panels = new Panels(place("panels"), place("inspector"), (method) => numberSliders(catalogue, () => state.numbers, method, change));
 const curves = new Curves(place("curves"));
-const editor = new Editor(place("editor"), catalogue.sides, change);
+const methods = new MethodChooser(place("methods"), catalogue, change);
+const settings = new SettingFields(place("settings"), catalogue, change);
+const transport = new Transport(place("transport"), catalogue.shades, ask, setSpeed, (shade) => change({ shade }));
+const axis = axisSwitch("updates", (chosen) => { state.axis = chosen; showAxis(); });
+const presets = catalogue.presets.map((each) => html("button", { type: "button", "data-preset": each.name, onclick: () => choosePreset(each) }, each.title));
+place("axis").replaceChildren(axis);
+place("presets").replaceChildren(...presets);
+const editor = new Editor(place("editor"), catalogue.sides, change, (cell) => panels.keep(cell));
 const keep = keepButtons({ send: (message) => line.send(message), recording: () => ({ run, frames, shade: state.shade, sentence: place("sentence").textContent }), steps: () => setting("steps") });
 place("keep").replaceChildren(keep.element);
 
@@ -41,33 +50,40 @@ function change(part) {
   pinned = "";
   Object.assign(state, part);
   history.replaceState(null, "", `#${toFragment(state)}`);
-  if (!("numbers" in part && Object.keys(part).length === 1)) showControls(); // a slider that is held must stay
-  showPresets();
+  showControls();
   clearTimeout(waiting);
-  waiting = setTimeout(() => line.send({ type: "set", request: requestOf(state) }), PATIENCE);
+  waiting = setTimeout(tell, PATIENCE);
+}
+
+/** Tell the server of the state. */
+function tell() {
+  clearTimeout(waiting);
+  waiting = null;
+  line.send({ type: "set", request: requestOf(state) });
+}
+
+/** Ask the server to play and the like, for what the page shows: a change that it has not heard of goes first. */
+function ask(type) {
+  if (waiting !== null) tell();
+  line.send({ type });
 }
 
 function choosePreset(preset) {
   state = { ...stateOf(preset.request), speed: state.speed };
-  place("sentence").textContent = preset.sentence;
   editor.show(state.map, state.slippery);
   change({});
 }
 
+/** Show the state in all controls; they stay as they are but for what has changed. */
 function showControls() {
-  const focused = document.activeElement?.id;
-  place("methods").replaceChildren(...methodChooser(catalogue, state, change));
-  place("settings").replaceChildren(...settingFields(catalogue, state, change));
-  place("axis").replaceChildren(axisSwitch(state.axis, (axis) => { state.axis = axis; showAxis(); }));
+  methods.show(state);
+  settings.show(state);
+  axis.querySelector(`[value="${state.axis}"]`).checked = true;
   place("legend").replaceChildren(...legend(state.shade));
-  showTransport();
-  if (focused) place(focused)?.focus();
-}
-
-function showPresets() {
   const preset = catalogue.presets.find((each) => toFragment(stateOf(each.request)) === toFragment({ ...state, axis: "updates", speed: 20 }));
-  place("presets").replaceChildren(...catalogue.presets.map((each) => html("button", { type: "button", "data-preset": each.name, "aria-pressed": String(each === preset), onclick: () => choosePreset(each) }, each.title)));
-  place("sentence").textContent = preset?.sentence ?? "Your own lake: press play, and read below what one sees.";
+  for (const button of presets) button.setAttribute("aria-pressed", String(button.dataset.preset === preset?.name));
+  place("sentence").textContent = preset?.sentence ?? "Your own lake: press play, and read above the policies where the methods differ, and why.";
+  showTransport();
 }
 
 function showAxis() {
@@ -76,24 +92,17 @@ function showAxis() {
 }
 
 function showTransport() {
-  const busy = status === "preparing" || status === "saving";
-  const playing = status === "playing";
-  const send = (type) => () => line.send({ type });
-  const shade = select("shade", catalogue.shades, state.shade, (value) => change({ shade: value }));
-  for (const option of shade.options) option.textContent = SHADES[option.value] ?? option.value;
-  const speed = select("speed", SPEEDS.map(String), String(state.speed), (value) => { state.speed = Number(value); showAxis(); line.send({ type: "speed", updates: state.speed }); });
-  for (const option of speed.options) option.textContent = option.value === "1000" ? "as fast as it can" : `${option.value} updates/s`;
-  const focused = document.activeElement?.id;
-  place("transport").replaceChildren(
-    html("button", { type: "button", id: "play", class: "play primary", disabled: busy || !run, onclick: send(playing ? "pause" : "play") }, playing ? "❚❚ Pause" : "▶ Play"),
-    html("button", { type: "button", id: "step", disabled: busy || !run, onclick: send("step") }, "One update"),
-    html("button", { type: "button", id: "reset", disabled: busy || !run, onclick: send("reset") }, "Reset"),
-    html("span", { class: "count", id: "count", "aria-live": "off" }, counted()),
-    html("label", {}, "speed ", speed), html("label", {}, "colour ", shade));
-  if (focused) place(focused)?.focus();
+  transport.show(status === "playing", run !== null && status !== "lost", counted(), state); // a busy server answers later
+}
+
+function setSpeed(speed) {
+  state.speed = speed;
+  showAxis();
+  line.send({ type: "speed", updates: speed });
 }
 
 function counted() {
+  if (status === "lost") return "no server";
   if (status === "preparing") return "preparing …";
   if (status === "saving") return "saving …";
   return frame ? `update ${frame.update}` : "";
@@ -115,7 +124,7 @@ const hear = {
     say(pinned);
     fromLink = false;
     editor.say("");
-    if (same && document.activeElement?.dataset?.number && panels.fits(run)) panels.take(run);
+    if (same && panels.fits(run)) panels.take(run);
     else panels.show(run);
     place("curves-note").textContent = `mean over ${run.seeds} seeds; the band is the 95 % interval of the mean`;
   },
@@ -129,12 +138,15 @@ const hear = {
   },
   state(message) {
     status = message.state;
+    clearTimeout(slow);
+    if (status === "preparing") slow = setTimeout(say, SLOW, "The training is being prepared. The first one after an installation is compiled, which may take half a minute.");
     if (status === "playing") say(pinned = "");
     showTransport();
   },
   refused(message) {
     if (fromLink) fallBack(message.message);
-    else if (/^(map|suboptimal)\b/.test(message.message)) editor.say(lakeTrouble(message.message));
+    else if (message.message.startsWith("map")) editor.say(`This lake cannot be used: ${message.message.replace(/^map /, "it ")}. The last one goes on.`);
+    else if (message.message.startsWith("suboptimal")) editor.say(...noSecondWay());
     else say(message.message);
   },
   saved(message) {
@@ -149,15 +161,14 @@ function fallBack(reason) {
   say(pinned = `The link asks for what cannot be shown: ${reason}. This is the first preset.`);
 }
 
-function lakeTrouble(text) {
-  if (!text.startsWith("suboptimal")) return `This lake cannot be used: ${text.replace(/^map /, "it ")}. The last one goes on.`;
-  return "This lake has no second way to the goal, and this protocol's start is trained on two. Open another way, or set the start policy to “noisy”. The last lake goes on.";
+/** What to say of a lake on which a start policy cannot be trained on two ways, with a button that helps. */
+function noSecondWay() {
+  const settings = { ...state.settings, start: "noisy", ...(setting("negatives") === "suboptimal" ? { negatives: "current" } : {}) };
+  const help = html("button", { type: "button", id: "noisy", onclick: () => change({ settings }) }, "Start from a noisy policy");
+  return ["This lake has no second, longer way to the goal, but the start policy is trained on two ways. The last lake goes on. Open another way, or: ", help];
 }
 
-place("widest").onclick = () => {
-  const found = run && frame && widest(run, frame);
-  if (found) panels.choose(found.cell);
-};
+place("widest").onclick = () => panels.keep(null);
 
 let drawing = false;
 function requestDrawing() {
@@ -169,6 +180,7 @@ function requestDrawing() {
     panels.update(frame, state.shade);
     curves.draw(run, state.axis);
     place("count").textContent = counted();
+    place("headline").replaceChildren(...headline(run, frame));
     place("why").replaceChildren(...explain(run, frame));
     keep.show(run, frame.update);
   });
@@ -178,22 +190,22 @@ const line = new Connection(
   (message) => hear[message.type]?.(message),
   (open, again) => {
     if (open) {
+      hear.state({ state: "preparing" });
       line.send({ type: "speed", updates: state.speed });
       if (again) say(pinned = "The server is back: the training begins anew.");
       const wanted = requestOf(state);
       if (run) line.send({ type: "set", request: run.request }); // the last that was accepted, then what is drawn now
       if (!run || JSON.stringify(run.request) !== JSON.stringify(wanted)) line.send({ type: "set", request: wanted });
     } else {
-      status = "preparing";
+      hear.state({ state: "lost" });
       say("The server does not answer: start python -m toy.explore again. This page goes on trying.");
-      showTransport();
-      place("count").textContent = "no server";
     }
   },
 );
 
 addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, select, button, summary")) return;
+  if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, select")) return;
+  if (["Enter", " "].includes(event.key) && event.target.closest("button, summary, a")) return; // they have these keys themselves
   const act = { " ": "play", n: "step", r: "reset", d: "widest" }[event.key.toLowerCase()];
   const preset = catalogue.presets[Number(event.key) - 1];
   if (!act && !preset) return;
@@ -202,6 +214,10 @@ addEventListener("keydown", (event) => {
   else choosePreset(preset);
 });
 addEventListener("hashchange", () => begin());
+document.querySelector(".skip").onclick = (event) => { // its address would take the place of the state
+  event.preventDefault();
+  place("panels").focus();
+};
 
 /** Take the state from the URL; the server judges it. */
 function begin() {
@@ -214,7 +230,6 @@ function begin() {
   fromLink = true;
   editor.show(state.map, state.slippery);
   showControls();
-  showPresets();
   return line.send({ type: "set", request: requestOf(state) });
 }
 begin();

@@ -2,22 +2,24 @@
 
 import { Board } from "./board.js";
 import { ARROWS, dashOf, html, short, svg } from "./dom.js";
+import { widest } from "./explain.js";
 
 const ACTIONS = ["left", "down", "right", "up"];
 
 export class Panels {
   /** `controls(method)` makes what stands under a panel, such as the sliders of its numbers. */
   constructor(place, inspector, controls = () => []) {
-    Object.assign(this, { place, inspector, controls, cell: null, panels: [] });
+    Object.assign(this, { place, inspector, controls, pointed: null, kept: null, panels: [] });
   }
 
   /** Draw the panels of a run anew. */
   show(run) {
     this.run = run;
     const cells = run.rows.join("").length;
-    if (this.cell === null || this.cell >= cells || run.rows.join("")[this.cell] === "H") this.cell = run.targets[0][0][0];
+    if (this.kept >= cells || run.rows.join("")[this.kept] === "H") this.kept = null;
+    this.pointed = null;
     this.panels = run.methods.map((method, index) => {
-      const board = new Board(run, (cell) => this.choose(cell));
+      const board = new Board(run, (cell) => this.point(cell), (cell) => this.keep(cell));
       const readout = html("dl", { class: "readout" });
       const key = svg("svg", { class: "key", viewBox: "0 0 28 10" },
         svg("line", { x1: 0, x2: 28, y1: 5, y2: 5, stroke: method.colour, "stroke-width": 4, "stroke-dasharray": dashOf(run.methods, index) }));
@@ -28,7 +30,7 @@ export class Panels {
     });
     this.place.replaceChildren(...this.panels.map((panel) => panel.element));
     this.place.style.setProperty("--columns", this.panels.length > 4 ? 3 : this.panels.length);
-    this.choose(this.cell);
+    this.frame = null;
   }
 
   /** Whether a run has the lake and the methods of the one that is drawn, so that its numbers can stand in the same panels. */
@@ -36,10 +38,15 @@ export class Panels {
     return JSON.stringify([run.rows, run.request.methods, run.optimum]) === JSON.stringify([this.run.rows, this.run.request.methods, this.run.optimum]);
   }
 
-  /** Go on with a run that fits, without drawing anew. */
+  /** Go on with a run that fits, without drawing anew: what is held or has the focus stays. */
   take(run) {
     this.run = run;
-    this.panels.forEach((panel, i) => { panel.method = run.methods[i]; });
+    this.panels.forEach((panel, i) => {
+      panel.method = run.methods[i];
+      for (const input of panel.element.querySelectorAll("[data-number]")) {
+        if (input !== document.activeElement) input.value = short(panel.method.numbers[input.dataset.number], 6);
+      }
+    });
   }
 
   update(frame, shade) {
@@ -63,14 +70,26 @@ export class Panels {
     this.inspect();
   }
 
-  choose(cell) {
-    this.cell = cell;
-    for (const { board } of this.panels) board.choose(cell);
-    if (this.frame) this.inspect();
+  /** Show a cell while it is pointed at; null when no cell is. */
+  point(cell) {
+    this.pointed = cell;
+    this.inspect();
+  }
+
+  /** Show a cell until another is chosen; null shows the one in which the methods differ most. */
+  keep(cell) {
+    if (cell !== null && "H".includes(this.run?.rows.join("")[cell] ?? "H")) return;
+    [this.pointed, this.kept] = [null, cell];
+    this.inspect();
   }
 
   /** The numbers of the chosen cell in all methods and in the optimum. */
   inspect() {
+    if (!this.frame) return;
+    const found = widest(this.run, this.frame);
+    const follows = this.frame.update > 0 && found !== null && (this.pointed ?? this.kept) === null;
+    this.cell = this.pointed ?? this.kept ?? (follows ? found.cell : this.run.targets[0][0][0]);
+    for (const { board } of this.panels) board.choose(this.cell);
     const columns = this.run.rows[0].length;
     const letter = this.run.rows.join("")[this.cell];
     const where = `Row ${Math.floor(this.cell / columns) + 1}, column ${(this.cell % columns) + 1}`;
@@ -87,7 +106,7 @@ export class Panels {
     const table = letter === "G" ? html("p", {}, "An episode ends here.") : html("div", { class: "scroll" }, html("table", {},
       html("thead", {}, html("tr", {}, ...head.map((text, i) => html("th", { scope: "col", "aria-label": ACTIONS[i - 1] ?? text }, text)))),
       html("tbody", {}, ...rows, row("optimum", optimum, ["0", ""]))));
-    this.inspector.replaceChildren(html("p", {}, html("b", {}, where), `, ${kind}. Probability of each move, mean over seeds; moves of the optimum are bold.`), table);
+    this.inspector.replaceChildren(html("p", {}, html("b", {}, where), follows ? `, where ${found.first.name} and ${found.second.name} differ most` : "", `, ${kind}. Probability of each move, mean over seeds; moves of the optimum are bold.`), table);
   }
 }
 

@@ -2,7 +2,7 @@
 
 import { axisSwitch, Curves } from "./curves.js";
 import { html } from "./dom.js";
-import { explain } from "./explain.js";
+import { explain, headline } from "./explain.js";
 import { legend, Panels } from "./panels.js";
 
 const { run, frames, shade, sentence } = JSON.parse(document.getElementById("recording").textContent);
@@ -22,6 +22,7 @@ function show(index) {
   for (const frame of frames.slice(0, index + 1)) curves.add(frame);
   panels.update(frames[index], shade);
   curves.draw(run, axis);
+  at("headline").replaceChildren(...headline(run, frames[index]));
   at("why").replaceChildren(...explain(run, frames[index]));
 }
 

@@ -21,7 +21,7 @@ export function toFragment(state) {
   return words.toString().replaceAll("%2F", "/").replaceAll("%3A", ":").replaceAll("%3D", "=");
 }
 
-/** The state that a URL asks for. What it makes no sense of is left for the server, which refuses it by name. */
+/** The state that a URL asks for. What the server is told of is left for it to judge; it refuses nonsense by name. */
 export function fromFragment(fragment, catalogue) {
   const words = new URLSearchParams(fragment);
   const named = words.get("preset");
@@ -39,8 +39,8 @@ export function fromFragment(fragment, catalogue) {
     if (key === "method") continue;
     if (PLAIN.includes(key)) state[key] = text;
     else if (key === "slippery") state.slippery = text === "1";
-    else if (key === "axis") state.axis = text === "travelled" ? text : "updates";
-    else if (key === "speed") state.speed = SPEEDS.includes(Number(text)) ? Number(text) : 20;
+    else if (key === "axis") state.axis = oneOf(key, text, ["updates", "travelled"]);
+    else if (key === "speed") state.speed = Number(oneOf(key, text, SPEEDS.map(String)));
     else if (key.includes(".")) state.numbers[key] = asNumber(text);
     else state.settings[key] = settings[key]?.choices ? text : asNumber(text);
   }
@@ -50,6 +50,11 @@ export function fromFragment(fragment, catalogue) {
 /** What the server is sent of the state. */
 export function requestOf({ map, slippery, methods, protocol, settings, numbers, shade }) {
   return { map, slippery, methods, protocol, settings, numbers, shade };
+}
+
+function oneOf(key, text, choices) {
+  if (!choices.includes(text)) throw new Error(`${key} must be one of ${choices.join(", ")}, got '${text}'`);
+  return text;
 }
 
 function asNumber(text) {

@@ -52,8 +52,8 @@ lint: .venv/installed-dev
 bench: .venv/installed-bench
 	$(BIN)/python -m bench.trainings --page
 	$(BIN)/python -m bench.toy --page
-	$(BIN)/python -m bench.lm
-	$(BIN)/python -m bench.heads
+	$(BIN)/python -m bench.lm --page
+	$(BIN)/python -m bench.heads --page
 	$(BIN)/python -m bench.methods
 	$(BIN)/python -m bench.startup
 	$(BIN)/python -m bench.explore --page

@@ -9,7 +9,7 @@ from functools import cache
 import numba
 import torch
 
-_SMALL = 2**14  # rows of a network below which a second thread costs more than it brings
+_SMALL = 2**12  # rows of a network below which a second thread costs more than it brings
 
 
 def split(work: Callable[[int, int], None], runs: int, states: int) -> None:

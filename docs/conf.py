@@ -30,6 +30,8 @@ autodoc_member_order = "bysource"
 default_role = None
 
 html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 html_title = "Intuitive Fine-Tuning, made real"
 html_show_sphinx = False
 html_theme_options = {"navigation_with_keys": True}

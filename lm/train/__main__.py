@@ -53,8 +53,8 @@ def main() -> None:
     """The command."""
     command.main(
         run,
-        "interrupted: the same command with --resume goes on from the last checkpoint, or from the start where there is "
-        "none yet (one is written every --save-steps updates)",
+        "interrupted: the same command with --resume goes on from the last checkpoint, or from the start where there "
+        "is none yet (one is written every --save-steps updates)",
     )
 
 

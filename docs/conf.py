@@ -11,6 +11,7 @@ project = "Intuitive Fine-Tuning, made real"
 version = release = package_version()
 copyright = "the authors of this toolkit; Apache-2.0"
 language = "en"
+highlight_language = "none"  # blocks without a language are commands
 
 extensions = [
     "myst_nb",

@@ -1,4 +1,4 @@
-"""What training really takes beside what `--dry-run` reckons: `python -m bench.scaling [--size 7B] [--json FILE]`.
+"""What training really takes beside what `--dry-run` estimates: `python -m bench.scaling [--size 7B] [--json FILE]`.
 
 A model of that size with random weights trains on sequences of random words by `python -m lm.train`, each method in a
 process of its own. Memory is the most that the process (on a GPU: the device) held; TFLOP/s are the reckoned FLOPs over

@@ -11,6 +11,7 @@ project = "Intuitive Fine-Tuning, made real"
 version = release = package_version()
 copyright = "the authors of this toolkit; Apache-2.0"
 language = "en"
+highlight_language = "none"  # blocks without a language are commands
 
 extensions = [
     "myst_nb",
@@ -30,6 +31,8 @@ autodoc_member_order = "bysource"
 default_role = None
 
 html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 html_title = "Intuitive Fine-Tuning, made real"
 html_show_sphinx = False
 html_theme_options = {"navigation_with_keys": True}

@@ -74,21 +74,26 @@ def sentences(audit: Audit) -> list[str]:
 def captions(audit: Audit) -> dict[str, str]:
     """The captions of the three pictures."""
     first, count = audit.scale.seeds
-    lakes = len(audit.scale.held_out_lakes)
+    lakes = audit.scale.held_out_lakes
+    second_way = f"{sum(lake.second_way for lake in lakes)} held-out lakes with a second way to the goal"
+    every = (
+        f"{len(lakes)} held-out lakes, {sum(lake.second_way for lake in lakes)} of them with a second way to the goal, "
+        "which the protocols paper and paper-adam need"
+    )
     setting = (
-        f"{lakes} held-out lakes, {count} seeds from {first}; intervals are 95 % bootstrap intervals over lakes and "
+        f"{count} seeds from {first}; intervals are 95 % bootstrap intervals over lakes and "
         f"seeds. Settings and numbers are in AUDIT.md. {made_by('audit', audit.scale.quick)}"
     )
     return {
         "audit-leads": "How much closer to the optimum than SFT each method ends, as a share of the start's distance: "
         "in the paper's protocol; the same runs read where all have travelled equally far from the start; with Adam in "
-        f"place of plain gradient descent (these three by parameter MSE); and in the paper's "
-        f"protocol by policy MSE. {setting}",
+        "place of plain gradient descent (these three by parameter MSE); and in the paper's "
+        f"protocol by policy MSE. {second_way}, {setting}",
         "audit-claims": "Effect of every claim about distances, by protocol, above 0 where the claim's direction is "
-        f"right; a claim of several comparisons shows its weakest. {setting}",
+        f"right; a claim of several comparisons shows its weakest. {every}; {setting}",
         "audit-lambda": "Distance to the optimum of IFT against λ, minus SFT's on the same lakes, all else as in the "
         "protocol; the dotted line is IFT with noise as long as the residual of λ = 0.2 in its place. "
-        f"{setting}",
+        f"{second_way}, {setting}",
     }
 
 

@@ -181,7 +181,7 @@ def _caption(lake: Lake, settings: Settings, shown: _Results, quick: bool) -> st
         f"{settings.start_suboptimal_share:g}), then {settings.steps} updates of {settings.optimizer} at "
         f"{settings.lr:g} with each method ({numbers}; IFT in the form {settings.form}). The first update of a "
         f"training scores {cells} cells in the mean; IFT's predicted cell is another than the target's at "
-        f"{mixed['steps']:.1%} of the steps behind the first, over the whole training, and at some step in "
+        f"{mixed['steps']:.1%} of the steps after the first, over the whole training, and at least once in "
         f"{mixed['seeds']:.0%} of the seeds. Mean with 95 % bootstrap interval over seeds, "
         f"×10⁻³. Parameter MSE: {listed('parameter_mse')}. Its differences paired by seed: {differences}. Policy MSE: "
         f"{listed('policy_mse')}. Success: {success}. {made_by('frozen-lake', quick)}"

@@ -26,7 +26,10 @@ def method_names(requested: str | Iterable[str]) -> tuple[str, ...]:
         if name != "all" and name not in METHODS:
             near = get_close_matches(name.lower(), (*METHODS, "all"), n=1)
             hint = f": did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"method {name!r} is unknown{hint} (known: {', '.join(METHODS)}, all)")
+            raise ValueError(
+                f"method {name!r} is unknown{hint} (known: {', '.join(METHODS)}, all; one in a file of yours is "
+                "FILE.py:NAME, NAME being its ift.Method)"
+            )
         names.extend(METHODS if name == "all" else [name])
     if not names:
         raise ValueError(f"method must name at least one of {', '.join(METHODS)}, all")

@@ -155,7 +155,10 @@ def _value(reference: str, file: Path, name: str) -> Any:
 
 def _as_method(reference: str, value: Any) -> Method:
     if not isinstance(value, Method):
-        raise ValueError(f"method {reference!r} is a {type(value).__name__}: it must be an ift.Method")
+        raise ValueError(
+            f"method {reference!r} is a {type(value).__name__}: it must be an ift.Method, which has the loss "
+            "as its part (docs/add-a-method.md)"
+        )
     if not re.fullmatch(r"[a-z][\w-]*", value.name) or value.name in ("all", "start", "optimum"):
         raise ValueError(
             f"method {reference!r} has the name {value.name!r}: it must be a word of small letters, digits, - and _, "

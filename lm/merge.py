@@ -35,6 +35,10 @@ class Options:
     def check(self) -> None:
         """Raise `ValueError` for a folder that is no adapter, or a script that does not exist."""
         folder = Path(self.model).expanduser()
+        if folder.is_file():
+            raise ValueError(
+                f"model {self.model!r} is a file: an adapter is a folder, as lm.train leaves it under model/"
+            )
         if not folder.is_dir():
             raise ValueError(f"model {self.model!r}: there is no such folder")
         if not (folder / "adapter_config.json").is_file():

@@ -1,4 +1,4 @@
-"""Who may import whom, as CONTRIBUTING.md has it; no circle between folders; files that a reader takes in at a time."""
+"""Who may import whom, as docs/architecture.md has it; no circle between folders; files of a size to read."""
 
 import ast
 from pathlib import Path

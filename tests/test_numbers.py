@@ -1,6 +1,7 @@
 """Numbers that pages give in their prose and tables are those of the files they come from."""
 
 import csv
+import json
 import re
 from pathlib import Path
 
@@ -127,3 +128,107 @@ def test_what_the_study_shows_follows_from_its_table():
     right = [round(96 * float(row[1].split()[0]) / 100) for row in table.values()]
     assert (min(right), max(right)) == (1, 4)  # "one to four of 96 answers are right"
     assert round(seconds["DPO"] / seconds["SFT"]) == 3
+
+
+TRIED = {  # a row's name on the page: its name in docs/better/search.csv
+    "SFT, summed": "SFT, summed",
+    "the first idea: held one step beside, k 3": "the lead: held one step beside, k 3",
+    "held six steps": "held six steps beside",
+    "the first idea, with ASFT's hold on the target (0.1)": "held one step beside and on the target (0.1)",
+    "ties left open, nothing held": "SFT, ties left open (power 4), nothing held",
+    "held at the start to the power 3": "held at the start to the power 3",
+    "both: held at the power 3, ties left open": "the same, ties left open (power 3)",
+    "the likeliest power, ties left open, summed": "the likeliest power, ties left open, summed",
+    "the same, all cells beside": "the same, all cells beside",
+    "the same, shares of the start's visits": "the same, shares of the start's visits, k 1",
+    "ties as far as the start explains the target (`still`)": "the same, power 8 at most, ties at power 8 (`still`)",
+}
+
+
+def test_what_was_tried_for_the_better_method_is_that_of_its_search():
+    section = (DOCS / "a-better-one.md").read_text().split("## What was tried")[1]
+    kept = {(row["protocol"], row["trial"]): row for row in rows_of("better/search.csv")}
+    compared = 0
+    for line in section.splitlines():
+        name, *shown = [*cells_of(line), "", "", ""]
+        trial = TRIED.get(name)
+        if trial is None:
+            continue
+        for protocol, cell in zip(("adam", "paper"), shown, strict=False):
+            numbers = re.findall(r"\d\.\d+", cell)
+            for number, metric in zip(numbers, ("policy_mse", "parameter_mse", "success"), strict=False):
+                assert_rounds(number, kept[protocol, trial][metric], line)
+                compared += 1
+    assert compared == 63
+
+
+def test_the_development_table_of_language_models_is_that_of_its_file():
+    page = (DOCS / "a-better-one.md").read_text().split("## In a language model")[1]
+    table = page.split("| | step size | policy MSE | value gap | goals, greedy |")[1].split("\n\n")[0]
+    kept = {
+        row["settings"].replace(" method_numbers=()", ""): row for row in rows_of("better/language-development.csv")
+    }
+    compared = 0
+    for line in table.splitlines()[2:]:
+        who, step, *shown = cells_of(line)
+        if not step:
+            continue  # the base model
+        method, *numbers = who.replace("`", "").split(", ")
+        settings = f"{method.lower()} learning_rate={float(step):g}"
+        if numbers:
+            words = [repr(number.replace(" ", "=")) for number in numbers]
+            settings += f" method_numbers=({', '.join(words)}{',' if len(words) == 1 else ''})"
+        for number, metric in zip(shown, ("state_policy_mse", "state_value_gap", "success"), strict=True):
+            assert_rounds(number, kept[settings][metric], line)
+            compared += 1
+    assert compared == 24
+
+
+def test_the_better_methods_place_is_that_of_the_leaderboard():
+    board = (DOCS / "leaderboard.md").read_text()
+    overall, *protocols = re.split(r"\n## (?:Protocol .*|Settings that were chosen)\n", board)
+    places = [cells_of(line)[1] for line in overall.splitlines() if re.match(r"\| \d", line)]
+    assert places[:3] == ["dagger", "expert", "still"]  # "third, behind the two ceilings"
+    for column in (1, 3):  # "in `adam` it is first in both distances"
+        rows = [cells_of(line) for line in protocols[2].splitlines() if re.match(r"\| [a-z]+ \| \d", line)]
+        assert min(rows, key=lambda row: float(row[column].split()[0]))[0] == "still"
+
+
+def test_what_lam_does_in_the_papers_protocol_is_that_of_the_audit():
+    page = " ".join((DOCS / "method.md").read_text().split("**Where it helps.**")[1].split("**Why there.**")[0].split())
+    audit = json.loads((DOCS / "audit" / "audit.json").read_text())
+    shares = {
+        (found["claim"]["name"], cell["metric"], cell["kind"]): f"{cell['lakes_share']:.0%}"
+        for found in audit["findings"]
+        for cell in found["cells"]
+        if cell["protocol"] == "paper"
+    }
+    parameters, policies = "parameter_mse", "policy_mse"
+    assert re.findall(r"\d+%", page) == [
+        shares["residual", parameters, "slippery"],
+        shares["more than noise", parameters, "slippery"],
+        shares["residual", parameters, "not slippery"],
+        shares["residual", policies, "all"],
+        shares["residual", policies, "not slippery"],
+    ]
+
+
+def test_the_time_of_ift_at_7b_is_that_of_the_measured_table():
+    pages = [DOCS.parent / "bench" / "README.md", DOCS / "language-models.md", DOCS / "study.md"]
+    (table,) = re.findall(r"\| 7B, all weights .*?\n\n", pages[0].read_text(), re.DOTALL)
+    seconds = {cells_of(line)[0]: float(cells_of(line)[3]) for line in table.splitlines()[2:] if line}
+    for page in pages:
+        text = " ".join(page.read_text().split())
+        (ratio,) = {*re.findall(r"IFT (?:takes as much memory as SFT and|took) (1\.20) times", text)}
+        assert seconds["IFT"] / seconds["SFT"] == pytest.approx(float(ratio), abs=0.005)
+
+
+def test_the_tutorial_names_as_many_lakes_as_the_papers_protocol_has():
+    audit = json.loads((DOCS / "audit" / "audit.json").read_text())
+    order = next(found for found in audit["findings"] if found["claim"]["name"] == "order")
+    (cell,) = (
+        c for c in order["cells"] if (c["protocol"], c["metric"], c["kind"]) == ("paper", "parameter_mse", "all")
+    )
+    for page in ("tutorial.md", "audit/audit-leads.md", "audit/audit-lambda.md"):
+        (count,) = re.findall(r"(\d+) (?:held-out )?lakes", (DOCS / page).read_text())
+        assert int(count) == cell["lakes"], page

@@ -266,7 +266,7 @@ def predicted_states(policy: Policy, task: Task) -> Tensor:
 
 
 def mixed_share(policy: Policy, task: Task) -> Tensor:
-    """Share of the target steps behind the first where the prediction leads elsewhere than the target, `[runs]`.
+    """Share of the target steps after the first where the prediction leads elsewhere than the target, `[runs]`.
 
     A prediction that leads to several cells counts with the probability of the others. Where the share is 0, λ has
     nothing to mix: the predicted states are the target's.

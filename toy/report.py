@@ -27,7 +27,8 @@ def show(result: Result, summary: dict[str, Any], lake: Lake, seeds: int, consol
         )
     )
     console.print(
-        "[dim]greedy move of the mean policy, one of several that tie; red: one that the optimum never makes[/dim]\n"
+        "[dim]An arrow is the likeliest move of the mean policy (one of them, where several are equally likely). It is "
+        "red where the optimum never makes that move.[/dim]\n"
     )
     console.print(f"[bold]Distance to the optimum[/bold], mean of {seeds} seeds ± half the 95 % interval")
     console.print(metrics_table(summary))
@@ -56,8 +57,9 @@ def _mixing(name: str, steps: float, seeds: float) -> str:
             "--prediction expected, or a start that prefers other moves."
         )
     return (
-        f"In {name} the predicted cell is another than the target's at {_share(steps)} of the steps behind the first, "
-        f"over the whole training and all seeds; in {_share(seeds)} of the seeds it is at some step."
+        f"λ mixes in a cell that is not the target's own at {_share(steps)} of the steps of {name} (over the whole "
+        f"training and all seeds, without each trajectory's first step), and in {_share(seeds)} of the seeds at least "
+        "once."
     )
 
 

@@ -129,7 +129,10 @@ def _help(name: str) -> str:
 
 @dataclass(frozen=True)
 class NumberOptions:
-    """Numbers of the methods: one that is given here holds for every method that has it."""
+    """Numbers of the methods: one that is given here holds for every method that has it.
+
+    Those that are not given are the protocol's (the default of --numbers), or else the method's own default.
+    """
 
     lam: Annotated[float | None, tyro.conf.arg(help=_help("lam"), metavar="FLOAT")] = None
     gamma: Annotated[float | None, tyro.conf.arg(help=_help("gamma"), metavar="FLOAT")] = None

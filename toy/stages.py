@@ -97,8 +97,8 @@ class Problem:
         """Raise `ValueError` if settings ask for a sub-optimal trajectory where the lake has none."""
         if None in self.suboptimal and (settings.start == "both" or settings.negatives == "suboptimal"):
             raise ValueError(
-                "suboptimal must be given: this map has no second way to a goal that could be found. Without one, take "
-                "--start noisy or --protocol adam, and --negatives current"
+                "suboptimal must be given: this map has no second way to a goal that could be found, and the start or "
+                "the negatives need one. Take --protocol adam, or --start noisy and --negatives current"
             )
 
     @property

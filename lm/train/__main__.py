@@ -51,7 +51,11 @@ def run() -> None:
 
 def main() -> None:
     """The command."""
-    command.main(run, "interrupted: the same command with --resume goes on from the last checkpoint")
+    command.main(
+        run,
+        "interrupted: the same command with --resume goes on from the last checkpoint, or from the start where there "
+        "is none yet (one is written every --save-steps updates)",
+    )
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ class RunOptions:
     dry_run: Flag = False
     """Print size, tokens per step, memory and time, and stop."""
     devices: int = 1
-    """Devices that --dry-run reckons with; a run takes what it is launched on."""
+    """Devices that --dry-run counts on; a run takes what it is launched on."""
     seed: int = 0
     """Seed of the data order, the draws from data sets and new weights."""
     seeds: tuple[int, ...] = ()

@@ -19,6 +19,11 @@ def test_an_unknown_method_names_the_nearest(typo, meant):
         ift.method_names([typo])
 
 
+def test_an_unknown_method_says_how_one_of_a_file_is_named():
+    with pytest.raises(ValueError, match=r"one in a file of yours is FILE\.py:NAME"):
+        ift.method_names(["mine.py"])
+
+
 def test_no_method_is_refused():
     with pytest.raises(ValueError, match="at least one"):
         ift.method_names([])

@@ -53,6 +53,7 @@ def test_a_merged_model_is_one_that_transformers_loads_and_says_the_same(
 def test_what_cannot_be_merged_is_one_line(adapter, saved_model, tmp_path, monkeypatch, capsys):
     cases = [
         ((saved_model, tmp_path / "new"), "holds no adapter (adapter_config.json): there is nothing to merge"),
+        ((adapter / "adapter_config.json", tmp_path / "new"), "is a file: an adapter is a folder"),
         ((adapter, tmp_path), "exists already: give a new name"),
     ]
     for (model, out), message in cases:

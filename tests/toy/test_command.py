@@ -211,7 +211,7 @@ def test_it_says_when_lam_has_nothing_to_mix(monkeypatch, capsys, tmp_path):
     run(monkeypatch, "--method", "ift", *idle, "--prediction", "expected", "--out", tmp_path / "expected")
     printed = " ".join(capsys.readouterr().out.split())
     assert "idle" not in printed
-    assert re.search(r"In ift the predicted cell is another than the target's at \d+% of the steps", printed)
+    assert re.search(r"λ mixes in a cell that is not the target's own at \d+% of the steps of ift", printed)
 
 
 def test_ift_alone_is_shown_beside_itself_without_its_parts_and_the_protocol_is_said(monkeypatch, capsys, tmp_path):

@@ -37,7 +37,7 @@ def test_what_it_gains_is_in_the_cells_of_the_target_where_the_taught_move_is_ri
     numbers = SETTINGS.numbers_of(METHODS["ift"])
     target = problem.target_trajectories
     predicted = mixed_states(start, make_task(problem, METHODS["ift"], {**numbers, "lam": 1.0}, start, seeds))
-    predicted = predicted[:, 0, 1:] * problem.live  # [runs, steps behind the first, cells]
+    predicted = predicted[:, 0, 1:] * problem.live  # [runs, steps after the first, cells]
     on_target = torch.as_tensor(problem.on_target)
     taught = target.actions[0, 1:]
     wanted = problem.optimum[:, taught].T.expand_as(predicted)  # π*(a_i* | s')

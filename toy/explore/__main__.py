@@ -37,7 +37,7 @@ class Command:
     port: int = 8765
     """Port of the page on this machine; 0 takes a free one."""
     browser: tyro.conf.FlagCreatePairsOff[bool] = True
-    """Open the page in the browser; without it, the address is only printed."""
+    """Whether the page is opened in the browser; with --no-browser its address is only printed."""
     replay: Path | None = None
     """Write a preset's training into this HTML file, which plays without a server, and open no page."""
 

@@ -113,7 +113,7 @@ function weighing(first, second, last) {
   if (second.form !== "sum") return "SFT learns each step of the target by itself; IFT weighs the loss of each step by the losses from there to the end, so early steps and steps before an unsure one count more.";
   const weight = Array.from({ length: last }, (_, i) => second.numbers.gamma ** i).reduce((sum, value) => sum + value);
   const longer = second.optimizer === "sgd" ? "are longer and " : ""; // other optimisers divide the length out
-  return `SFT learns each step of the target by itself. In IFT each step answers for those after it, so that the last step counts ${short(weight, 2)} times, not once: IFT's updates ${longer}say more of the end of the way.`;
+  return `SFT learns each step of the target by itself. In IFT the loss of a step also counts for the steps before it, so that the last step counts ${short(weight, 2)} times, not once: IFT's updates ${longer}come more from the end of the way.`;
 }
 
 /** Why this is seen in a cell: the second method mixes it in, the target comes here, or it does not. */

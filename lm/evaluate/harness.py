@@ -210,6 +210,11 @@ def _manager(questions: Questions) -> TaskManager:
     return TaskManager(include_path=TASKS, metadata=options)
 
 
+# What fields, templates and functions of a task raise that do not fit its questions.
+_OF_TASKS = (jinja2.TemplateError, LookupError, ImportError, AttributeError, TypeError, AssertionError, ArithmeticError,
+             NotImplementedError)  # fmt: skip
+
+
 @contextlib.contextmanager
 def _one_line(questions: Questions) -> Iterator[None]:
     """What the harness and its data sets raise, as one `ValueError`."""
@@ -223,7 +228,9 @@ def _one_line(questions: Questions) -> Iterator[None]:
     except (DatasetsError, BadZipFile, EOFError) as error:
         problem = models.reason(error.__cause__ if isinstance(error.__cause__, Exception) else error)
         raise ValueError(f"the questions of {', '.join(questions.tasks)} cannot be read ({problem})") from error
-    except (jinja2.TemplateError, KeyError, ImportError, AttributeError, TypeError, AssertionError) as error:
+    except StopIteration as error:  # so ends reading a file without a line
+        raise ValueError(f"the questions of {', '.join(questions.tasks)} cannot be read: a file is empty") from error
+    except _OF_TASKS as error:
         problem = f"{type(error).__name__}: {models.reason(error)}"
         raise ValueError(f"task {', '.join(questions.tasks)} cannot be asked ({problem}): look at its file") from error
 

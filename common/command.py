@@ -199,7 +199,7 @@ def progress_bar(console: "Console | None" = None, count: str = "") -> "Progress
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     done = f"{{task.completed}}/{{task.total}} {count}" if count else "{task.percentage:>3.0f} %"
-    columns = (TextColumn("{task.description:<40}"), BarColumn(), TextColumn(done), TimeElapsedColumn())
+    columns = (TextColumn("{task.description:<40}", markup=False), BarColumn(), TextColumn(done), TimeElapsedColumn())
     bar_console = console or Console(stderr=True)
     ours = console is not None
     return Progress(

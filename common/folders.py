@@ -148,6 +148,24 @@ def reading(path: Path) -> Iterator[None]:
         raise ValueError(f"{str(path)!r} cannot be read: delete it, and it is made again") from error
 
 
+def read_object(file: Path) -> dict[str, Any]:
+    """The JSON object in a file of results; raises `ValueError` that names the file if it holds anything else."""
+    with reading(file):
+        data = json.loads(file.read_text(encoding="utf-8"))
+        if not isinstance(data, dict):
+            raise TypeError("no object")
+        return data
+
+
+def read_rows(file: Path) -> list[dict[str, Any]]:
+    """The JSON objects in a file of results, one a line; raises as `read_object`."""
+    with reading(file), file.open(encoding="utf-8") as lines:
+        rows = [json.loads(line) for line in lines]
+        if not all(isinstance(row, dict) for row in rows):
+            raise TypeError("no objects")
+        return rows
+
+
 def claim_folder(folder: Path, definition: dict[str, Any]) -> None:
     """Note in `folder`, which is made if it is not there, what its results are of; refuse one that holds anything else.
 

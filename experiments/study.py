@@ -11,7 +11,6 @@ Examples:
 from __future__ import annotations
 
 import importlib.util
-import json
 import math
 import subprocess
 import sys
@@ -22,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import tyro
 
 from common import command
-from common.folders import claim_folder, working_in, write_whole
+from common.folders import claim_folder, read_rows, reading, working_in, write_whole
 
 # What waits for pandas or PyTorch is imported in the functions that need it: `--help` and a bad option do not wait.
 if TYPE_CHECKING:
@@ -189,12 +188,13 @@ def _cost(folder: Path) -> dict[str, float]:
     """Seconds of an update where little else held it up (fastest tenth), and the most memory that the training held."""
     import numpy as np
 
-    log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    seconds = [row["seconds_per_update"] for row in log if "seconds_per_update" in row]
-    return {
-        "seconds_per_update": float(np.quantile(seconds, 0.1)) if seconds else math.nan,
-        "peak_gigabytes": max(row["peak_gigabytes"] for row in log if "peak_gigabytes" in row),
-    }
+    with reading(folder / "log.jsonl"):
+        log = read_rows(folder / "log.jsonl")
+        seconds = [row["seconds_per_update"] for row in log if "seconds_per_update" in row]
+        return {
+            "seconds_per_update": float(np.quantile(seconds, 0.1)) if seconds else math.nan,
+            "peak_gigabytes": max(row["peak_gigabytes"] for row in log if "peak_gigabytes" in row),
+        }
 
 
 def _scores(name: str, seed: int, model: str, options: Options) -> pd.DataFrame:
@@ -212,10 +212,12 @@ def _scores(name: str, seed: int, model: str, options: Options) -> pd.DataFrame:
         max_new_tokens=options.max_new_tokens,
     )
     evaluate(model, questions, folder, batch_size=48, log_samples=True)
-    samples = [sample for sample in samples_of(folder, "gsm8k_files") if sample["filter"] == "last-number"]
-    samples.sort(key=lambda sample: sample["doc_id"])
-    right = [sample["exact_match"] for sample in samples]
-    losses = answer_losses(model, [sample["doc"] for sample in samples])
+    with reading(folder):
+        samples = [sample for sample in samples_of(folder, "gsm8k_files") if sample["filter"] == "last-number"]
+        samples.sort(key=lambda sample: sample["doc_id"])
+        right = [float(sample["exact_match"]) for sample in samples]
+        rows = [{name: str(sample["doc"][name]) for name in ("question", "answer")} for sample in samples]
+    losses = answer_losses(model, rows)
     return pd.DataFrame({"run": name, "seed": seed, "loss": losses, "right": right})
 
 

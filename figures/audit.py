@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from common.folders import reading, write_json, write_whole
+from common.folders import read_object, reading, write_json, write_whole
 from experiments.audit import SUMMARIES, Audit
 from experiments.audit import audit as run_audit
 from figures.audit_figures import draw_claims, draw_headline, draw_lambda
@@ -36,7 +36,10 @@ def audit(out: Path, quick: bool = False, jobs: int = -1) -> list[Path]:
 
 def as_data(result: Audit, out: Path) -> dict[str, Any]:
     """The audit JSON-ready: what README and other pages take their numbers from."""
-    config = json.loads((out / "audit-runs" / "held-out" / "config.json").read_text())
+    file = out / "audit-runs" / "held-out" / "config.json"
+    with reading(file):
+        config = read_object(file)
+        versions = {"intuitive-fine-tuning": config["version"], **config["made_with"]}
     settings = {
         name: {method: {**_own(asdict(each)), **each.numbers_of(METHODS[method])} for method, each in by_method.items()}
         for name, by_method in result.settings.items()
@@ -44,7 +47,7 @@ def as_data(result: Audit, out: Path) -> dict[str, Any]:
     return _finite(
         {
             "command": f"python -m figures audit{' --quick' if result.scale.quick else ''}",
-            "versions": {"intuitive-fine-tuning": config["version"], **config["made_with"]},
+            "versions": versions,
             "development": {
                 "lakes": [lake.key for lake in result.scale.development_lakes],
                 "trainings": result.development_runs,

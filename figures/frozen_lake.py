@@ -1,6 +1,5 @@
 """The paper's figure 3: a lake with two ways, the policy after each method, what it scores, and how close it comes."""
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,16 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from common.folders import held_record, holds_nothing, reading, record, refuse_other, working_in, write_whole
+from common.folders import (
+    held_record,
+    holds_nothing,
+    read_object,
+    reading,
+    record,
+    refuse_other,
+    working_in,
+    write_whole,
+)
 from figures.style import PAGE, made_by, paper, save
 from ift import METHODS
 from toy import Lake, Settings, align, protocol, results, scored_states
@@ -39,7 +47,9 @@ def frozen_lake(out: Path, quick: bool, jobs: int, more: tuple[str, ...] = ()) -
     lake = Lake.make("ring")
     settings = replace(protocol("paper"), seeds=16 if quick else 200, seed=FIRST_SEED)
     shown = _read(out / "frozen-lake-runs", lake, settings, tuple(dict.fromkeys((*SHOWN, *more))))
-    return save(_draw(lake, shown, settings.seeds), out, "frozen-lake", _caption(lake, settings, shown, quick), quick)
+    with reading(out / "frozen-lake-runs" / "summary.json"):
+        caption = _caption(lake, settings, shown, quick)
+    return save(_draw(lake, shown, settings.seeds), out, "frozen-lake", caption, quick)
 
 
 def _read(folder: Path, lake: Lake, settings: Settings, methods: tuple[str, ...]) -> _Results:
@@ -68,7 +78,7 @@ def _read(folder: Path, lake: Lake, settings: Settings, methods: tuple[str, ...]
             {key.removeprefix(kind): table for key, table in held_tables.items() if key.startswith(kind)}
             for kind in ("policy_", "visits_")
         )
-        summary = json.loads((folder / "summary.json").read_text())
+        summary = read_object(folder / "summary.json")
         curves = pd.read_parquet(folder / "curves.parquet")
         return _Results(methods, summary, curves, policies, visits, dict(held_scored))
 

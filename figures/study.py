@@ -1,6 +1,5 @@
 """The study on a real model: what each method gained on unseen questions, and what it cost."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from common.folders import reading
+from common.folders import read_object, reading
 from figures.style import PAGE, paper, save
 
 _CAPTION = """{model} after LoRA of rank 16 on GSM8K, by each method:
@@ -43,8 +42,10 @@ def study(out: Path, quick: bool, jobs: int) -> list[Path]:
     with reading(folder / "runs.parquet"):
         runs = pd.read_parquet(folder / "runs.parquet")
     numbers = table(runs)
-    settings = json.loads((folder / "config.json").read_text())["study"]
-    return save(_draw(numbers), out, "study", _caption(numbers, settings, quick))
+    settings = read_object(folder / "config.json")
+    with reading(folder / "config.json"):
+        caption = _caption(numbers, settings["study"], quick)
+    return save(_draw(numbers), out, "study", caption)
 
 
 @paper

@@ -5,7 +5,6 @@ Examples:
   python -m toy.compare results/first results/second --metrics success value_gap
 """
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,15 +80,14 @@ def _runs(folder: Path, metrics: Sequence[str]) -> "pd.DataFrame":
         if metric not in runs:
             columns = ", ".join(map(str, runs))
             raise ValueError(f"metric {metric!r} is no column of {str(folder)!r} (columns: {columns})")
-    return runs[list(metrics)]
+    with reading(folder / "runs.parquet"):
+        return runs[list(metrics)].astype(float)
 
 
 def _config(folder: Path) -> dict[str, Any]:
-    from common.folders import reading
+    from common.folders import read_object
 
-    with reading(folder / "config.json"):
-        config: dict[str, Any] = json.loads((folder / "config.json").read_text())
-    return {name: value for name, value in config.items() if name != "versions"}
+    return {name: value for name, value in read_object(folder / "config.json").items() if name != "versions"}
 
 
 def _flat(data: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -109,7 +107,7 @@ def run(options: Options) -> None:
     rows = compare(options.first, options.second, options.metrics)
     console = Console()
     for name, (before, after) in changed_settings(options.first, options.second).items():
-        console.print(f"{name}: {before} in the first, {after} in the second", highlight=False)
+        console.print(f"{name}: {before} in the first, {after} in the second", highlight=False, markup=False)
     console.print("[bold]First minus second[/bold], paired by seed, ± half the 95 % interval, bold if it excludes 0")
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("method", vertical="bottom")

@@ -20,6 +20,7 @@ from typing import Annotated, Any
 
 import tyro
 from rich.console import Console
+from rich.markup import escape
 
 from common.command import main as command_main
 from common.command import parse, progress_bar
@@ -168,13 +169,13 @@ def run(command: Command, console: Console) -> None:
     each = PROTOCOLS[command.output.protocol]
     console.print(f"\nProtocol [bold]{each.name}[/bold]: {each.summary}")
     show(result, summary, lake, settings.seeds, console)
-    console.print(f"\nWritten to [bold]{folder}[/bold]: {', '.join(path.name for path in written)}")
+    console.print(f"\nWritten to [bold]{escape(str(folder))}[/bold]: {', '.join(path.name for path in written)}")
 
 
 def main() -> None:
     """Parse, run, and end as all commands do."""
     console = Console(soft_wrap=False)
-    warnings.showwarning = lambda message, *_, **__: console.print(f"[yellow]warning[/yellow] {message}")
+    warnings.showwarning = lambda message, *_, **__: console.print(f"[yellow]warning[/yellow] {escape(str(message))}")
     command_main(
         lambda: run(parse_command(sys.argv[1:]), console), "interrupted: results are written whole or not at all"
     )

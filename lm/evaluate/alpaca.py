@@ -17,7 +17,7 @@ from huggingface_hub import hf_hub_download
 
 from common import models
 from common.command import progress_bar
-from common.folders import write_json, write_whole
+from common.folders import read_rows, reading, write_json, write_whole
 from lm.evaluate.options import AlpacaOptions
 
 # The package's judge of each version, and where AlpacaEval keeps its instructions with the reference's answers.
@@ -58,17 +58,18 @@ def instructions_file(options: AlpacaOptions) -> Path:
     return file
 
 
-def write_answers(samples: list[dict[str, Any]], name: str, file: Path) -> None:
-    """Write answers that the harness gathered as AlpacaEval reads them."""
-    answers = [
-        {
-            "dataset": sample["doc"]["dataset"],
-            "instruction": sample["doc"]["instruction"],
-            "output": sample["filtered_resps"][0].strip(),
-            "generator": name,
-        }
-        for sample in sorted(samples, key=lambda sample: sample["doc_id"])
-    ]
+def write_answers(samples: Path, name: str, file: Path) -> None:
+    """Write the answers in `samples`, which the harness gathered, as AlpacaEval reads them."""
+    with reading(samples):
+        answers = [
+            {
+                "dataset": sample["doc"]["dataset"],
+                "instruction": sample["doc"]["instruction"],
+                "output": sample["filtered_resps"][0].strip(),
+                "generator": name,
+            }
+            for sample in sorted(read_rows(samples), key=lambda sample: sample["doc_id"])
+        ]
     write_json(file, answers)
 
 
@@ -134,11 +135,9 @@ def _drop_failed(kept: Path) -> None:
     """Leave only the pairs with a verdict in the package's file, so that it asks for the others again."""
     if not kept.is_file():
         return
-    try:
+    with reading(kept):
         rows = json.loads(kept.read_text())
-    except ValueError as error:
-        raise ValueError(f"{str(kept)!r} was cut short: delete it, and its pairs are judged again") from error
-    rows = [row for row in rows if row["preference"] is not None and row["preference"] >= 0]
+        rows = [row for row in rows if row["preference"] is not None and row["preference"] >= 0]
     if rows:
         write_whole(kept, lambda path: path.write_text(json.dumps(rows)))
     else:

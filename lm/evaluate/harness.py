@@ -22,7 +22,7 @@ from lm_eval.tasks import TaskManager
 from lm_eval.utils import handle_non_serializable
 
 from common import models
-from common.folders import claim_folder, reading, working_in, write_whole
+from common.folders import claim_folder, read_object, read_rows, reading, working_in, write_whole
 from lm.evaluate.answers import Remembering
 from lm.lake import tiny
 
@@ -134,7 +134,7 @@ def _finished(out: Path, log_samples: bool) -> bool:
 
 def _read_results(out: Path) -> dict[str, Any]:
     with reading(out / "results.json"):
-        results = dict(json.loads((out / "results.json").read_text()))
+        results = read_object(out / "results.json")
         if not all(isinstance(results[name], dict) for name in ("results", "configs", "cut_contexts")):
             raise TypeError("not what was written")
         return results
@@ -142,9 +142,7 @@ def _read_results(out: Path) -> dict[str, Any]:
 
 def samples_of(out: Path, task: str) -> list[dict[str, Any]]:
     """The questions of a task with the model's answers, which `evaluate` kept in `out`."""
-    file = out / f"samples_{task}.jsonl"
-    with reading(file), file.open() as lines:
-        return [dict(json.loads(line)) for line in lines]
+    return read_rows(out / f"samples_{task}.jsonl")
 
 
 def _write(file: Path, text: str) -> None:
@@ -212,6 +210,11 @@ def _manager(questions: Questions) -> TaskManager:
     return TaskManager(include_path=TASKS, metadata=options)
 
 
+# What fields, templates and functions of a task raise that do not fit its questions.
+_OF_TASKS = (jinja2.TemplateError, LookupError, ImportError, AttributeError, TypeError, AssertionError, ArithmeticError,
+             NotImplementedError)  # fmt: skip
+
+
 @contextlib.contextmanager
 def _one_line(questions: Questions) -> Iterator[None]:
     """What the harness and its data sets raise, as one `ValueError`."""
@@ -225,7 +228,9 @@ def _one_line(questions: Questions) -> Iterator[None]:
     except (DatasetsError, BadZipFile, EOFError) as error:
         problem = models.reason(error.__cause__ if isinstance(error.__cause__, Exception) else error)
         raise ValueError(f"the questions of {', '.join(questions.tasks)} cannot be read ({problem})") from error
-    except (jinja2.TemplateError, KeyError, ImportError, AttributeError, TypeError, AssertionError) as error:
+    except StopIteration as error:  # so ends reading a file without a line
+        raise ValueError(f"the questions of {', '.join(questions.tasks)} cannot be read: a file is empty") from error
+    except _OF_TASKS as error:
         problem = f"{type(error).__name__}: {models.reason(error)}"
         raise ValueError(f"task {', '.join(questions.tasks)} cannot be asked ({problem}): look at its file") from error
 

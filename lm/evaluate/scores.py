@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from common.folders import reading
+from common.folders import read_object, reading
 from lm.evaluate.options import OPEN_LLM
 
 _PAPER = Path(__file__).with_name("paper.json")
@@ -111,11 +111,9 @@ def read_evaluation(folder: Path) -> tuple[pd.DataFrame, dict[str, Any], bool | 
     """
     questions = _questions(folder)
     with reading(folder / "config.json"):
-        way = json.loads((folder / "config.json").read_text())["questions"]
+        way = read_object(folder / "config.json")["questions"]
         way["tasks"].items()  # raises for what is no mapping
-    with reading(folder / "results.json"):
-        templated = dict(json.loads((folder / "results.json").read_text())).get("templated")
-    return questions, way, templated
+    return questions, way, read_object(folder / "results.json").get("templated")
 
 
 def difference_interval(differences: np.ndarray, resamples: int = 2000) -> tuple[float, float]:
@@ -144,7 +142,9 @@ def _questions(folder: Path) -> pd.DataFrame:
                 for metric in sample["metrics"]:
                     if isinstance(sample[metric], int | float):
                         named = metric if sample["filter"] == "none" else f"{metric}, {sample['filter']}"
-                        rows.append((group, named, task, sample["doc_hash"], sample["doc_id"], float(sample[metric])))
+                        rows.append(
+                            (group, named, task, str(sample["doc_hash"]), int(sample["doc_id"]), float(sample[metric]))
+                        )
     if not rows:
         raise ValueError(f"{str(folder)!r} holds no questions (samples_TASK.jsonl): evaluate with --log-samples")
     index = ["task", "metric", "file", "doc_hash", "doc_id"]

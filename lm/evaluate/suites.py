@@ -9,7 +9,7 @@ import pandas as pd
 from common import models
 from common.folders import working_in, write_json
 from lm.evaluate.alpaca import instructions_file, judged, require_key, write_answers
-from lm.evaluate.harness import TASKS, Questions, described, evaluate, samples_of, task_in
+from lm.evaluate.harness import TASKS, Questions, described, evaluate, task_in
 from lm.evaluate.options import OPEN_LLM, Options
 from lm.evaluate.scores import all_scores, alpaca_in_paper, asked_alike, beside_paper, paired, require_alike
 
@@ -82,7 +82,7 @@ def _alpaca(options: Options, out: Path) -> None:
 def _answer_and_judge(options: Options, out: Path) -> None:
     answers = out / "answers.json"
     evaluate(options.model, _questions(options), out, options.batch_size, log_samples=True)
-    write_answers(samples_of(out, "alpaca_answers"), _short_name(options.model), answers)
+    write_answers(out / "samples_alpaca_answers.jsonl", _short_name(options.model), answers)
     if options.alpaca.judge is None:
         print(f"Answers are in {answers}. No judge was named: the same command with --judge MODEL (its key in")
         print("OPENAI_API_KEY, --judge-url for another endpoint than OpenAI's) goes on; or take the file elsewhere:")

@@ -1,6 +1,7 @@
 """What `python -m lm.train --dry-run` prints: what a run would need."""
 
 from rich.console import Console
+from rich.markup import escape
 
 from lm.lake import KINDS
 from lm.train import data
@@ -20,11 +21,11 @@ def show_estimate(settings: TrainSettings, console: Console) -> None:
     needs = estimate(settings, model, rows, bytes_per_weight=2 if settings.lora_r else 4)
     if not needs.trained:
         raise ValueError(f"lora_target_modules {settings.lora_target_modules!r} names no linear layer of the model")
-    console.print(f"[bold]{settings.method}[/bold] of {settings.model} (architecture: {where})")
+    console.print(f"[bold]{settings.method}[/bold] of {escape(f'{settings.model} (architecture: {where})')}")
     trained = "all" if needs.trained == needs.parameters else f"{needs.trained / 1e6:,.1f} M"
     size = f"{needs.parameters / 1e9:.2f} B" if needs.parameters >= 1e9 else f"{needs.parameters / 1e6:.2f} M"
     console.print(f"  model         {size} parameters, {trained} trained")
-    console.print(f"  data          {', '.join(settings.dataset)}: {rows:,} rows")
+    console.print(f"  data          {escape(', '.join(settings.dataset))}: {rows:,} rows")
     console.print(
         f"  update        {settings.batch_size} {'pairs' if settings.learns_from_pairs else 'sequences'}, up to "
         f"{needs.tokens_per_update:,} tokens; {needs.updates:,} updates, learning rate "

@@ -53,7 +53,7 @@ def show(folder: Path, settings: TrainSettings, before: pd.DataFrame, console: C
     console.print()
     for row in _maps(settings)[shown]:
         console.print("  " + " ".join(row))
-    console.print(f"before: {before['walk'][shown]}\nafter:  {after['walk'][shown]}\n")
+    console.print(f"before: {before['walk'][shown]}\nafter:  {after['walk'][shown]}\n", markup=False)
 
 
 def _maps(settings: TrainSettings) -> np.ndarray:

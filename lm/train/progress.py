@@ -10,7 +10,7 @@ from rich.text import Text
 from transformers import TrainerCallback
 
 from common.command import progress_bar
-from common.folders import write_whole
+from common.folders import read_rows, reading, write_whole
 
 ANSWERS = "answers.jsonl"
 _ANSWER_TOKENS = 64
@@ -65,8 +65,9 @@ class Answering(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         file = Path(args.output_dir) / ANSWERS
-        lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
-        self.rows = [row for row in map(json.loads, lines) if row["step"] <= state.global_step]
+        with reading(file):
+            rows = read_rows(file) if file.is_file() else []
+            self.rows = [row for row in rows if row["step"] <= state.global_step]
 
     def on_evaluate(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
         if self.rows and self.rows[-1]["step"] == state.global_step:

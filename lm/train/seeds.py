@@ -1,7 +1,6 @@
 """One training for each of several seeds, and a table of what came out: mean and interval of the held-out loss."""
 
 import gc
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,10 +9,11 @@ import numpy as np
 import torch
 from accelerate import PartialState
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from scipy import stats
 
-from common.folders import write_json
+from common.folders import read_rows, reading, write_json
 from lm.train.run_folder import folder_of
 from lm.train.settings import TrainSettings
 from lm.train.training import train
@@ -37,14 +37,15 @@ def train_seeds(settings: TrainSettings, console: Console) -> None:
     if PartialState().is_main_process:
         write_json(folder / "seeds.json", {"runs": rows, "summary": summary})
     _show(rows, summary, console)
-    console.print(f"Written to [bold]{folder}[/bold]: seeds.json and a folder for each seed")
+    console.print(f"Written to [bold]{escape(str(folder))}[/bold]: seeds.json and a folder for each seed")
 
 
 def losses_of(folder: Path) -> dict[str, float]:
     """The losses of a finished run, what there is of them: held out, before and after, and the last of training."""
-    rows = [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
-    held_out = [(row["step"], row["eval_loss"]) for row in rows if "eval_loss" in row]
-    training = [row["loss"] for row in rows if "loss" in row]
+    with reading(folder / "log.jsonl"):
+        rows = read_rows(folder / "log.jsonl")
+        held_out = [(row["step"], float(row["eval_loss"])) for row in rows if "eval_loss" in row]
+        training = [float(row["loss"]) for row in rows if "loss" in row]
     losses = {"before": held_out[0][1]} if held_out and held_out[0][0] == 0 else {}
     losses |= {"after": held_out[-1][1]} if held_out else {}
     return losses | ({"training": training[-1]} if training else {})

@@ -43,10 +43,12 @@ def train(settings: TrainSettings, console: Console) -> None:
     PartialState(cpu=not torch.cuda.is_available())  # without a GPU it joins the other processes only if told so
     folder, main = folder_of(settings), PartialState().is_main_process
     if broadcast_object_list([is_finished(folder, settings) if main else None])[0]:
-        console.print(f"The run in [bold]{folder}[/bold] is finished: nothing is left to do, and nothing was changed")
+        console.print(
+            f"The run in [bold]{escape(str(folder))}[/bold] is finished: nothing is left to do, and nothing was changed"
+        )
         return
     for sentence in idle_options(settings):
-        console.print(f"[yellow]note[/yellow] {sentence}")
+        console.print(f"[yellow]note[/yellow] {escape(sentence)}")
     if settings.model == tiny.NAME:
         with PartialState().main_process_first(), progress_bar(console) as bar:
             task = bar.add_task("training the base model, once", total=1.0)
@@ -69,7 +71,7 @@ def train(settings: TrainSettings, console: Console) -> None:
     trainer.args.eval_on_start = test_rows is not None and checkpoint is None
     before_play = played(trainer.model, tokenizer, settings)
     if checkpoint is not None:
-        console.print(f"Going on from [bold]{checkpoint}[/bold]")
+        console.print(f"Going on from [bold]{escape(checkpoint)}[/bold]")
     steps = _Steps()
     trainer.add_callback(steps)
     try:
@@ -95,7 +97,9 @@ def train(settings: TrainSettings, console: Console) -> None:
     kept = keep_model(trainer, folder, finish)
     if before_play is not None:
         show(kept, settings, before_play, console)
-    console.print(f"Written to [bold]{folder}[/bold]: model/, log.jsonl, settings.json, config.yaml, README.md")
+    console.print(
+        f"Written to [bold]{escape(str(folder))}[/bold]: model/, log.jsonl, settings.json, config.yaml, README.md"
+    )
 
 
 class _Steps(transformers.TrainerCallback):
@@ -113,9 +117,11 @@ def _make_trainer(
     """The method's trainer with its model, and with a reference where it needs one of its own."""
     model = models.load_model(settings, dtype)
     if models.continues(settings):
-        console.print(f"The adapter {settings.model} is trained further, on its base {models.base_of(settings.model)}")
+        line = f"The adapter {settings.model} is trained further, on its base {models.base_of(settings.model)}"
+        console.print(line, markup=False)
     elif models.adapter_of(settings.model) is not None:
-        console.print(f"The adapter {settings.model} is merged into its base {models.base_of(settings.model)}")
+        line = f"The adapter {settings.model} is merged into its base {models.base_of(settings.model)}"
+        console.print(line, markup=False)
     _warn_of_memory(settings, model, len(rows[0]), console)
     check_optimizer(settings, args, model, trainer_options(settings))
     method = METHODS[settings.method]

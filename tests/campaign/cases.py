@@ -28,11 +28,13 @@ WORDS = (
     "rows.jsonl:99", "ift:lam=2", "ift:lam=0", "ift.lam=x", "random:1:0", "random:5:0", "random:99999:0", "SFFG",
     "SG", "S", "SFF/FHG", "S" * 1000, "all", "none", "cpu", "cuda", "meta", "eval_on_start=true",
     "dataloader_num_workers=-1", "bf16=maybe", "tensorboard", "wandb", "adamw_8bit", "rmsprop", "-", "--",
+    "out[/b]", "[red]",
 )  # fmt: skip
 CONTENTS = (
     b"", b"\n", b"null", b"[]", b"{}", b"3", b'"x"', b"[[]]", b"{", b"\xff\xfe\x00", b"\xe9t\xe9\n", b"[" * 100_000,
     b'{"a":' * 50_000, b"nan", b"\x00" * 64, b"&a [*a]", b"!!python/object/apply:os.system [id]",
     b"a: &a [*a, *a]\n", b"PAR1", b"PK\x03\x04",
+    b'{"a": "[/b]"}',
 )  # fmt: skip
 
 
@@ -113,6 +115,8 @@ def _spoil(campaign: Campaign, command: Command, folder: Path, draws: random.Ran
         of = "train" if command.name == "resumed" else command.name
         campaign.reference(campaign.commands[of])
         shutil.copytree(campaign.work / f"kept-{of}" / "out", folder / "out", dirs_exist_ok=True)
+        if command.name == "resumed":  # a finished run would read nothing of it
+            shutil.rmtree(folder / "out" / "model")
     file = draws.choice(sorted(path for path in folder.glob(pattern) if path.is_file()))
     whole, change = file.read_bytes(), draws.random()
     if change < 0.5:

@@ -71,10 +71,11 @@ def benchmark() -> None:
 
 def figures() -> None:
     from experiments import audit, step_length, tuning
+    from figures import frozen_lake
 
     audit.QUICK = replace(audit.QUICK, development_lakes=audit.QUICK.development_lakes[:1], seeds=(61_000, 2))
     audit.PROTOCOLS = {name: replace(each, settings=short(name)) for name, each in audit.PROTOCOLS.items()}
-    tuning.protocol = step_length.protocol = short
+    tuning.protocol = step_length.protocol = frozen_lake.protocol = short
     step_length.STEP_SIZES = {name: steps[:2] for name, steps in step_length.STEP_SIZES.items()}
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from common.command import parse
+from common.command import parse, progress_bar
 
 ROOT = Path(__file__).parents[2]
 
@@ -119,3 +119,9 @@ def test_a_bug_keeps_its_traceback():
     code, error = end_of("raise RuntimeError('a bug')")
     assert code == 1
     assert error.startswith("Traceback")
+
+
+def test_a_progress_bar_shows_a_folder_s_name_as_it_stands(capsys):
+    with progress_bar(count="parts") as bar:
+        bar.add_task("out[/b] [red]", total=1)
+    assert "out[/b] [red]" in capsys.readouterr().err

@@ -6,7 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from common.folders import holds_nothing, made_once, working_in, write_json, write_together, write_whole, writing
+from common.folders import (
+    holds_nothing,
+    made_once,
+    read_object,
+    read_rows,
+    working_in,
+    write_json,
+    write_together,
+    write_whole,
+    writing,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -185,3 +195,21 @@ def test_a_folder_where_a_file_goes_is_said_before_anything_is_written(tmp_path)
     with working_in(tmp_path), pytest.raises(ValueError, match=r"holds a folder 'runs\.parquet'"):
         write_together(tmp_path, fill, ("config.json", "runs.parquet"))
     assert (tmp_path / "config.json").read_text() == "old"
+
+
+@pytest.mark.parametrize("spoiled", ["", "3", "null", "[[]]", '"x"', "{", '{"a": 1', "[" * 100_000])
+def test_results_of_another_kind_are_refused_by_the_file_s_name(tmp_path, spoiled):
+    file = tmp_path / "config.json"
+    file.write_text(spoiled)
+    with pytest.raises(ValueError, match=r"config\.json' cannot be read: delete it"):
+        read_object(file)
+    file.write_text(spoiled or "\n")
+    with pytest.raises(ValueError, match=r"config\.json' cannot be read: delete it"):
+        read_rows(file)
+
+
+def test_results_are_read_as_they_were_written(tmp_path):
+    (tmp_path / "a.json").write_text('{"é": [1]}')
+    (tmp_path / "b.jsonl").write_text('{"é": 1}\n{}\n')
+    assert read_object(tmp_path / "a.json") == {"é": [1]}
+    assert read_rows(tmp_path / "b.jsonl") == [{"é": 1}, {}]

@@ -63,6 +63,14 @@ def test_it_prints_a_table_and_writes_its_files(monkeypatch, capsys, tmp_path):
     assert Image.open(out / "play-ift.gif").n_frames > 1
 
 
+def test_brackets_in_a_name_are_printed_as_they_stand(monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    for name in ("out[/b]", "[red]"):
+        run(monkeypatch, "--method", "sft", "--out", name)
+        assert f"Written to {name}: config.json" in capsys.readouterr().out
+        assert {path.name for path in (tmp_path / name).iterdir()} == FILES
+
+
 def test_the_same_command_gives_the_same_bytes(monkeypatch, tmp_path):
     for name in ("one", "two"):
         run(monkeypatch, "--method", "dpo", "ift", "--out", tmp_path / name)

@@ -1,5 +1,9 @@
 """Two result folders side by side."""
 
+import json
+import shutil
+
+import pandas as pd
 import pytest
 
 from toy import compare as module
@@ -19,8 +23,6 @@ def folders(tmp_path_factory):
 
 
 def test_differences_are_paired_by_seed(folders):
-    import pandas as pd
-
     rows = module.compare(*folders).set_index(["method", "metric"])
     assert set(rows["seeds"]) == {4}
     assert (rows.loc["sft", ["mean", "low", "high"]] == 0).all(axis=None)  # λ is nothing to SFT
@@ -43,3 +45,26 @@ def test_what_cannot_be_compared_is_refused(folders, tmp_path):
         module.compare(folders[0], tmp_path)
     with pytest.raises(ValueError, match="metric 'reward' is no column"):
         module.compare(*folders, metrics=("reward",))
+
+
+@pytest.mark.parametrize("spoiled", ["3", "[[]]", "null", '"x"', "{"])
+def test_settings_of_another_kind_are_refused_by_the_file_s_name(spoiled, folders, tmp_path):
+    shutil.copytree(folders[0], tmp_path / "spoiled")
+    (tmp_path / "spoiled" / "config.json").write_text(spoiled)
+    with pytest.raises(ValueError, match=r"spoiled/config\.json' cannot be read"):
+        module.run(module.Options(folders[1], tmp_path / "spoiled"))
+
+
+def test_results_that_are_no_numbers_are_refused_by_the_file_s_name(folders, tmp_path):
+    runs = pd.read_parquet(folders[0] / "runs.parquet")
+    runs.assign(success="often").to_parquet(tmp_path / "runs.parquet")
+    with pytest.raises(ValueError, match=r"runs\.parquet' cannot be read"):
+        module.compare(folders[1], tmp_path)
+
+
+def test_settings_are_printed_as_they_stand(folders, tmp_path, capsys):
+    shutil.copytree(folders[0], tmp_path / "other")
+    config = json.loads((tmp_path / "other" / "config.json").read_text())
+    (tmp_path / "other" / "config.json").write_text(json.dumps({**config, "protocol": "[/b] [red]"}))
+    module.run(module.Options(folders[0], tmp_path / "other"))
+    assert "in the first, [/b] [red] in the second" in capsys.readouterr().out

@@ -98,6 +98,23 @@ def test_without_a_judge_the_answers_are_written_in_alpacaevals_format(call, tmp
     assert "--judge MODEL" in printed
 
 
+@pytest.mark.parametrize("spoiled", ["{}", '{"doc_id": 0, "doc": null, "filtered_resps": []}', "3", "["])
+def test_answers_that_were_spoiled_are_refused_by_the_file_s_name(spoiled, call, tmp_path, capsys):
+    assert call() == 0
+    (tmp_path / "out" / "samples_alpaca_answers.jsonl").write_text(f"{spoiled}\n")
+    assert call() == 2
+    assert "samples_alpaca_answers.jsonl' cannot be read: delete it, and it is made again" in capsys.readouterr().err
+
+
+def test_verdicts_that_were_spoiled_are_refused_by_the_file_s_name(call, judge, tmp_path, capsys):
+    assert call("--judge", "some-model", "--judge-url", judge) == 0
+    (kept,) = (tmp_path / "out").glob("judged-*.json")
+    for spoiled in ("null", "{}", "[3]", "["):
+        kept.write_text(spoiled)
+        assert call("--judge", "some-model", "--judge-url", judge) == (0 if spoiled == "{}" else 2)
+        assert spoiled == "{}" or f"{kept.name}' cannot be read: delete it" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("version", ["1", "2"])
 def test_the_win_rate_is_the_judges(version, call, judge, tmp_path, capsys):
     assert call("--judge", "some-model", "--judge-url", judge, "--judge-version", version) == 0

@@ -310,10 +310,12 @@ def test_a_task_that_cannot_be_asked_is_one_line(parrot, gsm8k, tmp_path, monkey
         (good.replace(str(gsm8k), "/nowhere"), "could not be fetched"),
         (good.replace('"{{question}}"', "!function failing.question"), "TypeError: the question is odd"),
     ]
-    (tmp_path / "cut.jsonl").write_text('{"question": "a", "answ')
-    cases.append(
-        (good.replace(str(gsm8k / "test.jsonl"), str(tmp_path / "cut.jsonl")), "questions of mine cannot be read")
-    )
+    for name, text, message in (
+        ("cut", '{"question": "a", "answ', "questions of mine cannot be read"),
+        ("empty", "", "questions of mine cannot be read: a file is empty"),
+    ):
+        (tmp_path / f"{name}.jsonl").write_text(text)
+        cases.append((good.replace(str(gsm8k / "test.jsonl"), str(tmp_path / f"{name}.jsonl")), message))
     for i, (text, message) in enumerate(cases):
         (tmp_path / f"{i}.yaml").write_text(text)
         options = ("--model", parrot, "--suite", "local", "--task", tmp_path / f"{i}.yaml", "--out", tmp_path / f"{i}")

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from lm.train import __main__ as train
 from lm.train import progress
 from lm.train.command_line import as_yaml, parse, parse_groups
-from lm.train.seeds import summarised
+from lm.train.seeds import losses_of, summarised
 from lm.train.settings import TrainSettings
 from tests.calling import exit_code
 
@@ -255,3 +255,21 @@ def test_cards_show_names_as_they_are():
     from lm.train.model_card import _plain
 
     assert _plain("<img src=x>|a_b\n# c") == r"&lt;img src=x&gt;\|a\_b # c"
+
+
+@pytest.mark.parametrize("spoiled", ["3", "{}", '{"step": "x"}', "["])
+def test_spoiled_answers_are_named_where_a_run_goes_on(spoiled, command, jsonl, tmp_path, monkeypatch, capsys):
+    arguments = [*command, "--eval-dataset", f"{jsonl}:8", "--eval-steps", "2", "--eval-answers", "1",
+                 "--max-steps", "2", "--save-steps", "2"]  # fmt: skip
+    assert call(monkeypatch, arguments) == 0
+    shutil.rmtree(tmp_path / "out" / "model")
+    (tmp_path / "out" / "answers.jsonl").write_text(f"{spoiled}\n")
+    assert call(monkeypatch, [*arguments, "--resume"]) == 2
+    assert "answers.jsonl' cannot be read: delete it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("spoiled", ["3", '{"loss": []}', '{"eval_loss": 1}', "["])
+def test_a_log_that_was_spoiled_is_named(spoiled, tmp_path):
+    (tmp_path / "log.jsonl").write_text(f"{spoiled}\n")
+    with pytest.raises(ValueError, match=r"log\.jsonl' cannot be read: delete it"):
+        losses_of(tmp_path)

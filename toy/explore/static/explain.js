@@ -63,7 +63,7 @@ function travelled(frame, methods) {
 function mixing(run, frame, methods) {
   return methods.filter((method) => method.mixes && method.numbers.lam > 0 && !method.name.includes(":")).map((method) => {
     const lines = frame.methods[method.name].mixed ?? [];
-    if (!lines.length) return ["λ mixes nothing.", `The cells that ${method.name} predicts are the target's own at every step.`];
+    if (!lines.length) return ["λ mixes nothing at this update.", `The cells that ${method.name} predicts are the target's own at every step of the target now.`];
     const cells = [...new Set(lines.map(([, to]) => to))];
     const beside = cells.filter((cell) => run.neverVisited.includes(cell)).length;
     const where = beside ? `${beside} of them beside the target's way` : "all of them on the target's way";

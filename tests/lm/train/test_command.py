@@ -4,7 +4,6 @@ import json
 import os
 import random
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -83,19 +82,6 @@ def test_what_is_written_holds_no_path_but_for_the_config_that_repeats_the_run(c
         assert str(tmp_path).encode() not in file.read_bytes(), file
     settings = json.loads((tmp_path / "out" / "settings.json").read_text())
     assert settings["settings"]["dataset"][0].startswith("sums.jsonl sha256 ")
-
-
-def test_brackets_in_a_name_are_printed_as_they_stand(command, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    arguments = [*command, "--max-steps", "2", "--save-steps", "1", "--output-dir", "out[/b]"]
-    assert call(monkeypatch, [*arguments, "--dry-run"]) == 0
-    assert call(monkeypatch, arguments) == 0
-    assert "Written to out[/b]: model/" in capsys.readouterr().out
-    assert call(monkeypatch, [*arguments, "--resume"]) == 0
-    assert "The run in out[/b] is finished" in capsys.readouterr().out
-    shutil.rmtree(tmp_path / "out[/b]" / "model")
-    assert call(monkeypatch, [*arguments, "--resume"]) == 0
-    assert "Going on from out[/b]/checkpoint-2" in capsys.readouterr().out
 
 
 def test_checkpoints_hold_no_pickled_arguments(command, tmp_path, monkeypatch):

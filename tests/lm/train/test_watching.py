@@ -273,3 +273,16 @@ def test_a_log_that_was_spoiled_is_named(spoiled, tmp_path):
     (tmp_path / "log.jsonl").write_text(f"{spoiled}\n")
     with pytest.raises(ValueError, match=r"log\.jsonl' cannot be read: delete it"):
         losses_of(tmp_path)
+
+
+def test_brackets_in_a_name_are_printed_as_they_stand(command, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    arguments = [*command, "--max-steps", "2", "--save-steps", "1", "--output-dir", "out[/b]"]
+    assert call(monkeypatch, [*arguments, "--dry-run"]) == 0
+    assert call(monkeypatch, arguments) == 0
+    assert "Written to out[/b]: model/" in capsys.readouterr().out
+    assert call(monkeypatch, [*arguments, "--resume"]) == 0
+    assert "The run in out[/b] is finished" in capsys.readouterr().out
+    shutil.rmtree(tmp_path / "out[/b]" / "model")
+    assert call(monkeypatch, [*arguments, "--resume"]) == 0
+    assert "Going on from out[/b]/checkpoint-2" in capsys.readouterr().out

@@ -225,7 +225,8 @@ class Settings(NumberOptions, SharedSettings):
 
         try:
             torch.ones(1, device=self.device).cpu()
-        # RuntimeError: unknown or absent; AssertionError: torch built without CUDA; NotImplementedError: `meta`.
+        # PyTorch's own: RuntimeError for what is unknown or absent, AssertionError where it was built without CUDA,
+        # NotImplementedError for `meta`, which holds no numbers.
         except (RuntimeError, AssertionError, NotImplementedError) as error:
             gpus = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
             devices = ", ".join(["cpu", *gpus, *(["mps"] if torch.backends.mps.is_available() else [])])

@@ -1,5 +1,4 @@
 import copy
-import pickle
 
 import numpy as np
 import pytest
@@ -133,7 +132,7 @@ def test_a_changed_or_copied_policy_of_a_training_has_tensors_of_its_own():
     before = cell_log_probs(trained).clone()
     other = trained._replace(second_bias=trained.second_bias + torch.arange(4.0))
     assert not torch.equal(cell_log_probs(other), before)
-    for copied in (copy.deepcopy(trained), pickle.loads(pickle.dumps(trained))):
-        copied.second_bias.add_(torch.arange(4.0))
-        assert not torch.equal(cell_log_probs(copied), before)
+    copied = copy.deepcopy(trained)
+    copied.second_bias.add_(torch.arange(4.0))
+    assert not torch.equal(cell_log_probs(copied), before)
     assert torch.equal(cell_log_probs(trained), before)

@@ -1,6 +1,7 @@
 import json
 from pathlib import Path
 
+import joblib
 import pandas as pd
 import pytest
 
@@ -114,3 +115,18 @@ def test_a_kill_while_parts_are_removed_leaves_nothing_for_good(tmp_path):
     runs.to_parquet(tmp_path / "parts" / "part-1.parquet")
     assert run_parts(tmp_path, {"size": 1}, parts(1, 2), jobs=1).equals(runs)
     assert {path.name for path in tmp_path.iterdir()} == {"config.json", "runs.parquet"}
+
+
+@pytest.mark.parametrize(("start_seconds", "jobs"), [(1e9, 1), (0, 2)])
+def test_processes_are_begun_only_where_the_work_is_worth_their_start(tmp_path, monkeypatch, start_seconds, jobs):
+    asked = []
+
+    def parallel(n_jobs, **options):
+        asked.append(n_jobs)
+        return joblib.Parallel(n_jobs=1, **options)
+
+    monkeypatch.setattr("common.parts.Parallel", parallel)
+    monkeypatch.setattr("common.parts._START_SECONDS", start_seconds)
+    runs = run_parts(tmp_path / "runs", {}, parts(1, 2, 3), jobs=2)
+    assert runs["value"].tolist() == [1, 1, 2, 2, 3, 3]
+    assert asked == [jobs]

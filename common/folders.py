@@ -236,7 +236,7 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
 
     `write` gets a path of the same name in a private folder.
     """
-    with _private(path.parent, path.name) as stage:
+    with private_folder(path.parent, path.name) as stage:
         write(stage / path.name)
         _to_disk(stage)
         (stage / path.name).replace(path)
@@ -256,7 +256,7 @@ def write_together(folder: Path, write: Callable[[Path], Any], replacing: Iterab
     for path in former:
         if path.is_dir():
             raise ValueError(f"out {str(folder)!r} holds a folder {path.name!r} where a file goes: move it away")
-    with _private(folder, "all") as stage:
+    with private_folder(folder, "all") as stage:
         write(stage)
         _to_disk(stage)
         names = sorted(path.name for path in stage.iterdir())
@@ -277,8 +277,11 @@ def _move_together(folder: Path) -> None:
 
 
 @contextmanager
-def _private(folder: Path, name: str) -> Iterator[Path]:
-    """A folder that nobody else can know of, so that no link can lie in wait there; it is removed in any case."""
+def private_folder(folder: Path, name: str) -> Iterator[Path]:
+    """A new folder in `folder` that nobody else can know of, so that no link can lie in wait there.
+
+    It is removed in any case; after a kill, by the next process that is `working_in` the folder.
+    """
     # Absolute: pandas takes a folder that is called `~` for one's home.
     stage = Path(tempfile.mkdtemp(prefix=f".{name}.", suffix=".part", dir=folder.absolute()))
     try:

@@ -9,7 +9,6 @@ Example:
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import tyro
 
 from common import command
-from common.folders import claim_folder, working_in, write_whole
+from common.folders import claim_folder, private_folder, working_in, write_whole
 from experiments.base_models import base_folder
 
 if TYPE_CHECKING:
@@ -61,15 +60,16 @@ def compare(out: Path, quick: bool, jobs: int) -> pd.DataFrame:
 
     from common.parts import Part, run_parts
 
-    scale = QUICK if quick else FULL
+    scale, bases = QUICK if quick else FULL, out / "base-models"
     with working_in(out):
         claim_folder(out, {"scale": asdict(scale), "arms": ARMS, "trials": TRIALS})
         parts: dict[str, Part] = {
-            f"{seed}-{number}": (_train_and_score, (arm, lam, out / "base-models", seed, scale))
+            f"{seed}-{number}": (_train_and_score, (arm, lam, bases, seed, scale))
             for seed in scale.seeds
             for number, (arm, lam) in enumerate(TRIALS)
         }
-        return run_parts(out / "arms", {"scale": asdict(scale), "maps_seed": _MAPS_SEED}, parts, jobs)
+        with working_in(bases):
+            return run_parts(out / "arms", {"scale": asdict(scale), "maps_seed": _MAPS_SEED}, parts, jobs)
 
 
 def _train_and_score(arm: str, lam: float, bases: Path, seed: int, scale: Scale) -> pd.DataFrame:
@@ -84,14 +84,14 @@ def _train_and_score(arm: str, lam: float, bases: Path, seed: int, scale: Scale)
     from lm.train.training import train
 
     base = base_folder(bases, seed, scale.base_updates, scale.examples)
-    with tempfile.TemporaryDirectory() as folder:
+    with private_folder(bases, "training") as folder:
         settings = TrainSettings(
-            method="ift", model=str(base), dataset=(str(base / "pairs.jsonl"),), output_dir=f"{folder}/run",
+            method="ift", model=str(base), dataset=(str(base / "pairs.jsonl"),), output_dir=str(folder / "run"),
             num_train_epochs=scale.epochs, per_device_train_batch_size=32, save_steps=10**6, learning_rate=5e-4,
             seed=seed, lam=lam, **ARMS.get(arm, {}),
         )  # fmt: skip
         train(settings, Console(quiet=True))
-        model, tokenizer = load_trained(f"{folder}/run/model")
+        model, tokenizer = load_trained(str(folder / "run" / "model"))
     letters = random_maps(scale.maps, "test", np.random.default_rng(_MAPS_SEED))
     scores = score_model(model, tokenizer, letters)
     return scores[list(SCORES)].assign(arm=arm, lam=lam, seed=seed, map=range(len(letters)))

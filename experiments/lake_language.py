@@ -10,7 +10,6 @@ Example:
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import tyro
 
 from common import command
-from common.folders import claim_folder, working_in
+from common.folders import claim_folder, private_folder, working_in
 from experiments.base_models import base_folder
 from ift import METHODS, Method
 
@@ -191,7 +190,8 @@ def trained(
         for number, trial in enumerate(trials)
         for seed in seeds
     }
-    return run_parts(folder, {**common, "trials": [asdict(trial) for trial in trials]}, parts, jobs)
+    with working_in(bases):
+        return run_parts(folder, {**common, "trials": [asdict(trial) for trial in trials]}, parts, jobs)
 
 
 def _choose(development: pd.DataFrame, trials: list[Candidate], score: str) -> dict[str, Candidate]:
@@ -228,12 +228,12 @@ def _train_and_score(trial: Candidate, bases: Path, seed: int, scale: Scale, spl
     from lm.trainers.examples import NonFiniteLossError
 
     base = base_folder(bases, seed, scale.base_updates, scale.examples)
-    with tempfile.TemporaryDirectory() as folder:
+    with private_folder(bases, "training") as folder:
         settings = TrainSettings(
             method=trial.method,
             model=str(base),
             dataset=(str(base / "pairs.jsonl"),),
-            output_dir=f"{folder}/run",
+            output_dir=str(folder / "run"),
             max_steps=scale.updates,
             per_device_train_batch_size=32,
             save_steps=10**6,
@@ -242,7 +242,7 @@ def _train_and_score(trial: Candidate, bases: Path, seed: int, scale: Scale, spl
         )
         try:
             train(settings, Console(quiet=True))
-            scores = _scores(Path(folder) / "run" / "model", scale, split)
+            scores = _scores(folder / "run" / "model", scale, split)
         except NonFiniteLossError:  # its maps, without scores
             scores = _scores(base, scale, split)
             scores = scores[["outcome", "set", "map"]].reindex(columns=scores.columns)

@@ -15,7 +15,6 @@ Example:
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -23,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common import command
-from common.folders import working_in
+from common.folders import private_folder, working_in
 from experiments.base_models import base_folder
 
 # What waits for pandas or PyTorch is imported in the functions that need it: `--help` and a bad option do not wait.
@@ -108,7 +107,8 @@ def curves(folder: Path, scale: Scale, rates: Mapping[str, tuple[float, ...]], j
         "shared": SHARED,
         "maps_seed": _MAPS_SEED,
     }
-    trained = run_parts(folder / "trainings", definition, parts, jobs)
+    with working_in(bases):
+        trained = run_parts(folder / "trainings", definition, parts, jobs)
     return _with_start(trained.drop(columns="part"), base.drop(columns="part"))
 
 
@@ -155,8 +155,8 @@ def _train(bases: Path, seed: int, scale: Scale, optimiser: str, rate: float, tr
     from lm.trainers.examples import NonFiniteLossError
 
     base = base_folder(bases, seed, scale.base_updates, scale.examples)
-    with tempfile.TemporaryDirectory() as temporary:
-        out = Path(temporary) / "run"
+    with private_folder(bases, "training") as private:
+        out = private / "run"
         settings = TrainSettings(
             model=str(base),
             dataset=(str(base / "pairs.jsonl"),),

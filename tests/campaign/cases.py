@@ -57,6 +57,7 @@ class Campaign:
         folder = self.work / name.replace(":", "-")
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(self.inputs, folder)
+        (folder / "tmp").mkdir()  # where the command has its temporary files
         for other in command.made:
             self.reference(self.commands[other])
             shutil.copytree(self.work / f"kept-{other}" / "out", folder / "made" / other)

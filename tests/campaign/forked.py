@@ -10,6 +10,7 @@ import runpy
 import select
 import signal
 import sys
+import tempfile
 import time
 import traceback
 import warnings
@@ -112,6 +113,7 @@ def start(module: str, arguments: list[str], folder: Path, file_bytes: int | Non
         os.dup2(to_output, 1)
         os.dup2(to_errors, 2)
         os.chdir(folder)
+        os.environ["TMPDIR"] = tempfile.tempdir = str(folder / "tmp")  # what is left there is seen, too
         held = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
         resource.setrlimit(resource.RLIMIT_AS, (held + MEMORY_BYTES,) * 2)
         if file_bytes is not None:

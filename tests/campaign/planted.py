@@ -22,7 +22,8 @@ from tests.campaign.commands import Command
 # Each fault, and the family of cases that has to find it.
 FAULTS = {
     "traceback": "input", "crash": "input", "hang": "input", "many lines": "input", "wrote": "input",
-    "half": "kill", "stamp": "kill", "remains": "kill", "deaf": "kill",
+    "half": "kill", "stamp": "kill", "remains": "kill", "temporary": "kill",
+    "deaf": "kill",
     "silent": "disk", "unlocked": "two",
 }  # fmt: skip
 CASES = 12  # of a family; the healthy command passes all
@@ -58,7 +59,8 @@ def refuse(fault: str) -> None:
 def work(fault: str) -> None:
     """Write 40 lines in half a second."""
     out = Path("out")
-    with nullcontext() if fault == "unlocked" else working_in(out):
+    temporary = tempfile.TemporaryDirectory() if fault == "temporary" else nullcontext()  # SIGKILL leaves it there
+    with nullcontext() if fault == "unlocked" else working_in(out), temporary:
         out.mkdir(exist_ok=True)
         if fault == "half":
             with (out / "rows").open("a") as rows:

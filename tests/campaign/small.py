@@ -48,6 +48,19 @@ def language() -> None:
     lake_language.QUICK = lake_language.Scale((1,), (101,), 1, 2, 2, 16, 4, 3)
 
 
+def better_language() -> None:
+    from experiments import better_language_trials, lake_language
+
+    better_language_trials.SCALE = lake_language.Scale((1,), (101,), 1, 2, 2, 16, 4, 3)
+    better_language_trials.TRIED = better_language_trials.TRIED[1:3]
+
+
+def lagged() -> None:
+    from experiments import lagged
+
+    lagged.TRIALS, lagged.QUICK = lagged.TRIALS[:2], lagged.Scale((301,), 2, 16, 1, 4)
+
+
 def optimisers() -> None:
     from experiments import lake_optimisers
 
@@ -81,6 +94,7 @@ def figures() -> None:
 
 SMALLER = {
     "experiments.paper_choices": choices, "experiments.better": better, "experiments.better_search": better_search,
+    "experiments.better_language": better_language, "experiments.lagged": lagged,
     "experiments.lake_language": language, "experiments.lake_optimisers": optimisers, "experiments.study": study,
     "toy.benchmark": benchmark, "figures": figures,
 }  # fmt: skip

@@ -44,8 +44,7 @@ def test_every_command_is_tried():
         if '__name__ == "__main__"' in path.read_text()
     }
     tried = {command.arguments[0] if command.module == SMALL else command.module for command in COMMANDS.values()}
-    # The last two are quarters of an hour of the same trainings that `experiments.lake_language` makes here.
-    assert tried == programs - {"lm.study", "figures.benchmark", "experiments.better_language", "experiments.lagged"}
+    assert tried == programs - {"lm.study", "figures.benchmark"}
 
 
 def test_flags_come_from_the_parsers():

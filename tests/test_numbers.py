@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from experiments.lagged import table as lagged_table
+from experiments.paper_choices import Options, paper_choices
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -232,3 +233,10 @@ def test_the_tutorial_names_as_many_lakes_as_the_papers_protocol_has():
     for page in ("tutorial.md", "audit/audit-leads.md", "audit/audit-lambda.md"):
         (count,) = re.findall(r"(\d+) (?:held-out )?lakes", (DOCS / page).read_text())
         assert int(count) == cell["lakes"], page
+
+
+@pytest.mark.slow
+def test_the_protocols_table_is_what_its_command_prints(tmp_path):
+    shown = (DOCS / "protocols.md").read_text().split("```\n")[1].splitlines()
+    printed = paper_choices(Options(tmp_path / "out")).round(2).to_string().splitlines()
+    assert [line.rstrip() for line in shown] == [line.rstrip() for line in printed]

@@ -64,7 +64,11 @@ def writing(path: Path, *, wait: bool = False, new: bool = False) -> Iterator[No
         _remove_remains(path.parent, glob.escape(path.name))
         if new and path.exists():
             raise ValueError(f"out {str(path)!r} exists already: give a new name")
-        yield
+        try:
+            yield
+        except BaseException:  # a signal may come before a private folder is known, or while it is removed
+            _remove_remains(path.parent, glob.escape(path.name))
+            raise
 
 
 def made_once(folder: Path, make: Callable[[], Any]) -> Path:

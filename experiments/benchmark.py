@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from common.folders import claim_folder, write_json, write_whole
+from common.folders import claim_folder, working_in, write_json, write_whole
 from common.parts import Part, run_parts
 from experiments.lakes import DEVELOPMENT_LAKES, AuditLake
 from ift import METHODS
@@ -95,12 +95,13 @@ def benchmark(out: Path, methods: Iterable[str], quick: bool, jobs: int) -> pd.D
     `start_…`, those of the start policies. A score is NaN if a run was stopped.
     """
     scale, methods = QUICK if quick else FULL, tuple(methods)
-    claim_folder(out, {"scale": asdict(scale), "methods": methods, **METHODS.from_outside(methods)})
     trials = {key: trial for method in methods for key, trial in candidates(method, scale).items()}
     lakes = [lake for lake in DEVELOPMENT_LAKES if lake.key in scale.development]
-    development = _run(out / "development", lakes, trials, scale.development_seeds, jobs)
-    chosen = _choose(development, trials)
-    rows = _run(out / "held-out", HELD_OUT_LAKES[: scale.held_out], chosen, scale.held_out_seeds, jobs)
+    with working_in(out):
+        claim_folder(out, {"scale": asdict(scale), "methods": methods, **METHODS.from_outside(methods)})
+        development = _run(out / "development", lakes, trials, scale.development_seeds, jobs)
+        chosen = _choose(development, trials)
+        rows = _run(out / "held-out", HELD_OUT_LAKES[: scale.held_out], chosen, scale.held_out_seeds, jobs)
     rows["settings"] = [_in_words(chosen[trial]) for trial in rows["trial"]]
     return rows.drop(columns=["trial", "part"])
 
@@ -181,9 +182,10 @@ def ship(rows: pd.DataFrame, costs: Mapping[str, float], file: Path = SHIPPED) -
     first = ["method", "protocol", "lake", "settings"]
     ordered = rows[[*first, *(column for column in rows.columns if column not in first)]]
     text = ordered.to_csv(index=False, float_format="%.6g")
-    write_whole(file, lambda part: part.write_text(text))
     record = {"sha256": hashlib.sha256(text.encode()).hexdigest(), "costs": {k: round(v, 2) for k, v in costs.items()}}
-    write_json(file.with_suffix(".json"), {**_definition(), **record})
+    with working_in(file.parent):
+        write_whole(file, lambda part: part.write_text(text))
+        write_json(file.with_suffix(".json"), {**_definition(), **record})
 
 
 def shipped(file: Path = SHIPPED) -> Shipped:

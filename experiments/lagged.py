@@ -154,8 +154,9 @@ def run() -> None:
 
     models.offline()
     out = options.out.parent / "quick" / options.out.name if options.quick else options.out
-    found = differences(compare(out, options.quick, options.jobs))
-    write_whole(out / "lagged.csv", lambda file: found.round(5).to_csv(file, index=False))
+    with working_in(out):
+        found = differences(compare(out, options.quick, options.jobs))
+        write_whole(out / "lagged.csv", lambda file: found.round(5).to_csv(file, index=False))
     print(table(found))
     print(f"Written to {out}")
 

@@ -99,7 +99,8 @@ def study(options: Options) -> pd.DataFrame:
 
     Raises:
         ValueError: a model that is not there, too little data, an `out` that holds another study.
-        FailedError: a training that failed; what it said was printed.
+        FailedError: a training that was killed.
+        SystemExit: a training that failed, with its exit code; what it said was printed.
     """
     from common.parts import run_parts
     from lm.evaluate.harness import data_fingerprint, fingerprint
@@ -180,8 +181,11 @@ def _train(name: str, seed: int, base: str, folder: Path, options: Options) -> N
     }
     words = [sys.executable, "-m", "lm.train", "--resume"]
     words += [word for key, value in asked.items() for word in (f"--{key.replace('_', '-')}", str(value))]
-    if subprocess.run(words, check=False).returncode:
-        raise command.FailedError(f"the training of {name} failed; the same study goes on from its last checkpoint")
+    code = subprocess.run(words, check=False).returncode
+    if code in (1, 2):  # it has said why, and what to do
+        sys.exit(code)
+    if code:
+        raise command.FailedError(f"the training of {name} was ended; the same study goes on from its last checkpoint")
 
 
 def _cost(folder: Path) -> dict[str, float]:

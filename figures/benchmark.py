@@ -54,6 +54,7 @@ def run(options: Options) -> None:
     if options.ship and (outside or not asked):
         raise ValueError(f"ship is for methods of this project, got {', '.join(outside) or 'none'}")
     quieten()
+    from common.folders import working_in
     from experiments import benchmark
     from experiments.ranks import update_costs
     from figures.leaderboard import write_page
@@ -65,14 +66,15 @@ def run(options: Options) -> None:
         known = benchmark.without(known, asked)
     new = asked if known is None else tuple(name for name in asked if name not in set(known.rows["method"]))
     rows, costs = None, {} if known is None else known.costs
-    if new:
-        rows = benchmark.benchmark(out / "runs", new, options.quick, options.jobs)
-        costs = costs | update_costs(new)
-    every = benchmark.together(known, rows)
-    if options.ship:
-        benchmark.ship(every, costs)
-    for path in write_page(out, every, costs, () if everything or options.ship else asked, options.quick):
-        print(path)
+    with working_in(out):
+        if new:
+            rows = benchmark.benchmark(out / "runs", new, options.quick, options.jobs)
+            costs = costs | update_costs(new)
+        every = benchmark.together(known, rows)
+        if options.ship:
+            benchmark.ship(every, costs)
+        for path in write_page(out, every, costs, () if everything or options.ship else asked, options.quick):
+            print(path)
 
 
 def main() -> None:

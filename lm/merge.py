@@ -67,7 +67,7 @@ def merge(options: Options) -> None:
 
 def convert(options: Options) -> None:
     """Write the merged model as a .gguf file, whole or not at all; raises `FailedError` where the script fails."""
-    from common.folders import write_whole
+    from common.folders import write_whole, writing
 
     kind = {"bfloat16": "bf16", "float32": "f32"}[options.dtype]
 
@@ -81,7 +81,8 @@ def convert(options: Options) -> None:
                 "has what the script needs"
             )
 
-    write_whole(options.gguf_file, write)
+    with writing(options.gguf_file):
+        write_whole(options.gguf_file, write)
 
 
 def run() -> None:

@@ -83,16 +83,17 @@ def _begun(work: Path, head: dict[str, str]) -> list[Pair | None]:
     if not work.is_file():
         return []
     text = work.read_text(encoding="utf-8")
-    lines = text.split("\n")[:-1]  # a line that was cut short has no end
+    *lines, cut = text.split("\n")  # a line that was cut short has no end
     try:
         held = [json.loads(line) for line in lines]
     except ValueError as error:
         raise ValueError(f"{str(work)!r} cannot be read: delete it to begin again") from error
     if not all(each is None or isinstance(each, dict) for each in held):
         raise ValueError(f"{str(work)!r} cannot be read: delete it to begin again")
-    if not held or held[0] != head:
+    cut_at_once = not lines and json.dumps(head, ensure_ascii=False).startswith(cut)
+    if held[:1] != [head] and not cut_at_once:
         raise ValueError(f"{str(work)!r} is of a run with other options: delete it, or name another --out")
-    if not text.endswith("\n"):
+    if cut:
         whole = "".join(line + "\n" for line in lines)
         write_whole(work, lambda path: path.write_text(whole, encoding="utf-8"))
     return held[1:]
@@ -100,7 +101,7 @@ def _begun(work: Path, head: dict[str, str]) -> list[Pair | None]:
 
 def _note(work: Path, head: dict[str, str], pairs: list[Pair | None]) -> None:
     """Add what was made to the file that a stopped run goes on from; it begins with the options."""
-    notes = [*([] if work.exists() else [head]), *pairs]
+    notes = [*([] if work.exists() and work.stat().st_size else [head]), *pairs]
     work.parent.mkdir(parents=True, exist_ok=True)
     with open(work, "a", encoding="utf-8", opener=_no_link) as file:
         file.write("".join(json.dumps(note, ensure_ascii=False) + "\n" for note in notes))

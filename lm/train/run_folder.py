@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -137,21 +137,45 @@ def _settings_in(file: Path) -> dict[str, Any] | None:
         return None
 
 
+@contextlib.contextmanager
+def no_half_checkpoint(folder: Path) -> Iterator[None]:
+    """Where a training ends early, also by Ctrl-C or a full disk, remove the checkpoint that it was writing."""
+    try:
+        yield
+    except BaseException:
+        for path in _checkpoints(folder)[:1]:
+            if not _has_state(path):
+                shutil.rmtree(path, ignore_errors=True)
+        raise
+
+
 def newest_whole_checkpoint(folder: Path) -> Path | None:
     """The last checkpoint whose files are whole; those that a kill cut short are removed."""
-    numbered = [path for path in folder.glob("checkpoint-*") if re.fullmatch(r"checkpoint-[0-9]{1,18}", path.name)]
-    for path in sorted(numbered, key=lambda path: -int(path.name.removeprefix("checkpoint-"))):
+    for path in _checkpoints(folder):
         if _is_whole(path):
             return path
         shutil.rmtree(path)
     return None
 
 
-def _is_whole(checkpoint: Path) -> bool:
+def _checkpoints(folder: Path) -> list[Path]:
+    """The newest first."""
+    numbered = [path for path in folder.glob("checkpoint-*") if re.fullmatch(r"checkpoint-[0-9]{1,18}", path.name)]
+    return sorted(numbered, key=lambda path: -int(path.name.removeprefix("checkpoint-")))
+
+
+def _has_state(checkpoint: Path) -> bool:
+    """Whether the trainer's state is there, which transformers writes last."""
     try:
-        # transformers writes the trainer's state last.
-        if not _is_state(json.loads((checkpoint / "trainer_state.json").read_text())):
-            return False
+        return _is_state(json.loads((checkpoint / "trainer_state.json").read_text()))
+    except (OSError, ValueError, RecursionError):
+        return False
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    if not _has_state(checkpoint):
+        return False
+    try:
         for file in checkpoint.rglob("*.json"):
             json.loads(file.read_text())
         for file in checkpoint.rglob("*.safetensors"):

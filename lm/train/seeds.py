@@ -1,6 +1,7 @@
 """One training for each of several seeds, and a table of what came out: mean and interval of the held-out loss."""
 
 import gc
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 from scipy import stats
 
-from common.folders import read_rows, reading, write_json
+from common.folders import read_rows, reading, working_in, write_json
 from lm.train.run_folder import folder_of
 from lm.train.settings import TrainSettings
 from lm.train.training import train
@@ -28,11 +29,13 @@ def train_seeds(settings: TrainSettings, console: Console) -> None:
     rows = []
     for seed in settings.seeds:
         console.rule(f"seed {seed}")
-        train(replace(settings, seeds=(), seed=seed, output_dir=str(folder / f"seed-{seed}")), console)
+        of_seed = folder / f"seed-{seed}"
+        with working_in(of_seed, "output_dir") if PartialState().is_main_process else nullcontext():
+            train(replace(settings, seeds=(), seed=seed, output_dir=str(of_seed)), console)
         gc.collect()  # the model goes before the next one comes
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        rows.append({"seed": seed, **losses_of(folder / f"seed-{seed}")})
+        rows.append({"seed": seed, **losses_of(of_seed)})
     summary = summarised(rows)
     if PartialState().is_main_process:
         write_json(folder / "seeds.json", {"runs": rows, "summary": summary})

@@ -1,6 +1,7 @@
 """A training from start to end: check, load, measure, train, keep, measure again."""
 
 import os
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,16 @@ from lm.train.lake_report import played, plays, show
 from lm.train.methods import make_arguments, make_trainer
 from lm.train.model_card import write_card, write_run_card
 from lm.train.progress import Answering, Progressing
-from lm.train.run_folder import anonymous, check, describe, folder_of, is_finished, keep_model, prepare
+from lm.train.run_folder import (
+    anonymous,
+    check,
+    describe,
+    folder_of,
+    is_finished,
+    keep_model,
+    no_half_checkpoint,
+    prepare,
+)
 from lm.train.settings import TrainSettings
 from lm.train.tokens import Cut, encode, require_tools
 
@@ -75,7 +85,8 @@ def train(settings: TrainSettings, console: Console) -> None:
     steps = _Steps()
     trainer.add_callback(steps)
     try:
-        trainer.train(resume_from_checkpoint=checkpoint)
+        with no_half_checkpoint(folder) if main else nullcontext():
+            trainer.train(resume_from_checkpoint=checkpoint)
     except Exception as error:
         if checkpoint is not None and not steps.begun:
             raise ValueError(

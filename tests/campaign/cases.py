@@ -6,6 +6,7 @@ import fnmatch
 import hashlib
 import json
 import random
+import re
 import shutil
 import signal
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from tests.campaign.forked import Done
 
 FAMILIES = ("input", "kill", "disk", "two")
 INPUT_SECONDS = 40.0
+CHECKPOINT = re.compile(r"checkpoint-\d+$")
 WORDS = (
     "", " ", "-1", "0", "1", "2", "0.5", "nan", "inf", "-inf", "1e400", "1e-400", "1e300", "x", "²", "true", "None",
     "null", "99999999999999999999", "9223372036854775808", "4294967296", "1000000000", "-9223372036854775808",
@@ -255,6 +257,8 @@ def problem_of_end(done: Done, command: Command, after: dict[str, str], wanted: 
 
 def _remains(after: dict[str, str]) -> str:
     left = [name for name in after if name.endswith((".part", ".lock"))]
+    # A checkpoint's last file is the trainer's state.
+    left += [name for name in after if CHECKPOINT.search(name) and f"{name}/trainer_state.json" not in after]
     return f"left behind {left[:3]}" if left else ""
 
 

@@ -14,11 +14,11 @@ import tempfile
 import time
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from common import stop_at_once
+from common import folders, stop_at_once
 
 MEMORY_BYTES = 6 * 2**30  # of addresses, beyond what the forking process has: a command may not take the machine down
 GRACE_SECONDS = 30.0
@@ -119,6 +119,7 @@ def start(module: str, arguments: list[str], folder: Path, file_bytes: int | Non
         if file_bytes is not None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes,) * 2)
         warnings.filterwarnings("ignore", "'.*' found in sys.modules", RuntimeWarning)  # runpy's: it is run anew
+        _only_where_locked()
         sys.argv = [module, *arguments]
         runpy.run_module(module, run_name="__main__", alter_sys=True)
         code = 0
@@ -131,6 +132,26 @@ def start(module: str, arguments: list[str], folder: Path, file_bytes: int | Non
             sys.stdout.flush()
             sys.stderr.flush()
         os._exit(code)
+
+
+def _only_where_locked() -> None:
+    """Have an error raised where a file is written that a kill would leave half-written for good.
+
+    The next command clears the folder that it works in, or what it left of a file that it writes.
+    """
+    make = folders.private_folder
+
+    @contextlib.contextmanager
+    def watched(folder: Path, name: str) -> Iterator[Path]:
+        known = any(
+            place.suffix == ".part" or place.name.startswith("checkpoint-") for place in (folder, *folder.parents)
+        )
+        if not known and not (folder / ".lock").exists() and not (folder / f".{name}.lock").exists():
+            raise RuntimeError(f"{folder / name} is written where nobody would clear what a kill leaves")
+        with make(folder, name) as stage:
+            yield stage
+
+    folders.private_folder = watched
 
 
 def run(module: str, arguments: list[str], folder: Path, seconds: float = 60.0, **limits: int | None) -> Done:

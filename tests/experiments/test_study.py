@@ -5,7 +5,9 @@ import shutil
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
+import pandas as pd
 import psutil
 import pytest
 import torch
@@ -87,6 +89,16 @@ def test_what_ends_the_study_ends_its_training(data, saved_model, tmp_path):
     assert running.wait(60) == 130
     psutil.wait_procs(trainings, timeout=10)
     assert not any(training.is_running() for training in trainings)
+
+
+@pytest.mark.parametrize(("ended", "code", "errors"), [(2, 2, 0), (1, 1, 0), (-9, 1, 1)])
+def test_the_study_ends_as_its_training(ended, code, errors, data, saved_model, tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(study, "_scores", lambda *of: pd.DataFrame({"right": [True]}))
+    monkeypatch.setattr(study.subprocess, "run", lambda words, check: SimpleNamespace(returncode=ended))
+    options = ("--data", data, "--model", saved_model, "--out", tmp_path / "out", "--updates", 2, "--rows", 4,
+               "--batch-size", 2, "--questions", 4, "--jobs", 1)  # fmt: skip
+    assert call(monkeypatch, *options) == code
+    assert capfd.readouterr().err.count("error: ") == errors
 
 
 @pytest.mark.slow

@@ -68,12 +68,18 @@ def test_a_stopped_run_goes_on_to_the_same_file(command, tmp_path, monkeypatch, 
     assert "goes on where it was" in capsys.readouterr().err
     assert not out.exists()
     work = tmp_path / ".pairs.jsonl.work"
-    work.write_text(work.read_text().rsplit("\n", 2)[0] + '\n{"prompt": [cut')  # killed while it wrote
+    begun = work.read_text()
+    work.write_text(begun.rsplit("\n", 2)[0] + '\n{"prompt": [cut')  # killed while it wrote
     assert call(monkeypatch, *command, "--seed", "5") == 2
     assert "is of a run with other options: delete it" in capsys.readouterr().err
     assert call(monkeypatch, *command) == 0
     assert out.read_bytes() == whole
     assert calls == [0, 4, 0, 4, 8]
+    for length in (0, 12):  # stopped at the first write
+        out.unlink()
+        work.write_text(begun[:length])
+        assert call(monkeypatch, *command) == 0
+        assert out.read_bytes() == whole
     work.write_text("{}\n")  # killed when it was done
     assert call(monkeypatch, *command) == 2
     assert "exists already" in capsys.readouterr().err

@@ -221,6 +221,24 @@ def test_a_spoiled_checkpoint_is_none(name, text, tmp_path):
     assert newest_whole_checkpoint(tmp_path).name == "checkpoint-1"
 
 
+def test_a_full_disk_leaves_no_half_checkpoint(command, tmp_path, monkeypatch, capsys):
+    from transformers import Trainer
+
+    save = Trainer._save_optimizer_and_scheduler
+
+    def full(trainer, folder):
+        if trainer.state.global_step == 2:
+            raise OSError(28, "No space left on device")
+        save(trainer, folder)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_save_optimizer_and_scheduler", full)
+        assert call(monkeypatch, [*command, "--max-steps", "3", "--save-steps", "1"]) == 2
+    assert "the disk is full" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "out").glob("checkpoint-*")] == ["checkpoint-1"]
+    assert call(monkeypatch, [*command, "--max-steps", "3", "--save-steps", "1", "--resume"]) == 0
+
+
 def test_a_checkpoint_that_looks_whole_and_is_not_is_named(command, tmp_path, monkeypatch, capsys):
     assert call(monkeypatch, [*command, "--max-steps", "2", "--save-steps", "1"]) == 0
     cut_back(tmp_path / "out", 1)

@@ -16,6 +16,12 @@ def stop_at_once(*_: Any) -> None:
     os._exit(130)
 
 
+def on_signals(handler: Any) -> None:
+    """Have `handler` answer what ends a command: Ctrl-C, SIGTERM, and SIGHUP unless `nohup` has it ignored."""
+    for number in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
+        if number in (signal.SIGINT, signal.SIGTERM) or signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, handler)
+
+
 if sys.argv[:1] == ["-m"]:  # so it reads while `python -m COMMAND` imports the packages that hold the command
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop_at_once)
+    on_signals(stop_at_once)

@@ -4,19 +4,25 @@ A command's own file parses its options and imports what it needs after that, so
 wait for PyTorch.
 """
 
+import atexit
 import errno
+import io
 import logging
 import os
 import re
+import shutil
 import signal
 import sys
+import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 import tyro
 
-from common import stop_at_once
+from common import on_signals, stop_at_once
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -31,6 +37,8 @@ _EXTRA_OF = {
 
 
 _LONGEST = 10_000  # characters of an argument
+_NARROWEST = 40  # columns of a terminal: in fewer than eight, the help would never end
+_IMPATIENT_SECONDS = 1.0  # within which a second Ctrl-C is the first one's echo, and lets the clearing up end
 # What libraries say, each in its own type of error, where the disk (or a quota, or a file's limit) or the memory ends.
 _DISK_FULL = ("No space left on device", "Disk quota exceeded", "File too large", "disk is full", "unexpected pos",
               "PytorchStreamWriter failed")  # fmt: skip
@@ -62,6 +70,8 @@ def parse(
     `arguments` are those of the process if they are not given. `default` is what holds where nothing is given.
     `renamed` maps former spellings of flags to today's: they work for one version, and a note says so.
     """
+    if shutil.get_terminal_size().columns < _NARROWEST:
+        os.environ["COLUMNS"] = str(_NARROWEST)
     words = []
     for place, word in enumerate(sys.argv[1:] if arguments is None else arguments, 1):
         _check_text(place, word)
@@ -90,41 +100,86 @@ def main(command: Callable[[], None], stopped: str = "interrupted") -> None:
     """Run a command; `stopped` is what a person who interrupted it should know.
 
     Exit codes: 2 for bad input, a file that cannot be read or written, a disk or a memory that is too small and an
-    extra that is not installed (one line says which); 1 where the work itself failed; 130 after Ctrl-C or SIGTERM,
-    which schedulers send before they kill; 141 where nobody reads what is printed any more.
+    extra that is not installed (one line says which); 1 where the work itself failed; 130 after Ctrl-C, SIGTERM, which
+    schedulers send before they kill, and SIGHUP of a terminal that is closed; 141 where nobody reads what is printed.
     """
-    interrupted = []
+    interrupted: list[float] = []
 
     def interrupt(*_: Any) -> None:
-        interrupted.append(True)
-        raise KeyboardInterrupt
+        now = time.monotonic()
+        if not interrupted or now - interrupted[-1] > _IMPATIENT_SECONDS:
+            interrupted.append(now)
+            raise KeyboardInterrupt
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, interrupt)
+    _open_streams()
+    # Python's end gives signals their default back: what comes then comes too late. This is called last.
+    atexit.register(signal.pthread_sigmask, signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+    on_signals(interrupt)
     try:
-        command()
-        sys.stdout.flush()
-    except SystemExit:
+        with _done_is_done():
+            command()
+        _flush()
+    except SystemExit as stop:
+        if isinstance(stop.__context__, BrokenPipeError):  # rich's way to end
+            sys.exit(141)
         raise
     except BaseException as error:
+        on_signals(signal.SIG_IGN)  # what comes now has been heard
         # An interrupt within an import may come out of it as any other error.
         line, code = (stopped, 130) if interrupted or isinstance(error, KeyboardInterrupt) else _ending(error)
         if code is None:
             raise
         if code == 141:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _to_nowhere(sys.stdout)
         if line:
-            print(line, file=sys.stderr)
+            try:
+                print(line, file=sys.stderr, flush=True)
+            except OSError:  # the terminal was closed
+                _to_nowhere(sys.stderr)
         sys.exit(code)
     finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, stop_at_once)
+        on_signals((lambda *_: os._exit(130)) if interrupted else stop_at_once)
+
+
+def _open_streams() -> None:
+    """Have somewhere to print, also where a stream was closed, and print what its encoding has no letters for as ?."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+
+
+@contextmanager
+def _done_is_done() -> Iterator[None]:
+    """Let an exit with code 0, as after a help text, be an end like any other."""
+    try:
+        yield
+    except SystemExit as stop:
+        if stop.code:
+            raise
+
+
+def _flush() -> None:
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError:
+        _to_nowhere(sys.stdout)
+        raise ValueError("the work is done, but what it prints cannot be written: look where stdout goes") from None
+
+
+def _to_nowhere(stream: TextIO) -> None:
+    """Have Python's end find nothing to complain of in what a stream still holds."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _ending(error: BaseException) -> tuple[str, int | None]:
     """The line and the exit code that an error stands for; no code for a bug, which keeps its traceback."""
     chain = [error]
-    while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None and cause not in chain:
+    while (cause := _cause(chain[-1])) is not None and cause not in chain:
         chain.append(cause)
     texts = [str(each) for each in chain]
     if isinstance(error, FailedError):
@@ -142,6 +197,10 @@ def _ending(error: BaseException) -> tuple[str, int | None]:
     if isinstance(error, ValueError | OSError | OverflowError):
         return f"error: {_one_line(error)}", 2
     return "", None
+
+
+def _cause(error: BaseException) -> BaseException | None:
+    return error.__cause__ or (None if error.__suppress_context__ else error.__context__)
 
 
 def _says(texts: Sequence[str], words: Sequence[str]) -> bool:

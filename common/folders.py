@@ -36,8 +36,14 @@ def working_in(folder: Path, name: str = "out") -> Iterator[None]:
     Raises:
         ValueError: another process writes there (the message says which), or `folder` is a file or cannot be written.
     """
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{name} {str(folder)!r} is a file: give a folder")
+    whole = folder / _WHOLE
+    try:
+        if folder.exists() and not folder.is_dir():
+            raise ValueError(f"{name} {str(folder)!r} is a file: give a folder")
+        if whole.is_symlink() or whole.is_file():
+            raise ValueError(f"{name} {str(folder)!r} holds {_WHOLE!r}, which is no folder of ours: move it away")
+    except OSError as error:
+        raise ValueError(f"{name} {str(folder)!r} cannot be written: {error.strerror}") from error
     with _alone(f"{name} {str(folder)!r}", folder / _LOCK):
         _move_together(folder)
         _clear(folder)
@@ -49,18 +55,20 @@ def working_in(folder: Path, name: str = "out") -> Iterator[None]:
 
 
 @contextmanager
-def writing(path: Path, *, wait: bool = False, new: bool = False) -> Iterator[None]:
+def writing(path: Path, *, folder: bool = False, new: bool = False) -> Iterator[None]:
     """Be the only process that writes the file or the folder `path`; what a killed run left of it is removed.
 
-    With `wait` it waits for another process to be done with it.
+    With `folder` it is one that several processes need: they wait for the first to be done with it.
 
     Raises:
-        ValueError: another process writes it (the message says which), it is a device, cannot be written, or is there
-            already although it should be `new`.
+        ValueError: another process writes it (the message says which), it is a device or a folder where a file goes,
+            cannot be written, or is there already although it should be `new`.
     """
     if path.exists() and not path.is_file() and not path.is_dir():
         raise ValueError(f"out {str(path)!r} is no ordinary file: give another name")
-    with _alone(f"out {str(path)!r}", path.with_name(f".{path.name}{_LOCK}"), timeout=-1 if wait else 0):
+    if path.is_dir() and not new and not folder:
+        raise ValueError(f"out {str(path)!r} is a folder: give the name of a file")
+    with _alone(f"out {str(path)!r}", path.with_name(f".{path.name}{_LOCK}"), timeout=-1 if folder else 0):
         _remove_remains(path.parent, glob.escape(path.name))
         if new and path.exists():
             raise ValueError(f"out {str(path)!r} exists already: give a new name")
@@ -75,7 +83,7 @@ def made_once(folder: Path, make: Callable[[], Any]) -> Path:
     """`folder`, which `make` writes whole if it is not there; of several processes one does, and the others wait."""
     killed = folder.with_name(f".{folder.name}{_LOCK}").exists()  # after it was there: its lock goes now
     if killed or not folder.exists():
-        with writing(folder, wait=True):
+        with writing(folder, folder=True):
             if not folder.exists():
                 make()
     return folder
@@ -90,6 +98,8 @@ def _alone(place: str, lock_file: Path, timeout: int = 0) -> Iterator[None]:
         lock = FileLock(lock_file, is_singleton=True, thread_local=False)  # this process may lock it again
         lock.acquire(timeout=timeout)
     except Timeout:
+        if not lock_file.exists():
+            raise ValueError(f"{place} cannot be written: its folder takes no new files") from None
         raise ValueError(f"{place} is being written by {_holder(lock_file)}: wait for it, or name another") from None
     except OSError as error:
         _remove_empty(new_folders)
@@ -117,8 +127,8 @@ def _command() -> str:
 
 
 def _remove_empty(folders: Iterable[Path]) -> None:
-    with suppress(OSError):
-        for folder in folders:
+    for folder in folders:
+        with suppress(OSError):
             folder.rmdir()
 
 

@@ -1,6 +1,8 @@
 """Long work in parts: made by any number of processes, kept one by one, and continued after a stop."""
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -11,7 +13,7 @@ import pandas as pd
 from joblib import Parallel, delayed
 from joblib.parallel import LokyBackend, get_active_backend
 
-from common.command import progress_bar
+from common.command import FailedError, progress_bar
 from common.folders import claim_folder, reading, working_in, write_whole
 
 Part = tuple[Callable[..., pd.DataFrame], tuple[Any, ...]]  # a function that can be imported, and its arguments
@@ -72,11 +74,19 @@ def _as_they_finish(parts: Mapping[str, Part], jobs: int) -> Iterator[tuple[str,
         if (monotonic() - begun) * len(left) < _START_SECONDS:
             jobs = 1
     work = (delayed(_one)(name, *part) for name, part in left)
-    if engine.supports_return_generator:
-        yield from Parallel(n_jobs=jobs, return_as="generator_unordered")(work)
-        return
-    while batch := list(islice(work, 2 * engine.effective_n_jobs(jobs))):  # ray gives results only together
-        yield from Parallel(n_jobs=jobs)(batch)
+    # What is not fetched after a Ctrl-C is made again.
+    warnings.filterwarnings("ignore", category=UserWarning, module="joblib.parallel")
+    try:
+        if engine.supports_return_generator:
+            yield from Parallel(n_jobs=jobs, return_as="generator_unordered")(work)
+            return
+        while batch := list(islice(work, 2 * engine.effective_n_jobs(jobs))):  # ray gives results only together
+            yield from Parallel(n_jobs=jobs)(batch)
+    except BrokenProcessPool as error:
+        raise FailedError(
+            "a process that made a part was killed, which happens where the memory is too small: the same command goes "
+            "on where it was, and --jobs 1 takes the least"
+        ) from error
 
 
 def _one(name: str, function: Callable[..., pd.DataFrame], arguments: tuple[Any, ...]) -> tuple[str, pd.DataFrame]:

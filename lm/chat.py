@@ -34,12 +34,16 @@ class Options:
         """Raise `ValueError` for a bad option."""
         if self.max_new_tokens < 1:
             raise ValueError(f"max_new_tokens must be at least 1, got {self.max_new_tokens}")
-        if not 0 <= self.temperature < float("inf"):
-            raise ValueError(f"temperature must be 0 or more, got {self.temperature}")
+        if self.temperature != 0 and not 0.01 <= self.temperature < float("inf"):  # divided by less, logits overflow
+            raise ValueError(f"temperature must be 0, or at least 0.01 and finite; got {self.temperature}")
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed must be in [0, 2**32 − 1], got {self.seed}")
-        if any("\ud800" <= letter <= "\udfff" for letter in self.system):  # bytes that Python could not decode
-            raise ValueError("system must be UTF-8 text")
+        _check_text("system", self.system)
+
+
+def _check_text(name: str, text: str) -> None:
+    if any("\ud800" <= letter <= "\udfff" for letter in text):  # bytes that Python could not decode
+        raise ValueError(f"{name} must be UTF-8 text")
 
 
 def answer(model: Any, tokenizer: Any, chat: Chat, options: Options, streamer: Any = None) -> str:
@@ -51,6 +55,8 @@ def answer(model: Any, tokenizer: Any, chat: Chat, options: Options, streamer: A
     import torch
 
     asked = _ids(tokenizer, chat)
+    if not asked:
+        raise ValueError("the model's chat template makes no text of the chat: look at its tokenizer's chat_template")
     context = getattr(model.config, "max_position_embeddings", None) or len(asked) + options.max_new_tokens
     if len(asked) >= context:
         raise ValueError(f"the chat has {len(asked)} tokens, the model's context {context}: begin a new one")
@@ -103,6 +109,7 @@ def talk(options: Options) -> None:
         except EOFError:
             return
         if line.strip():
+            _check_text("what you say", line)
             chat.append({"role": "user", "content": line})
             chat.append({"role": "assistant", "content": answer(model, tokenizer, chat, options, streamer)})
 

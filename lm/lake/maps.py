@@ -33,6 +33,9 @@ def random_maps(
     """
     if split not in SPLITS:
         raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
+    cells = size**2
+    if count > cells * (cells - 1) * 2 ** (cells - 2):  # of all splits, with those that have no way
+        raise ValueError(f"there are no {count} different maps of {size}×{size}: ask for fewer, or for larger ones")
     maps: dict[bytes, np.ndarray] = {}
     tries = 0
     while len(maps) < count:

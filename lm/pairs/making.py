@@ -80,22 +80,21 @@ def _prompts(options: Options, tokenizer: Any) -> list[dict[str, Any]]:
 
 def _begun(work: Path, head: dict[str, str]) -> list[Pair | None]:
     """What a stopped run has made: a pair or nothing for each prompt. Raises `ValueError` for another run's."""
-    if not work.is_file():
+    if not work.exists():
         return []
-    text = work.read_text(encoding="utf-8")
-    *lines, cut = text.split("\n")  # a line that was cut short has no end
     try:
+        *lines, cut = work.read_bytes().split(b"\n")  # a line that was cut short has no end
         held = [json.loads(line) for line in lines]
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         raise ValueError(f"{str(work)!r} cannot be read: delete it to begin again") from error
     if not all(each is None or isinstance(each, dict) for each in held):
         raise ValueError(f"{str(work)!r} cannot be read: delete it to begin again")
-    cut_at_once = not lines and json.dumps(head, ensure_ascii=False).startswith(cut)
+    cut_at_once = not lines and json.dumps(head, ensure_ascii=False).encode().startswith(cut)
     if held[:1] != [head] and not cut_at_once:
         raise ValueError(f"{str(work)!r} is of a run with other options: delete it, or name another --out")
     if cut:
-        whole = "".join(line + "\n" for line in lines)
-        write_whole(work, lambda path: path.write_text(whole, encoding="utf-8"))
+        whole = b"".join(line + b"\n" for line in lines)
+        write_whole(work, lambda path: path.write_bytes(whole))
     return held[1:]
 
 

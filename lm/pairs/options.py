@@ -50,8 +50,8 @@ class Options:
         for name in ("samples", "max_new_tokens", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not 0 < self.temperature < float("inf"):
-            raise ValueError(f"temperature must be a finite number above 0, got {self.temperature}")
+        if not 0.01 <= self.temperature < float("inf"):  # logits that are divided by less overflow
+            raise ValueError(f"temperature must be a finite number of at least 0.01, got {self.temperature}")
         if not 0 < self.top_p <= 1:
             raise ValueError(f"top_p must be in (0, 1], got {self.top_p}")
         if not 0 <= self.seed < 2**32:

@@ -81,7 +81,10 @@ def _reward(name: str) -> Scorer:
 
 
 def _command(command: str) -> Scorer:
-    words = shlex.split(command)
+    try:
+        words = shlex.split(command)
+    except ValueError as error:
+        raise ValueError(f"score_command {command!r} cannot be read as words: {error}") from error
     if not words:
         raise ValueError("score_command must name a program")
 
@@ -89,7 +92,9 @@ def _command(command: str) -> Scorer:
         asked = [{"prompt": one.prompt, "answer": one.text, "target": one.target} for one in answers]
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in asked)
         try:
-            done = subprocess.run(words, input=text, capture_output=True, text=True, encoding="utf-8", check=False)
+            done = subprocess.run(
+                words, input=text, capture_output=True, encoding="utf-8", errors="replace", check=False
+            )
         except OSError as error:
             raise ValueError(f"score_command {words[0]!r} cannot be run: {error.strerror}") from error
         if done.returncode:

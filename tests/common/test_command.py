@@ -44,6 +44,44 @@ def test_a_command_ends_with_one_line_and_its_code(statement, code, line):
     assert end_of(statement) == (code, line)
 
 
+def test_a_burst_of_interrupts_is_one():
+    statement = """
+    try: [os.kill(os.getpid(), signal.SIGINT) for _ in range(5)]
+    finally:
+        [os.kill(os.getpid(), signal.SIGINT) for _ in range(5)]
+        print('cleared', file=__import__('sys').stderr)"""
+    assert end_of(statement) == (130, "cleared\ninterrupted: go on\n")
+
+
+@pytest.mark.parametrize(("ignored", "ends"), [(False, (130, "interrupted: go on\n")), (True, (0, ""))])
+def test_a_closed_terminal_ends_it_unless_nohup_says_otherwise(ignored, ends):
+    code = "import os, signal, time\nfrom common import command\n"
+    code += f"signal.signal(signal.SIGHUP, signal.{'SIG_IGN' if ignored else 'SIG_DFL'})\n"
+    code += "command.main(lambda: os.kill(os.getpid(), signal.SIGHUP), 'interrupted: go on')"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == ends
+
+
+@pytest.mark.parametrize(
+    ("redirected", "code", "error"),
+    [(">&-", 0, ""), ("2>&-", 0, ""), ("<&-", 0, ""),
+     (">/dev/full", 2, "error: the work is done, but what it prints cannot be written: look where stdout goes\n")],
+)  # fmt: skip
+def test_streams_may_be_closed_or_full(redirected, code, error):
+    run = f"{sys.executable} -c \"from common import command; command.main(lambda: print('done'))\" {redirected}"
+    buffered = {**os.environ, "PYTHONUNBUFFERED": ""}
+    done = subprocess.run(run, shell=True, cwd=ROOT, capture_output=True, text=True, env=buffered, check=False)
+    assert (done.returncode, done.stderr) == (code, error)
+
+
+def test_help_in_a_narrow_terminal_and_without_unicode():
+    environment = {**os.environ, "COLUMNS": "1", "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([sys.executable, "-m", "lm.train", "--help"], cwd=ROOT, capture_output=True, text=True,
+                          env=environment, timeout=60, check=False)  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "--seed" in done.stdout
+
+
 def test_a_missing_extra_is_named_with_the_command_that_installs_it():
     code, error = end_of("raise ImportError('no', name='lm_eval.tasks')")
     assert code == 2
@@ -82,6 +120,26 @@ def test_a_memory_that_is_too_small_is_one_line(statement):
 def test_an_interrupt_that_an_import_turns_into_another_error_is_one():
     statement = "\n    try: signal.raise_signal(signal.SIGINT)\n    except BaseException: raise ImportError('numpy')"
     assert end_of(statement) == (130, "interrupted: go on\n")
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        ("toy.frozenlake --help", 141),
+        ("toy.frozenlake --help >/dev/full", 2),
+        ("toy.frozenlake --nonsense 2>/dev/full", 2),
+    ],
+)
+def test_python_has_nothing_to_add_at_its_end(command, code):
+    run = f"set -o pipefail; {sys.executable} -m {command} | true"
+    done = subprocess.run(["bash", "-c", run], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == code
+    assert done.stderr.count("\n") == (code == 2 and "2>" not in command)
+
+
+def test_richs_way_to_end_is_known():
+    statement = "\n    try: raise BrokenPipeError\n    except BrokenPipeError: raise SystemExit(1)"
+    assert end_of(statement) == (141, "")
 
 
 def test_nobody_who_reads_is_no_error():

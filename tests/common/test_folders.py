@@ -213,3 +213,39 @@ def test_results_are_read_as_they_were_written(tmp_path):
     (tmp_path / "b.jsonl").write_text('{"é": 1}\n{}\n')
     assert read_object(tmp_path / "a.json") == {"é": [1]}
     assert read_rows(tmp_path / "b.jsonl") == [{"é": 1}, {}]
+
+
+def test_what_a_signal_leaves_of_a_private_folder_is_cleared(tmp_path):
+    """A signal may come before its name is known, or while it is removed."""
+    for place in (writing(tmp_path / "merged"), working_in(tmp_path)):
+        with pytest.raises(KeyboardInterrupt), place:
+            (tmp_path / ".merged.abcdefg1.part").mkdir()
+            raise KeyboardInterrupt
+        assert not any(tmp_path.iterdir())
+
+
+def test_a_folder_where_a_file_goes_is_refused_before_the_work(tmp_path):
+    with pytest.raises(ValueError, match="is a folder: give the name of a file"), writing(tmp_path):
+        raise AssertionError
+
+
+def test_a_name_that_is_too_long_leaves_nothing_and_is_named(tmp_path):
+    long = tmp_path / "new" / ("x" * 300)
+    with pytest.raises(ValueError, match="out '.*' cannot be written: File name too long"), working_in(long):
+        raise AssertionError
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("kind", ["link", "file"])
+def test_what_stands_where_files_wait_to_be_moved_is_left_alone(kind, tmp_path):
+    out, mine = tmp_path / "out", tmp_path / "mine"
+    out.mkdir()
+    mine.mkdir()
+    (mine / "precious").touch()
+    if kind == "link":
+        (out / ".whole.part").symlink_to(mine)
+    else:
+        (out / ".whole.part").touch()
+    with pytest.raises(ValueError, match="no folder of ours: move it away"), working_in(out):
+        raise AssertionError
+    assert (mine / "precious").exists()

@@ -1,10 +1,13 @@
 import json
+import os
+import signal
 from pathlib import Path
 
 import joblib
 import pandas as pd
 import pytest
 
+from common.command import FailedError
 from common.parts import run_parts
 
 CALLS = []
@@ -41,6 +44,18 @@ def test_a_run_that_was_stopped_makes_only_what_is_missing(tmp_path):
     CALLS.clear()
     assert run_parts(folder, {"size": 1}, parts(1, 2, 3), jobs=1).equals(runs)
     assert not CALLS
+
+
+def killed(number):
+    if number:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return pd.DataFrame({"x": [number]})
+
+
+def test_a_process_that_was_killed_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr("common.parts._START_SECONDS", 0)
+    with pytest.raises(FailedError, match="a process that made a part was killed"):
+        run_parts(tmp_path / "out", {}, {f"p{i}": (killed, (i,)) for i in range(3)}, jobs=2)
 
 
 def test_two_processes_give_what_one_gives(tmp_path):

@@ -129,7 +129,7 @@ def test_samples_follow_the_seed(player, monkeypatch, capsys):
     ("arguments", "message"),
     [
         (["--max-new-tokens", "0"], "max_new_tokens must be at least 1, got 0"),
-        (["--temperature", "-1"], "temperature must be 0 or more, got -1.0"),
+        (["--temperature", "-1"], "temperature must be 0, or at least 0.01 and finite; got -1.0"),
         (["--seed", str(10**20)], f"seed must be in [0, 2**32 − 1], got {10**20}"),
         (["--system", "caf\udce9"], "argument 2, 'caf\\udce9', is not UTF-8 text"),
         (["--model", "./nowhere"], "model './nowhere': there is no such folder"),

@@ -7,6 +7,7 @@ Examples:
   python -m toy.explore --method sft ift my_method.py:mine
 """
 
+import os
 import socket
 import sys
 import threading
@@ -24,6 +25,7 @@ from common.command import parse
 from ift import METHODS
 
 _PROG = "python -m toy.explore"
+_WARM_UP = "warming up"  # the name of a thread
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ def _serve(listening: socket.socket, fragment: str, open_browser: bool) -> None:
     port = listening.getsockname()[1]
     address = f"http://127.0.0.1:{port}/{fragment}"
     print(f"The lake is at {address} (Ctrl-C ends it)", flush=True)
-    threading.Thread(target=_warm_up, daemon=True).start()
+    threading.Thread(target=_warm_up, name=_WARM_UP, daemon=True).start()
     if open_browser and not webbrowser.open(address):
         print("No browser could be opened: open the address above yourself.", file=sys.stderr)
     server = uvicorn.Server(
@@ -122,7 +124,13 @@ def _warm_up() -> None:
 
 def main() -> None:
     """Parse, run, and end as all commands do."""
-    command_main(lambda: run(parse(Command, _PROG, __doc__)), "stopped")
+    try:
+        command_main(lambda: run(parse(Command, _PROG, __doc__)), "stopped")
+    except SystemExit as stop:
+        if any(thread.name == _WARM_UP for thread in threading.enumerate()):
+            sys.stdout.flush()
+            os._exit(int(stop.code or 0))  # else Python would end while that thread compiles, and crash
+        raise
 
 
 if __name__ == "__main__":

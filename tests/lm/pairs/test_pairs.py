@@ -194,7 +194,7 @@ def test_vllm_is_asked_where_it_is_installed(tokenizer, saved_model, tmp_path, m
     [
         (["--out", "pairs.csv"], "out must end in .jsonl"),
         (["--samples", "0"], "samples must be at least 1"),
-        (["--temperature", "1e400"], "temperature must be a finite number above 0"),
+        (["--temperature", "1e400"], "temperature must be a finite number of at least 0.01"),
         (["--seed", "99999999999999999999"], "seed must be in"),
         (["--chosen", "best"], "chosen must be target without a scorer"),
         (["--scorer", "reward"], "reward_model must be given with scorer reward"),

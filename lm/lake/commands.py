@@ -5,6 +5,7 @@ import sys
 import warnings
 from contextlib import nullcontext
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -75,7 +76,9 @@ def score(options: Score) -> dict[str, float]:
 
 
 def show_scores(options: Score) -> None:
-    """Print the scores, and write them if `out` says so."""
+    """Print the scores, and write them if `out` says so, which is no file of the model's."""
+    if options.out is not None and options.out.absolute().parent == Path(options.model).absolute():
+        raise ValueError(f"out {str(options.out)!r} lies in the model's folder: give another place")
     with nullcontext() if options.out is None else writing(options.out):
         scores = score(options)
         if options.out is not None:

@@ -141,7 +141,7 @@ def kill(campaign: Campaign, name: str, draws: random.Random) -> str:
     """A run that is stopped at any moment, then the same command: as if it had not been stopped."""
     command = draw(campaign, draws, writing=True)
     wanted, seconds = campaign.reference(command)
-    number = draws.choice((signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT))
+    number = draws.choice((signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
     folder = campaign.folder_for(command, name)
     moment = draws.random() * seconds
     done = forked.start(command.module, list(command.arguments), folder).wait(300, (moment, number))

@@ -22,7 +22,7 @@ from common import folders, stop_at_once
 
 MEMORY_BYTES = 6 * 2**30  # of addresses, beyond what the forking process has: a command may not take the machine down
 GRACE_SECONDS = 30.0
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass(frozen=True)

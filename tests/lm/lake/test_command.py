@@ -7,6 +7,8 @@ from datasets import load_dataset
 
 from lm import lake
 from lm.lake import __main__ as command
+from lm.lake.commands import show_scores
+from lm.lake.options import Score
 from lm.lake.teacher import own_pairs
 from lm.train import data
 
@@ -48,6 +50,13 @@ def test_wrong_first_moves_leave_maps_out_that_have_none(run, folder, capsys):
     run("score", "--model", folder, "--maps", 30, "--wrong-first")
     counted = float(capsys.readouterr().out.split()[1])
     assert 10 < counted <= 30
+
+
+def test_a_file_of_the_model_is_not_replaced_by_its_scores(folder):
+    whole = (folder / "config.json").read_bytes()
+    with pytest.raises(ValueError, match="lies in the model's folder"):
+        show_scores(Score(model=str(folder), maps=3, out=folder / "config.json"))
+    assert (folder / "config.json").read_bytes() == whole
 
 
 def test_what_cannot_be_scored_by_state_is_a_note_and_null(run, folder, tmp_path, capsys):

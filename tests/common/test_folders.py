@@ -217,10 +217,15 @@ def test_results_are_read_as_they_were_written(tmp_path):
 
 def test_what_a_signal_leaves_of_a_private_folder_is_cleared(tmp_path):
     """A signal may come before its name is known, or while it is removed."""
-    for place in (writing(tmp_path / "merged"), working_in(tmp_path)):
-        with pytest.raises(KeyboardInterrupt), place:
+
+    def stopped(place):
+        with place:
             (tmp_path / ".merged.abcdefg1.part").mkdir()
             raise KeyboardInterrupt
+
+    for place in (writing(tmp_path / "merged"), working_in(tmp_path)):
+        with pytest.raises(KeyboardInterrupt):
+            stopped(place)
         assert not any(tmp_path.iterdir())
 
 
@@ -231,7 +236,7 @@ def test_a_folder_where_a_file_goes_is_refused_before_the_work(tmp_path):
 
 def test_a_name_that_is_too_long_leaves_nothing_and_is_named(tmp_path):
     long = tmp_path / "new" / ("x" * 300)
-    with pytest.raises(ValueError, match="out '.*' cannot be written: File name too long"), working_in(long):
+    with pytest.raises(ValueError, match=r"out '.*' cannot be written: File name too long"), working_in(long):
         raise AssertionError
     assert not any(tmp_path.iterdir())
 

@@ -1,12 +1,15 @@
 """Long work in parts: made by any number of processes, kept one by one, and continued after a stop."""
 
+import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
+from functools import cache
 from itertools import islice
 from pathlib import Path
-from time import monotonic
+from threading import Thread
+from time import monotonic, sleep
 from typing import Any
 
 import pandas as pd
@@ -73,7 +76,7 @@ def _as_they_finish(parts: Mapping[str, Part], jobs: int) -> Iterator[tuple[str,
         yield _one(name, *part)
         if (monotonic() - begun) * len(left) < _START_SECONDS:
             jobs = 1
-    work = (delayed(_one)(name, *part) for name, part in left)
+    work = (delayed(_helped)(os.getpid(), name, *part) for name, part in left)
     # What is not fetched after a Ctrl-C is made again.
     warnings.filterwarnings("ignore", category=UserWarning, module="joblib.parallel")
     try:
@@ -87,6 +90,25 @@ def _as_they_finish(parts: Mapping[str, Part], jobs: int) -> Iterator[tuple[str,
             "a process that made a part was killed, which happens where the memory is too small: the same command goes "
             "on where it was, and --jobs 1 takes the least"
         ) from error
+
+
+def _helped(owner: int, name: str, *part: Any) -> tuple[str, pd.DataFrame]:
+    if os.getpid() != owner:
+        _end_with_parent()
+    return _one(name, *part)
+
+
+@cache
+def _end_with_parent() -> None:
+    """Have this process end when the one that began it is gone, also by a kill: joblib's would wait for good."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            sleep(1)
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
 
 
 def _one(name: str, function: Callable[..., pd.DataFrame], arguments: tuple[Any, ...]) -> tuple[str, pd.DataFrame]:

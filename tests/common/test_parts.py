@@ -1,10 +1,14 @@
 import json
 import os
 import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import joblib
 import pandas as pd
+import psutil
 import pytest
 
 from common.command import FailedError
@@ -56,6 +60,31 @@ def test_a_process_that_was_killed_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr("common.parts._START_SECONDS", 0)
     with pytest.raises(FailedError, match="a process that made a part was killed"):
         run_parts(tmp_path / "out", {}, {f"p{i}": (killed, (i,)) for i in range(3)}, jobs=2)
+
+
+def waits(file, number):
+    Path(f"{file}-{number}").write_text(str(os.getpid()))
+    time.sleep(60 * (number > 0))
+    return pd.DataFrame({"x": [number]})
+
+
+def test_helping_processes_end_with_a_killed_one(tmp_path):
+    code = f"""
+import common.parts
+from tests.common.test_parts import waits
+common.parts._START_SECONDS = 0
+parts = {{f"p{{i}}": (waits, ({str(tmp_path / "pid")!r}, i)) for i in range(3)}}
+common.parts.run_parts(__import__("pathlib").Path({str(tmp_path / "out")!r}), {{}}, parts, jobs=2)
+"""
+    run = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[2], stderr=subprocess.DEVNULL)
+    files = [tmp_path / "pid-1", tmp_path / "pid-2"]
+    while not all(file.exists() and file.read_text() for file in files):
+        assert run.poll() is None
+        time.sleep(0.1)
+    helpers = [psutil.Process(int(file.read_text())) for file in files]
+    run.kill()
+    run.wait()
+    assert not psutil.wait_procs(helpers, timeout=20)[1]
 
 
 def test_two_processes_give_what_one_gives(tmp_path):

@@ -15,6 +15,15 @@ from huggingface_hub import constants
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from common.folders import write_whole
+from common.weights import (
+    is_adapter,
+    require_complete,
+    require_end,
+    require_fitting,
+    require_own_files,
+    require_safetensors,
+    require_whole_base,
+)
 
 
 def load(kind: Any, name: str, *, trust_remote_code: bool = False, **options: Any) -> Any:
@@ -41,11 +50,24 @@ def load(kind: Any, name: str, *, trust_remote_code: bool = False, **options: An
         ) from error
 
 
-def load_weights(name: str, dtype: torch.dtype, *, trust_remote_code: bool = False, **options: Any) -> Any:
-    """The causal language model with its weights, from safetensors or GGUF only; raises as `load`."""
+def load_checked(kind: Any, name: str, *, trust_remote_code: bool = False, **options: Any) -> Any:
+    """What `load` gives of a model with its weights, which all have to be there, from safetensors or GGUF only.
+
+    Raises:
+        ValueError: as `load`; files that are no safetensors, weights that are missing or have another shape.
+    """
     if not name.endswith(".gguf"):
+        require_own_files(name)
         options["use_safetensors"] = True
-    model = load(AutoModelForCausalLM, name, trust_remote_code=trust_remote_code, dtype=dtype, **options)
+    options |= {"output_loading_info": True, "ignore_mismatched_sizes": True}  # both are told, in one line
+    model, info = load(kind, name, trust_remote_code=trust_remote_code, **options)
+    require_complete(model, info, name)
+    return model
+
+
+def load_weights(name: str, dtype: torch.dtype, *, trust_remote_code: bool = False, **options: Any) -> Any:
+    """The causal language model with its weights; raises as `load_checked`."""
+    model = load_checked(AutoModelForCausalLM, name, trust_remote_code=trust_remote_code, dtype=dtype, **options)
     if name.endswith(".gguf"):
         # Its weights were widened on reading; what still says "quantised" would forbid training and saving.
         model.hf_quantizer, model.is_quantized = None, False
@@ -59,31 +81,58 @@ def load_trained(name: str, dtype: torch.dtype = torch.float32) -> tuple[Any, An
 
     Raises:
         ValueError: a folder that is not there, or lacks config, weights or tokenizer; a name that cannot be loaded;
-            weights that are not finite.
+            weights that are not finite; a tokenizer that does not fit.
     """
     path = Path(name).expanduser()
     source = str(path) if path.exists() else name
     tokenizer = load(AutoTokenizer, source)
+    require_end(tokenizer, name)
     if tokenizer.pad_token is None:  # many base models have none
         tokenizer.pad_token = tokenizer.eos_token
-    if not (path / "adapter_config.json").is_file():
-        return _with_finite_weights(load_weights(source, dtype), name), tokenizer
-    from peft import PeftConfig, PeftModel  # only here: whole models need not wait for it
+    if not is_adapter(source):
+        model = load_weights(source, dtype)
+        require_fitting(tokenizer, model, name)
+        return _with_finite_weights(model, name), tokenizer
+    from peft import PeftConfig  # only here: whole models need not wait for it
 
-    require_safetensors(name)
     try:
-        base = str(PeftConfig.from_pretrained(path).base_model_name_or_path)
-        model = PeftModel.from_pretrained(load_weights(base, dtype), path)
+        base_name = str(PeftConfig.from_pretrained(source).base_model_name_or_path)
     except Exception as error:  # PEFT has one of its own for each way in which its files can be spoiled
         raise ValueError(f"model {name!r}: its adapter could not be loaded ({reason(error)})") from error
-    return _with_finite_weights(model, name), tokenizer
+    require_safetensors(name)
+    require_whole_base(name, base_name)
+    try:
+        base = load_weights(base_name, dtype)
+    except ValueError as error:
+        raise ValueError(f"model {name!r}: its adapter could not be loaded ({reason(error)})") from error
+    require_fitting(tokenizer, base, name)
+    return _with_finite_weights(with_adapter(base, source), name), tokenizer
 
 
-def require_safetensors(adapter: str) -> None:
-    """Raise `ValueError` for an adapter's folder without safetensors: PEFT would read a file that can run code."""
-    folder = Path(adapter).expanduser()
-    if folder.is_dir() and not (folder / "adapter_model.safetensors").is_file():
-        raise ValueError(f"model {adapter!r}: it lacks adapter_model.safetensors, and no other weights are read")
+def with_adapter(base: Any, name: str, *, trainable: bool = False) -> Any:
+    """The base with an adapter on it, as PEFT's model.
+
+    Raises:
+        ValueError: an adapter that cannot be read, that lacks weights or has some that the base has no place for.
+    """
+    from peft import PeftModel
+
+    require_safetensors(name)
+    renamed = getattr(base, "_checkpoint_conversion_mapping", {})
+    try:
+        model = PeftModel.from_pretrained(base, name, is_trainable=trainable)
+        # It tells only on a second reading what did not fit; the weights are the same.
+        told = model.load_adapter(name, "default", is_trainable=trainable, key_mapping=renamed)
+    except Exception as error:  # weights of another model, a spoiled file
+        raise ValueError(f"model {name!r}: its adapter could not be loaded ({reason(error)})") from error
+    for keys, which in ((told.missing_keys, "lacks"), (told.unexpected_keys, "has no place in the base for")):
+        if keys:
+            first, more = min(keys).replace(".default", ""), f" and {len(keys) - 1} more" if len(keys) > 1 else ""
+            raise ValueError(
+                f"model {name!r}: its adapter {which} {first}{more}: take adapter_config.json, weights and base of one "
+                "training"
+            )
+    return model
 
 
 def _with_finite_weights(model: Any, name: str) -> Any:

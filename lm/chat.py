@@ -54,6 +54,8 @@ def answer(model: Any, tokenizer: Any, chat: Chat, options: Options, streamer: A
     """
     import torch
 
+    from common.generation import tokens_only
+
     asked = _ids(tokenizer, chat)
     if not asked:
         raise ValueError("the model's chat template makes no text of the chat: look at its tokenizer's chat_template")
@@ -62,13 +64,14 @@ def answer(model: Any, tokenizer: Any, chat: Chat, options: Options, streamer: A
         raise ValueError(f"the chat has {len(asked)} tokens, the model's context {context}: begin a new one")
     inputs = {"input_ids": torch.tensor([asked]), "attention_mask": torch.ones(1, len(asked), dtype=torch.long)}
     sampling = {"do_sample": True, "temperature": options.temperature} if options.temperature else {"do_sample": False}
-    tokens = model.generate(
-        **{name: value.to(model.device) for name, value in inputs.items()},
-        **sampling,
-        max_new_tokens=min(options.max_new_tokens, context - len(asked)),
-        pad_token_id=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id,
-        streamer=streamer,
-    )
+    with tokens_only(model):
+        tokens = model.generate(
+            **{name: value.to(model.device) for name, value in inputs.items()},
+            **sampling,
+            max_new_tokens=min(options.max_new_tokens, context - len(asked)),
+            pad_token_id=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id,
+            streamer=streamer,
+        )
     return str(tokenizer.decode(tokens[0, len(asked) :], skip_special_tokens=True)).strip()
 
 
@@ -94,11 +97,13 @@ def talk(options: Options) -> None:
     from transformers import TextStreamer
 
     from common import models
+    from common.generation import require_tokens
     from lm.lake import play, tiny
 
     models.offline()
     on_gpu = torch.cuda.is_available()
     model, tokenizer = models.load_trained(tiny.located(options.model), torch.bfloat16 if on_gpu else torch.float32)
+    require_tokens(model, options.model)
     model.eval().to("cuda" if on_gpu else "cpu")
     play.seed_samples(options.seed)
     chat: Chat = [{"role": "system", "content": options.system}] if options.system else []

@@ -14,6 +14,7 @@ import torch
 
 from common import models
 from common.folders import write_json, write_whole, writing
+from common.generation import require_tokens
 from lm.lake.maps import random_maps, wrong_first_moves
 from lm.lake.options import Data, Score, require
 from lm.lake.scores import means, score_model
@@ -48,6 +49,7 @@ def _rows(options: Data) -> pd.DataFrame:
         made = examples(options.rows, options.split, options.seed, kind=options.kind, **settings)
     else:
         model, tokenizer = models.load_trained(located(options.own))
+        require_tokens(model, options.own)
         made = own_pairs(model, tokenizer, options.rows, options.split, options.seed, **settings)
     return pd.DataFrame(made)
 
@@ -59,6 +61,7 @@ def score(options: Score) -> dict[str, float]:
         ValueError: a folder without model or tokenizer, or no map with a wrong first move.
     """
     model, tokenizer = models.load_trained(located(options.model))
+    require_tokens(model, options.model)
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     generator = np.random.default_rng([options.seed, 1])
     letters = random_maps(

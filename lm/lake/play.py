@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from common.generation import tokens_only
 from lm.lake.maps import MOVES, end_of, longest_walk
 from lm.lake.policy import BATCH, NoRoomError, evaluating, next_probs, room_behind
 from lm.lake.words import move_tokens, prompt, prompt_ids
@@ -54,11 +55,11 @@ def _generate(model: Any, tokenizer: Any, asked: list[list[int]], room: int, sam
     inputs = tokenizer.pad({"input_ids": asked}, padding_side="left", return_tensors="pt").to(model.device)
     # The model's own distribution: what its folder says of sampling is left aside.
     how = {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0} if sample else {"do_sample": False}
-    tokens = model.generate(
-        **inputs, **how, repetition_penalty=1.0, max_new_tokens=room, pad_token_id=tokenizer.pad_token_id
-    )
+    with tokens_only(model):
+        tokens = model.generate(**inputs, **how, max_new_tokens=room, pad_token_id=tokenizer.pad_token_id)
     said = tokens[:, inputs["input_ids"].shape[1] :]
-    ended = (said == tokenizer.eos_token_id).any(1).tolist()
+    end = -1 if tokenizer.eos_token_id is None else tokenizer.eos_token_id
+    ended = (said == end).any(1).tolist()
     texts = tokenizer.batch_decode(said, skip_special_tokens=True)
     return list(zip(texts, ended, strict=True))
 

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from common import models
+from common.generation import require_tokens, tokens_only
 from lm.lake import tiny
 from lm.lake.play import seed_samples
 from lm.pairs.options import Options
@@ -33,6 +34,7 @@ def _transformers(options: Options, tokenizer: Any) -> Sampler:
     on_gpu = torch.cuda.is_available()
     dtype = torch.bfloat16 if on_gpu else torch.float32
     model, _ = models.load_trained(tiny.located(options.model), dtype)
+    require_tokens(model, options.model)
     model.eval().to("cuda" if on_gpu else "cpu")
     context = getattr(model.config, "max_position_embeddings", None)
 
@@ -41,7 +43,7 @@ def _transformers(options: Options, tokenizer: Any) -> Sampler:
         inputs = tokenizer.pad({"input_ids": prompts}, padding_side="left", return_tensors="pt").to(model.device)
         length = inputs["input_ids"].shape[1]
         room = options.max_new_tokens if context is None else min(options.max_new_tokens, context - length)
-        with torch.no_grad(), torch.random.fork_rng():
+        with torch.no_grad(), torch.random.fork_rng(), tokens_only(model):
             seed_samples(seed)
             tokens = model.generate(
                 **inputs,

@@ -55,11 +55,13 @@ def _reward(name: str) -> Scorer:
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     from common import models
+    from common.weights import require_fitting
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        model = models.load(AutoModelForSequenceClassification, name, use_safetensors=True).eval().to(device)
+        model = models.load_checked(AutoModelForSequenceClassification, name).eval().to(device)
         tokenizer = models.load(AutoTokenizer, name)
+        require_fitting(tokenizer, model, name)
     except ValueError as error:
         raise ValueError(f"reward_model: {error}") from error
     if model.config.num_labels != 1:

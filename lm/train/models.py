@@ -4,11 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftConfig, PeftModel
+from peft import LoraConfig, PeftConfig
 from transformers import AutoConfig, AutoTokenizer, MistralConfig
 from transformers.utils.peft_utils import find_adapter_config_file
 
-from common import models
+from common import models, weights
+from common.generation import make_savable
 from lm.lake import make_model, make_tokenizer, tiny
 from lm.train.settings import TrainSettings
 
@@ -31,6 +32,7 @@ def load_tokenizer(settings: TrainSettings) -> Any:
         if adapter_of(name) is None:
             raise
         tokenizer = models.load(AutoTokenizer, base_of(name), trust_remote_code=settings.trust_remote_code)
+    weights.require_end(tokenizer, settings.model)
     if settings.chat_template == "none":
         tokenizer.chat_template = None
     elif settings.chat_template == "zephyr" or (settings.chat_template == "auto" and tokenizer.chat_template is None):
@@ -72,7 +74,11 @@ def adapter_of(name: str) -> PeftConfig | None:
 def base_of(name: str) -> str:
     """The whole model under a name: the base of an adapter, or the name itself, the lake's as a folder."""
     config = adapter_of(name)
-    return tiny.located(name) if config is None else tiny.located(str(config.base_model_name_or_path))
+    if config is None:
+        return tiny.located(name)
+    base = tiny.located(str(config.base_model_name_or_path))
+    weights.require_whole_base(name, base)
+    return base
 
 
 def continues(settings: TrainSettings) -> bool:
@@ -100,14 +106,9 @@ def load_model(settings: TrainSettings, dtype: torch.dtype) -> Any:
         _require_same(settings, config)
     elif settings.load_in_4bit:
         raise ValueError("load_in_4bit: a model in 4 bits cannot take an adapter in: merge it first with lm.merge")
-    models.require_safetensors(settings.model)
+    weights.require_safetensors(settings.model)  # before the base is loaded
     base = _load_weights(base_of(settings.model), settings, dtype)
-    try:
-        model = PeftModel.from_pretrained(base, settings.model, is_trainable=continues(settings))
-    except Exception as error:  # weights of another model, a spoiled file
-        raise ValueError(
-            f"model {settings.model!r}: its adapter could not be loaded ({models.reason(error)})"
-        ) from error
+    model = models.with_adapter(base, settings.model, trainable=continues(settings))
     if continues(settings):
         return model
     return model.merge_and_unload().requires_grad_(True)  # PEFT has frozen what it merged into
@@ -140,12 +141,13 @@ def _load_weights(name: str, settings: TrainSettings, dtype: torch.dtype) -> Any
     if settings.attention != "auto":
         options["attn_implementation"] = settings.attention
     try:
-        return models.load_weights(name, dtype, trust_remote_code=settings.trust_remote_code, **options)
+        loaded = models.load_weights(name, dtype, trust_remote_code=settings.trust_remote_code, **options)
     except ValueError as error:
         reason = models.reason(error.__cause__) if isinstance(error.__cause__, Exception) else str(error)
         if settings.attention != "auto" and any(word in reason.lower() for word in ("attn", "attention")):
             raise ValueError(f"attention {settings.attention[:200]!r} cannot be had here: {reason}") from error
         raise
+    return make_savable(loaded)
 
 
 def load_config(settings: TrainSettings) -> tuple[Any, str]:

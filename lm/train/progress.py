@@ -11,6 +11,7 @@ from transformers import TrainerCallback
 
 from common.command import progress_bar
 from common.folders import read_rows, reading, write_whole
+from common.generation import tokens_only
 
 ANSWERS = "answers.jsonl"
 _ANSWER_TOKENS = 64
@@ -101,7 +102,7 @@ def _answer(model: Any, tokenizer: Any, prompt: list[int]) -> str:
     model.eval()
     ids = torch.tensor([prompt], device=model.device)
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-    with torch.no_grad():
+    with torch.no_grad(), tokens_only(model):
         tokens = model.generate(
             input_ids=ids,
             attention_mask=torch.ones_like(ids),

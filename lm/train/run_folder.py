@@ -17,6 +17,7 @@ from transformers import TrainerState
 
 from common.folders import holds_nothing, versions, write_json, write_whole
 from common.renamed import with_new_names
+from common.weights import require_own_files
 from ift import METHODS
 from lm.train.command_line import as_yaml
 from lm.train.data import Source
@@ -36,6 +37,8 @@ _WRITTEN = (
     "nonfinite-loss-*.json",
     "runs/**/events.out.tfevents.*",
 )
+# Folders of a checkpoint in which FSDP and DeepSpeed keep weights that are split over the devices.
+_SHARDED = ("pytorch_model_fsdp_[0-9]*", "global_step[0-9]*")
 _PACKAGES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate")
 # What a resumed run may do otherwise than the first.
 _FREE = {
@@ -178,6 +181,7 @@ def _is_whole(checkpoint: Path) -> bool:
     try:
         for file in checkpoint.rglob("*.json"):
             json.loads(file.read_text())
+        require_own_files(str(checkpoint))
         for file in checkpoint.rglob("*.safetensors"):
             with safe_open(file, "pt") as tensors:  # its header knows how long the file has to be
                 tensors.keys()
@@ -187,7 +191,9 @@ def _is_whole(checkpoint: Path) -> bool:
                     return False
     except (OSError, ValueError, RecursionError, SafetensorError, zipfile.BadZipFile):
         return False
-    return any(checkpoint.glob("*.safetensors")) or any(path.is_dir() for path in checkpoint.iterdir())
+    if any(checkpoint.glob("*model*.safetensors")):  # a model's or an adapter's
+        return True
+    return any(path.is_dir() and any(path.iterdir()) for name in _SHARDED for path in checkpoint.glob(name))
 
 
 def _is_state(state: Any) -> bool:

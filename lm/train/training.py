@@ -16,6 +16,7 @@ from rich.markup import escape
 
 from common.command import progress_bar
 from common.models import reason
+from common.weights import require_fitting
 from ift import METHODS
 from lm.lake import tiny
 from lm.train import data, models
@@ -127,6 +128,7 @@ def _make_trainer(
 ) -> Any:
     """The method's trainer with its model, and with a reference where it needs one of its own."""
     model = models.load_model(settings, dtype)
+    require_fitting(tokenizer, model, settings.model)
     if models.continues(settings):
         line = f"The adapter {settings.model} is trained further, on its base {models.base_of(settings.model)}"
         console.print(line, markup=False)

@@ -304,3 +304,30 @@ def test_brackets_in_a_name_are_printed_as_they_stand(command, tmp_path, monkeyp
     shutil.rmtree(tmp_path / "out[/b]" / "model")
     assert call(monkeypatch, [*arguments, "--resume"]) == 0
     assert "Going on from out[/b]/checkpoint-2" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("files", "whole"),
+    [
+        (["adapter_model.safetensors"], True),
+        (["runs/notes.txt"], False),
+        (["ref/adapter_model.safetensors"], False),
+        (["pytorch_model_fsdp_0/__0_0.distcp"], True),
+        (["global_step4/mp_rank_00_model_states.bin"], True),
+        (["model.safetensors", "model.safetensors.index.json"], False),  # the index names a pickle
+    ],
+)
+def test_a_checkpoint_has_weights_of_its_own(files, whole, tmp_path):
+    from safetensors.torch import save_file
+    from transformers import TrainerState
+
+    from lm.train.run_folder import newest_whole_checkpoint
+
+    for file in (tmp_path / "checkpoint-1" / name for name in files):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if file.suffix == ".safetensors":
+            save_file({"a": torch.zeros(2)}, file)
+        else:
+            file.write_text(json.dumps({"weight_map": {"a": "w.bin"}}))
+    TrainerState().save_to_json(str(tmp_path / "checkpoint-1" / "trainer_state.json"))
+    assert (newest_whole_checkpoint(tmp_path) is not None) == whole

@@ -124,12 +124,29 @@ def read_recipe(path: str | Path, groups: Groups | None = None, words: Sequence[
     )
 
 
+class _TwiceError(ValueError):
+    """A key that is given twice."""
+
+
+class _KeysOnce(yaml.SafeLoader):
+    """YAML's safe loader, which refuses a key that is given twice."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise _TwiceError(f"{key[:200]!r} is given twice")
+        return super().construct_mapping(node, deep)
+
+
 def _mapping(path: str | Path) -> dict[str, Any]:
     """What a recipe says; raises `ValueError` if it is no file or holds no mapping."""
     if not Path(path).is_file():
         raise ValueError(f"config {str(path)!r} is not a file")
     try:
-        given = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+        given = yaml.load(Path(path).read_text(encoding="utf-8"), _KeysOnce) or {}
+    except _TwiceError as error:
+        raise ValueError(f"config {str(path)!r}: {error}") from error
     except yaml.YAMLError as error:
         raise ValueError(f"config {str(path)!r} is not YAML: {' '.join(str(error).split())}") from error
     except (UnicodeDecodeError, RecursionError) as error:
@@ -142,11 +159,11 @@ def _mapping(path: str | Path) -> dict[str, Any]:
 def _read(name: str, value: Any, option: dataclasses.Field[Any], hint: Any, path: str | Path) -> Any:
     """A value of a YAML file as the option's type has it, where YAML has another."""
     if isinstance(option.default, tuple):
-        kind = get_args(hint)[0]
-        try:
-            return tuple(kind(one) for one in (value if isinstance(value, list) else [value]))
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"config {str(path)!r}: {name} must be whole numbers, got {value!r}") from error
+        kind, several = get_args(hint)[0], value if isinstance(value, list) else [value]
+        if any(type(one) is not kind for one in several):
+            wanted = "whole numbers" if kind is int else "text, or a list of texts"
+            raise ValueError(f"config {str(path)!r}: {name} must be {wanted}, got {str(value)[:200]!r}")
+        return tuple(several)
     if hint in (float, float | None) and isinstance(value, str) and _number(value) is not None:
         return _number(value)  # YAML reads 5e-7 as text
     return tuple(value) if isinstance(value, list) else value

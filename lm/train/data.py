@@ -15,7 +15,7 @@ from datasets import Dataset, Features, Json, Value, concatenate_datasets, load_
 
 from lm.lake import KINDS, SPLITS, examples
 from lm.train.files import FORMATS, format_of, rows_of
-from lm.train.layouts import COLUMNS, BadRowError, Converter, Row, Wanted, converter, is_whole, renamed
+from lm.train.layouts import COLUMNS, BadRowError, Converter, Row, Wanted, converter, is_whole, renamed, require_layout
 
 
 @dataclass(frozen=True)
@@ -169,6 +169,8 @@ def _from_rows(rows: Iterable[Row], wanted: Wanted, columns: Mapping[str, str]) 
         for row in chunk:
             number += 1
             try:
+                if not columns:
+                    require_layout(row, reader)
                 formed.append(reader.convert(renamed(dict.fromkeys(columns.values()) | dict(row), columns)))
             except BadRowError as error:
                 raise BadRowError(f"row {number}: {error}") from error
@@ -235,10 +237,12 @@ def mixed_counts(sources: Sequence[Source], sizes: Sequence[int]) -> list[int]:
 
 def column_names(pairs: Sequence[str]) -> dict[str, str]:
     """`OURS=THEIRS` pairs as a map; raises `ValueError` for another form or a name that is none of ours."""
-    columns = {}
+    columns: dict[str, str] = {}
     for pair in pairs:
         ours, equals, theirs = pair.partition("=")
         if not equals or not theirs or ours not in COLUMNS:
             raise ValueError(f"columns must be OURS=THEIRS with OURS one of {', '.join(COLUMNS)}; got {pair[:200]!r}")
+        if ours in columns:
+            raise ValueError(f"columns: {ours!r} is given twice, as {columns[ours][:200]!r} and as {theirs[:200]!r}")
         columns[ours] = theirs
     return columns

@@ -63,7 +63,12 @@ def _text(line: bytes, number: int) -> str:
 
 def _parsed(text: str, line: str) -> Any:
     try:
-        return json.loads(text)
+        value = json.loads(text)
+        if "\\ud" in text.lower():  # such an escape may stand for half a letter
+            json.dumps(value, ensure_ascii=False).encode()
+        return value
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{line} has text that is not valid Unicode (half of a surrogate pair): mend it") from error
     except json.JSONDecodeError as error:
         raise ValueError(f"{line} is not JSON ({error.msg} at character {error.colno})") from error
     except RecursionError as error:

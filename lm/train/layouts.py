@@ -5,6 +5,7 @@ functions that the model may call, `label` whether an answer is wanted. Plain te
 """
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -89,6 +90,19 @@ def converter(columns: Sequence[str], wanted: Wanted) -> Converter:
     return Converter(lambda row: _single(row, layout, "label" in has), wanted, layout)
 
 
+def require_layout(row: Row, reader: Converter) -> None:
+    """Raise `BadRowError` for a row that lacks the answer of the layout that is read, and is of another layout."""
+    if reader.layout[-1] in row:
+        return
+    has = {name for name, value in row.items() if value is not None}
+    other = next((layout for layout in (_PAIR, *_SINGLE) if set(layout) <= has), None)
+    if other is not None:
+        raise BadRowError(
+            f"its columns are {'+'.join(other)}, and the file is read as {'+'.join(reader.layout)}: give rows of each "
+            "layout a file of their own"
+        )
+
+
 def _nearest(columns: Sequence[str]) -> str:
     """What is missing for the layout that lacks least, or how to name the columns; another spelling is half as near."""
     layouts = (("prompt", *_PAIR), *_SINGLE)
@@ -153,14 +167,19 @@ def _single(row: Row, layout: tuple[str, ...], labelled: bool) -> dict[str, Any]
 def _asked(row: Row, column: str) -> Messages:
     """The prompt: Alpaca's `input` stands under its `instruction`, `system` before everything."""
     value = row.get(column)
-    if column == "instruction" and isinstance(value, str) and isinstance(row.get("input"), str) and row["input"]:
-        value = f"{value}\n\n{row['input']}"
+    if column == "instruction" and value is not None and row.get("input") not in (None, "", [], {}):
+        if any(isinstance(part, list | dict) for part in (value, row["input"])):
+            raise BadRowError(f"input must be text, under an instruction that is text, got {_short(row['input'])}")
+        turns = [*_messages(value, "user", column), *_messages(row["input"], "user", "input")]
+        value = "\n\n".join(turn["content"] for turn in turns)
     return _with_system(row, _messages(value, "user", column))
 
 
 def _with_system(row: Row, turns: Messages) -> Messages:
     system = row.get("system")
-    if isinstance(system, str) and system and turns and turns[0]["role"] != "system":
+    if system is not None and not isinstance(system, str):
+        raise BadRowError(f"system must be text, got {_short(system)}")
+    if system and turns and turns[0]["role"] != "system":
         return [{"role": "system", "content": system}, *turns]
     return turns
 
@@ -211,6 +230,8 @@ def _messages(value: Any, role: str, column: str) -> Messages:
         value = [value]
     if isinstance(value, list):
         return [_message(turn, column) for turn in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        raise BadRowError(f"{column} must be text or messages, got the number {value}")
     if isinstance(value, str | int | float) and not isinstance(value, bool):
         return [{"role": role, "content": str(value)}]
     raise BadRowError(f"{column} must be text or messages, got {str(value)[:40]!r}")
@@ -225,7 +246,7 @@ def _message(turn: Any, column: str) -> dict[str, Any]:
         message = {name: value for name, value in turn.items() if value is not None}
         message = {"role": turn["role"], "content": ""} | message
     else:
-        if turn["from"] not in _ROLES:
+        if not isinstance(turn["from"], str) or turn["from"] not in _ROLES:
             raise BadRowError(f"{column}: nobody is called {str(turn['from'])[:40]!r}: take one of {', '.join(_ROLES)}")
         message = {"role": _ROLES[turn["from"]], "content": "" if turn["value"] is None else turn["value"]}
         if turn["from"] == "function_call":
@@ -233,6 +254,8 @@ def _message(turn: Any, column: str) -> dict[str, Any]:
     if not isinstance(message["role"], str) or not isinstance(message["content"], str):
         raise BadRowError(f"{column}: a message must have 'role' and 'content' as text, got {_short(turn)}")
     if "tool_calls" in message:
+        if not isinstance(message["tool_calls"], list):
+            raise BadRowError(f"{column}: tool_calls must be a list, got {_short(message['tool_calls'])}")
         message["tool_calls"] = [_call(call, column) for call in message["tool_calls"]]
     return message
 

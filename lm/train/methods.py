@@ -83,6 +83,8 @@ def _require_kinds(kind: type, options: dict[str, Any]) -> None:
         if kinds <= {bool, int, float, NoneType} and not fits:
             wanted = "true or false" if bool in kinds else "a number"
             raise ValueError(f"trainer: {name!r} must be {wanted}, got {str(value)[:40]!r}")
+        if name == "pad_to_multiple_of" and value is not None and value < 1:
+            raise ValueError(f"trainer: {name!r} must be at least 1, got {value}")
 
 
 def make_trainer(

@@ -70,6 +70,7 @@ def write_card(
         f"# {_plain(settings['model'])}, fine-tuned with {settings['method'].upper()}",
         "Made by `python -m lm.train` of Intuitive Fine-Tuning.",
         f"## Data\n\n{_table(_COLUMNS, data)}",
+        *(_left_out(use, counts) for use, counts in data.items()),
         "## Training\n\n![training loss](loss.png)" if losses else "## Training",
         f"Loss at update {losses[0][0]}: {losses[0][1]:.4f}, at update {losses[-1][0]}: {losses[-1][1]:.4f}."
         if losses
@@ -102,6 +103,13 @@ def _plain(text: str) -> str:
     """Text of somebody else as Markdown shows it: no tags, no cells, no markup."""
     escaped = html.escape(text, quote=False)
     return re.sub(r"([\\`*_\[\]|])", r"\\\1", " ".join(escaped.split()))
+
+
+def _left_out(use: str, counts: dict[str, Any]) -> str:
+    """A sentence on the rows that were dropped, if there are any."""
+    parts = [f"{counts['dropped']:,} without prompt or answer"] * bool(counts["dropped"])
+    parts += [f"{counts['alike']:,} whose chosen and rejected answers are the same"] * bool(counts["alike"])
+    return f"Rows left out ({use}): {' and '.join(parts)}." if parts else ""
 
 
 def _table(header: tuple[str, ...], data: dict[str, Any]) -> str:

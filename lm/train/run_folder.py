@@ -21,6 +21,7 @@ from common.weights import require_own_files
 from ift import METHODS
 from lm.train.command_line import as_yaml
 from lm.train.data import Source
+from lm.train.inputs import digest_of_model, refuse_removal
 from lm.train.settings import TrainSettings
 from lm.trainers.names import NEW_NAMES
 
@@ -95,16 +96,55 @@ def check(folder: Path, settings: TrainSettings) -> dict[str, Any] | None:
         raise ValueError(f"output_dir {str(folder)!r} cannot be written: {str(above)!r} does not allow it")
     wanted, held = json.loads(json.dumps(describe(settings)["settings"])), _settings_in(folder / "settings.json")
     if settings.resume and held is not None:
+        _refuse_strange(folder)
         other = [name for name in wanted if name not in _MAY_CHANGE and wanted[name] != held.get(name)]
         if other:
             changes = ", ".join(f"{name} was {held.get(name)!r}, is {wanted[name]!r}" for name in other)
             raise ValueError(f"resume: {str(folder)!r} holds a run with other settings ({changes})")
+        _refuse_another_model(folder, settings)
     elif folder.is_dir() and not holds_nothing(folder):
+        if not settings.overwrite and settings.resume:
+            there = "is none of a training" if (folder / "settings.json").exists() else "is not there"
+            raise ValueError(
+                f"output_dir {str(folder)!r} holds no run to go on from, as its settings.json {there}: name another"
+            )
         if not settings.overwrite:
             raise ValueError(f"output_dir {str(folder)!r} holds files already: take --resume, --overwrite or another")
         if held is None:
             raise ValueError(f"output_dir {str(folder)!r} holds no run of ours: nothing is removed, name another")
+        refuse_removal(settings, _written_in(folder))
     return held
+
+
+def _written_in(folder: Path) -> list[Path]:
+    return [path for pattern in _WRITTEN for path in folder.glob(pattern)]
+
+
+def _refuse_strange(folder: Path) -> None:
+    """Raise `ValueError` for what stands where a resumed run reads or writes a folder, and is none."""
+    for path in _checkpoints(folder):
+        if not path.is_dir():
+            raise ValueError(
+                f"resume: {str(path)!r} is no folder of a checkpoint, but a file or a broken link: remove it"
+            )
+    model = folder / "model"
+    is_other = not model.is_dir() and (model.exists() or model.is_symlink())
+    if is_other or (model.is_dir() and any(model.iterdir()) and not _holds_model(model)):
+        raise ValueError(f"resume: {str(model)!r} is where the model goes, and holds something else: remove it")
+
+
+def _holds_model(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in ("config.json", "adapter_config.json"))
+
+
+def _refuse_another_model(folder: Path, settings: TrainSettings) -> None:
+    """Raise `ValueError` if the model that the run began with is another one now; former runs do not say."""
+    began_with = json.loads((folder / "settings.json").read_text()).get("model_sha256")
+    if began_with is not None and began_with != digest_of_model(settings.model):
+        raise ValueError(
+            f"resume: the files of model {settings.model[:200]!r} are not those that the run in {str(folder)!r} began "
+            "with: put them back, or take another output_dir"
+        )
 
 
 def prepare(folder: Path, settings: TrainSettings) -> str | None:
@@ -113,12 +153,12 @@ def prepare(folder: Path, settings: TrainSettings) -> str | None:
     if settings.resume and held is not None:
         checkpoint = newest_whole_checkpoint(folder)
         return None if checkpoint is None else str(checkpoint)
-    for path in [path for pattern in _WRITTEN for path in folder.glob(pattern)]:
+    for path in _written_in(folder):
         shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
     for left in sorted((folder / "runs").rglob("*"), reverse=True):
         with contextlib.suppress(OSError):  # what is not empty holds something else
             left.rmdir()
-    write_json(folder / "settings.json", describe(settings))
+    write_json(folder / "settings.json", describe(settings) | {"model_sha256": digest_of_model(settings.model)})
     text = as_yaml(settings)
     write_whole(folder / "config.yaml", lambda path: path.write_text(text, encoding="utf-8"))
     return None
@@ -126,7 +166,7 @@ def prepare(folder: Path, settings: TrainSettings) -> str | None:
 
 def is_finished(folder: Path, settings: TrainSettings) -> bool:
     """Whether a run that is to be resumed has its model already, which is written last; raises as `check`."""
-    return check(folder, settings) is not None and settings.resume and (folder / "model").is_dir()
+    return check(folder, settings) is not None and settings.resume and _holds_model(folder / "model")
 
 
 def _settings_in(file: Path) -> dict[str, Any] | None:
@@ -175,8 +215,22 @@ def _has_state(checkpoint: Path) -> bool:
         return False
 
 
+def _has_parts(checkpoint: Path) -> bool:
+    """Whether optimiser, schedule and random numbers are there, which transformers goes on without if they are not.
+
+    FSDP keeps the optimiser in a folder or as optimizer.bin, DeepSpeed in a folder, and there maybe the schedule, too.
+    """
+    step = json.loads((checkpoint / "trainer_state.json").read_text()).get("global_step")
+    deepspeed = any(path.is_dir() for path in checkpoint.glob("global_step*"))
+    files = [(checkpoint / name).is_file() for name in ("optimizer.pt", "optimizer.bin")]
+    optimizer = deepspeed or any(files) or any(path.is_dir() for path in checkpoint.glob("optimizer*"))
+    schedule = deepspeed or (checkpoint / "scheduler.pt").is_file()
+    of_its_name = step == int(checkpoint.name.removeprefix("checkpoint-"))
+    return of_its_name and optimizer and schedule and any(checkpoint.glob("rng_state*.pth"))
+
+
 def _is_whole(checkpoint: Path) -> bool:
-    if not _has_state(checkpoint):
+    if not _has_state(checkpoint) or not _has_parts(checkpoint):
         return False
     try:
         for file in checkpoint.rglob("*.json"):

@@ -49,7 +49,7 @@ class TrainSettings(
             if get_origin(hint) is Literal and value not in get_args(hint):
                 raise ValueError(f"{name} must be one of {', '.join(get_args(hint))}; got {value!r}")
             kinds, words = _KINDS.get(hint, (object, ""))
-            if not isinstance(value, kinds) or (isinstance(value, bool) and hint in (int, float)):
+            if not isinstance(value, kinds) or (isinstance(value, bool) and kinds not in (bool, object)):
                 raise ValueError(f"{name} must be {words}, got {value!r}")
         object.__setattr__(self, "method", require_trainable(self.method))
         for name in ("max_length", "batch_size", "per_device_train_batch_size", "devices",
@@ -82,6 +82,8 @@ class TrainSettings(
         self._require("max_steps", self.max_steps == -1 or self.max_steps > 0, "above 0, or -1 for none")
         self._require("dataset", bool(self.dataset), "at least one name")
         self._require("load_in_4bit", not self.load_in_4bit or self.lora_r > 0, "off unless lora_r is above 0")
+        named = bool(self.lora_target_modules.strip(" ,"))
+        self._require("lora_target_modules", named, "all-linear or names of layers")
         self._require("packing", not self.packing or not self.learns_from_pairs, f"off with {self.method}")
 
     def _require(self, name: str, holds: bool, allowed: str) -> None:

@@ -11,6 +11,8 @@ from transformers import PreTrainedTokenizerBase
 
 from lm.train.layouts import Messages
 
+_FIRST = 8  # rows in which a chat template is tried
+
 
 @dataclass(frozen=True)
 class Cut:
@@ -26,6 +28,7 @@ class Counts:
 
     kept: int
     dropped: int
+    alike: int  # pairs whose answers are the same, dropped as well
     prompts_cut: int
     answers_cut: int
     tokens: int
@@ -37,6 +40,7 @@ class Counts:
             f"{self.kept:,} examples, {self.tokens:,} tokens ({self.answer_tokens:,} of answers); "
             f"cut: {self.prompts_cut:,} prompts, {self.answers_cut:,} answers; "
             f"dropped without prompt or answer: {self.dropped:,}"
+            + (f", as chosen and rejected are the same: {self.alike:,}" if self.alike else "")
         )
 
 
@@ -63,7 +67,8 @@ def encode(rows: Dataset, tokenizer: PreTrainedTokenizerBase, cut: Cut) -> tuple
         digest.update(json.dumps(batch, sort_keys=True).encode())
     counts = Counts(
         kept=len(kept),
-        dropped=len(tokens) - len(kept),
+        dropped=len(tokens) - len(kept) - sum(tokens["alike"]),
+        alike=sum(tokens["alike"]),
         prompts_cut=sum(tokens["prompt_cut"]),
         answers_cut=sum(tokens["answer_cut"]),
         tokens=sum(kept["tokens"]),
@@ -71,14 +76,20 @@ def encode(rows: Dataset, tokenizer: PreTrainedTokenizerBase, cut: Cut) -> tuple
         sha256=digest.hexdigest(),
     )
     if not len(kept):
-        cut_off = sum(tokens["answer_cut"])
-        why = (
-            f"the answers begin beyond max_length ({cut.max_length}) in {cut_off}: raise it"
-            if cut_off
-            else "they have no prompt or no answer: look at the data, and see --columns"
+        raise ValueError(f"no answer token is left of {len(tokens)} examples: {_why_none(counts, cut)}")
+    return kept.remove_columns(["prompt_cut", "answer_cut", "tokens", "answer_tokens", "alike"]), counts
+
+
+def _why_none(counts: Counts, cut: Cut) -> str:
+    if counts.alike:
+        others = f", and {counts.dropped:,} have no prompt or no answer" if counts.dropped else ""
+        return (
+            f"chosen and rejected are the same in {counts.alike:,} up to max_length ({cut.max_length}){others}: look "
+            "at the data, or raise it"
         )
-        raise ValueError(f"no answer token is left of {len(tokens)} examples: {why}")
-    return kept.remove_columns(["prompt_cut", "answer_cut", "tokens", "answer_tokens"]), counts
+    if counts.answers_cut:
+        return f"the answers begin beyond max_length ({cut.max_length}) in {counts.answers_cut}: raise it"
+    return "they have no prompt or no answer: look at the data, and see --columns"
 
 
 def _encode_single(row: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase, cut: Cut) -> dict[str, Any]:
@@ -91,6 +102,7 @@ def _encode_single(row: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase, c
         "labels": labels,
         "prompt_cut": start > 0,
         "answer_cut": len(ids) - start > cut.max_length,
+        "alike": False,
         "tokens": len(labels),
         "answer_tokens": sum(label != -100 for label in labels),
     }
@@ -116,13 +128,16 @@ def _encode_answers(
     room = cut.max_length - len(prompt)
     kept = {f"{name}_ids": ids[prompt_length:][:room] for name, (ids, _, _) in zip(names, answers, strict=True)}
     answer_tokens = sum(map(len, kept.values()))
+    said = all(any(trained) for _, trained, _ in answers)
+    alike = said and len(names) > 1 and len({tuple(ids) for ids in kept.values()}) == 1
     return {
         "prompt_ids": prompt,
         **kept,
         "prompt_cut": start > 0,
         "answer_cut": any(len(ids) - prompt_length > room for ids, _, _ in answers),
+        "alike": alike,
         "tokens": len(names) * len(prompt) + answer_tokens,
-        "answer_tokens": answer_tokens if all(any(trained) for _, trained, _ in answers) else 0,
+        "answer_tokens": answer_tokens if said and not alike else 0,
     }
 
 
@@ -170,6 +185,41 @@ def rendered(tokenizer: PreTrainedTokenizerBase, turns: Messages, tools: Any, as
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise _TemplateError(f"the chat template refuses an example ({reason}): see --chat-template") from error
     return list(written["input_ids"])
+
+
+def require_written(rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raise `ValueError` for rows whose prompts, answers, tools or calls of tools the chat template leaves out.
+
+    Prompts and answers are looked for in the first rows: a template that leaves them out does so in all rows.
+    """
+    if tokenizer.chat_template is not None:
+        first = [row for row in rows.select(range(min(len(rows), _FIRST))) if row["prompt"]]
+        for part, of_answer in (("prompt", False), ("answer", True)):
+            lost = [
+                rendered(tokenizer, turns, row["tools"]) == rendered(tokenizer, _doubled(turns, places), row["tools"])
+                for row in first
+                for turns in _talks(row)
+                if (places := _with_text(turns, len(row["prompt"]), of_answer))
+            ]
+            if lost and all(lost):
+                raise _TemplateError(
+                    f"the chat template leaves the {part} out of every row: take one that writes it (--chat-template)"
+                )
+    require_tools(rows, tokenizer)
+
+
+def _with_text(turns: Messages, begin: int, of_answer: bool) -> set[int]:
+    """Places of the messages with text, of the prompt, or of the assistant in the answer, which begins at `begin`."""
+    places = range(begin, len(turns)) if of_answer else range(begin)
+    return {i for i in places if turns[i]["content"] and (turns[i]["role"] == "assistant" or not of_answer)}
+
+
+def _doubled(turns: Messages, places: set[int]) -> Messages:
+    """The same messages, those at the places with their text twice."""
+    return [
+        turn | {"content": f"{turn['content']} {turn['content']}"} if i in places else turn
+        for i, turn in enumerate(turns)
+    ]
 
 
 def require_tools(rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> None:

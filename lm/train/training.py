@@ -21,7 +21,7 @@ from ift import METHODS
 from lm.lake import tiny
 from lm.train import data, models
 from lm.train.acting import idle_options
-from lm.train.checks import check_names, check_optimizer, reports
+from lm.train.checks import check_layers, check_names, check_optimizer, check_schedule, reports
 from lm.train.command_line import trainer_options
 from lm.train.estimate import accumulation, estimate
 from lm.train.lake_report import played, plays, show
@@ -39,7 +39,7 @@ from lm.train.run_folder import (
     prepare,
 )
 from lm.train.settings import TrainSettings
-from lm.train.tokens import Cut, encode, require_tools
+from lm.train.tokens import Cut, encode, require_written
 
 HELD_OUT_SEED = 0  # of drawing and shuffling held-out rows
 
@@ -136,7 +136,10 @@ def _make_trainer(
         line = f"The adapter {settings.model} is merged into its base {models.base_of(settings.model)}"
         console.print(line, markup=False)
     _warn_of_memory(settings, model, len(rows[0]), console)
-    check_optimizer(settings, args, model, trainer_options(settings))
+    asked = trainer_options(settings)
+    check_layers(settings, model)
+    check_optimizer(settings, args, model, asked)
+    check_schedule(settings, args, asked)
     method = METHODS[settings.method]
     needs_reference = method.needs_reference and not settings.lora_r and "refresh" not in settings.numbers
     callbacks: list[Any] = [Progressing(console)] if PartialState().is_main_process else []
@@ -157,7 +160,12 @@ def _make_trainer(
     models.note_base(trainer.model, settings, folder_of(settings) / "base")
     trainer.create_model_card = lambda *_, **__: None  # TRL's, at each checkpoint; ours is written at the end
     trainer.remove_callback(transformers.PrinterCallback)
-    trainer.get_train_dataloader()  # options that it refuses are refused before anything is written
+    loader = trainer.get_train_dataloader()  # options that it refuses are refused before anything is written
+    if not len(loader):
+        raise ValueError(
+            f"trainer: 'dataloader_drop_last' leaves no batch: there are {len(rows[0])} examples, and a batch has "
+            f"per_device_train_batch_size = {args.per_device_train_batch_size} on each device"
+        )
     return trainer
 
 
@@ -206,7 +214,7 @@ def _encoded(settings: TrainSettings, tokenizer: Any, console: Console) -> tuple
             labels=METHODS[settings.method].unpaired,
             columns=data.column_names(settings.columns),
             note=lambda line: console.print(f"[yellow]note[/yellow] {escape(line)}"),
-            check=partial(require_tools, tokenizer=tokenizer),
+            check=partial(require_written, tokenizer=tokenizer),
         )
         tokens, counts = encode(rows, tokenizer, cut)
         console.print(f"[bold]{name}[/bold] {escape(', '.join(sources))}: {counts}")

@@ -101,6 +101,13 @@ def test_an_option_of_trls_that_does_nothing_is_refused(method, option, command,
         (["--seeds", "1", "1"], "seeds must be distinct numbers"),
         (["--max-steps", "0"], "max_steps must be above 0, or -1 for none"),
         (["--attention", "nope"], "attention 'nope' cannot be had here"),
+        (["--trainer", "adam_beta1=2"], "trainer: adam_beta1 cannot be set so with optim"),
+        (["--trainer", "lr_scheduler_kwargs={bad: 1}"], "trainer: 'lr_scheduler_kwargs' does not fit the schedule"),
+        (["--method", "sft", "--trainer", "pad_to_multiple_of=-8"], "'pad_to_multiple_of' must be at least 1, got -8"),
+        (["--lora-r", "2", "--lora-target-modules", "q_pro"], "is no layer of the model: did you mean 'q_proj'?"),
+        (["--lora-r", "2", "--lora-target-modules", ""], "lora_target_modules must be all-linear or names of layers"),
+        (["--lora-r", "2", "--modules-to-save", "nope"], "modules_to_save 'nope' is no layer of the model: its layers"),
+        (["--columns", "prompt=x", "prompt=y"], "columns: 'prompt' is given twice, as 'x' and as 'y'"),
         (["--columns", "prompt"], "columns must be OURS=THEIRS"),
         (["--method", "kto", "--per-device-train-batch-size", "1"], "the method needs prompt, chosen, rejected, or"),
     ],
@@ -112,3 +119,21 @@ def test_refused_in_a_line_with_nothing_left(arguments, message, command, tmp_pa
     assert error.startswith("error: ")
     assert message in error
     assert not (tmp_path / "out").exists()
+
+
+def test_a_batch_that_is_never_full_is_refused(command, tmp_path, monkeypatch, capsys):
+    few = tmp_path / "few.jsonl"
+    few.write_text('{"prompt": "1+1=", "completion": "2"}\n' * 2)
+    place = command.index("--dataset") + 1
+    arguments = [*command[:place], few, *command[place + 1 :], "--trainer", "dataloader_drop_last=true"]
+    assert call(monkeypatch, arguments) == 2
+    assert "'dataloader_drop_last' leaves no batch: there are 2 examples" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_schedules_and_optimisers_that_can_be_made_are_taken(command, tmp_path, monkeypatch):
+    arguments = ["--max-steps", "1", "--lr-scheduler-type", "cosine_with_restarts", "--trainer", "adam_beta1=0.8",
+                 "lr_scheduler_kwargs={num_cycles: 2}", "--lora-r", "2", "--modules-to-save", "lm_head",
+                 "--lora-target-modules", "q_proj, v_proj"]  # fmt: skip
+    assert call(monkeypatch, [*command, *arguments]) == 0
+    assert (tmp_path / "out" / "model").is_dir()

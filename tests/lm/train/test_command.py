@@ -183,7 +183,7 @@ def test_lora_recipes_fit_a_card_of_24_gb():
     [
         (["--method", "iff"], "method 'iff' is unknown: did you mean 'ift'?"),
         (["--lam", "1.5"], "lam must be in [0, 1], got 1.5"),
-        (["--lora-r", "4", "--lora-target-modules", "mlp_up"], "Target modules {'mlp_up'} not found"),
+        (["--lora-r", "4", "--lora-target-modules", "mlp_up"], "lora_target_modules 'mlp_up' is no layer of"),
         (["--dry-run", "--lora-r", "4", "--lora-target-modules", "mlp_up"], "'mlp_up' names no linear layer"),
         (["--gamma", "-1"], "gamma must be in [0, 1], got -1.0"),
         (["--method", "dpo", "--beta", "0"], "beta must be a finite number above 0"),

@@ -160,6 +160,16 @@ def test_what_has_no_answer_is_dropped_and_counted(tokenizer):
     assert "dropped without prompt or answer: 2" in str(counts)
 
 
+def test_pairs_of_equal_answers_are_dropped_and_counted(tokenizer):
+    pairs = [("1", "2"), ("3", "3"), ("4" * 70 + "5", "4" * 70 + "6"), ("", "2")]
+    rows = [{"prompt": asked("1+1="), "chosen": said(chosen), "rejected": said(other)} for chosen, other in pairs]
+    whole, counts = tokens.encode(Dataset.from_list(rows), tokenizer, CUT)
+    assert (len(whole), counts.kept, counts.dropped, counts.alike) == (1, 1, 1, 2)
+    assert "dropped without prompt or answer: 1, as chosen and rejected are the same: 2" in str(counts)
+    with pytest.raises(ValueError, match=r"left of 2 examples: chosen and rejected are the same in 2 up to max_length"):
+        tokens.encode(Dataset.from_list(rows[1:3]), tokenizer, CUT)
+
+
 @given(st.text("ab ", max_size=20), st.text("ab ", min_size=1, max_size=20), st.integers(2, 20), st.integers(1, 19))
 def test_no_example_is_longer_than_allowed_and_the_prompt_keeps_its_end(tokenizer, prompt, answer, longest, room):
     cut = tokens.Cut(longest, min(room, longest - 1))

@@ -93,11 +93,33 @@ def test_columns_are_named_by_hand(tmp_path):
         ({"prompt": "a", "completion": True}, "row 1: completion must be text or messages, got 'True'"),
         ({"conversations": [{"from": "alien", "value": "b"}]}, "nobody is called 'alien'"),
         ({"messages": [{"role": "user", "content": [{"type": "image"}]}]}, "'role' and 'content' as text"),
+        ({"conversations": [{"from": ["x"], "value": "b"}]}, r"row 1: conversations: nobody is called .*x"),
+        ({"messages": [*ASKED, {"role": "assistant", "tool_calls": 7}]}, "row 1: messages: tool_calls must be a list"),
+        ({"system": 5, "prompt": "a", "completion": "b"}, "row 1: system must be text, got 5"),
+        ({"instruction": "a", "input": {"x": 1}, "output": "b"}, "row 1: input must be text, under an instruction"),
+        ({"prompt": float("nan"), "completion": "b"}, "row 1: prompt must be text or messages, got the number nan"),
+        ({"prompt": "a", "completion": float("inf")}, "row 1: completion must be text or .* got the number inf"),
     ],
 )
 def test_what_has_no_layout_is_refused_by_its_columns(row, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         load(write(tmp_path, [row]), pairs="rejected" in row)
+
+
+def test_a_number_is_its_text_also_as_input(tmp_path):
+    (row,) = load(write(tmp_path, [{"instruction": "Double", "input": 21, "output": 42}]))
+    assert (row["prompt"][0]["content"], row["completion"][0]["content"]) == ("Double\n\n21", "42")
+
+
+def test_letters_beyond_16_bits_are_taken_from_their_two_halves(tmp_path):
+    assert load(write(tmp_path, [{"prompt": "a", "completion": "😀"}]))[0]["completion"][0]["content"] == "😀"
+
+
+@pytest.mark.parametrize("other", [{"messages": ASKED + SAID}, {"prompt": "a", "chosen": "b", "rejected": "c"}])
+def test_rows_of_another_layout_are_refused(other, tmp_path):
+    rows = [{"prompt": "1+1=", "completion": "2"}] * 2 + [other]
+    with pytest.raises(ValueError, match=r"dataset .*rows.jsonl': row [13]: its columns are .*: give rows of each"):
+        load(write(tmp_path, rows))
 
 
 def test_unwanted_answers_are_left_out_and_counted(tmp_path):
@@ -193,6 +215,18 @@ def test_a_template_that_fails_is_named(template, message, tokenizer):
         tokens.encode(rows, with_template(tokenizer, template), CUT)
 
 
+@pytest.mark.parametrize(
+    ("template", "part"),
+    [("{{ messages[-1].content }}", "prompt"), ("", "prompt"), ("always", "prompt"),
+     ("{{ messages[0].content }}", "answer")],
+)  # fmt: skip
+def test_a_template_that_leaves_out_prompt_or_answer_is_named(template, part, tokenizer, tmp_path):
+    check = partial(tokens.require_written, tokenizer=with_template(tokenizer, template))
+    file = write(tmp_path, [{"messages": ASKED + SAID}, {"messages": SAID}])
+    with pytest.raises(ValueError, match=f"rows.jsonl': the chat template leaves the {part} out of every row: take"):
+        data.load((file,), False, 0, check=check)
+
+
 def test_csv_and_tsv_keep_their_text(tmp_path):
     (tmp_path / "rows.csv").write_text('question,answer\n"two\nlines, one cell",007\n')
     (tmp_path / "rows.tsv").write_text("question\tanswer\na, b\t2.50\n")
@@ -229,6 +263,8 @@ def test_json_may_be_an_array_or_hold_one(wrapped, tmp_path):
         ("a.jsonl", '{"prompt": "é", "completion": "b"}\n'.encode("latin-1"), "line 1 is not UTF-8 text"),
         ("a.jsonl", b'{"prompt": "a"}\n{"prompt": ', "line 2 is not JSON"),
         ("a.jsonl", b'{"prompt": "a", "completion": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "nested too deeply"),
+        ("a.jsonl", b'{"prompt": "a", "completion": "\\uD800"}', "line 1 has text that is not valid Unicode"),
+        ("a.json", b'[{"prompt": "\\udc00", "completion": "a"}]', "the file has text that is not valid Unicode"),
         ("a.jsonl", b"[1]\n", "line 1 must be an object"),
         ("a.json", b"[1]\n", "row 1 must be an object"),
         ("a.json", b"3", "must hold an array of rows"),

@@ -202,7 +202,8 @@ def test_a_checkpoint_of_a_strange_name_is_none(tmp_path):
 @pytest.mark.parametrize(
     ("name", "text"),
     [("config.json", '{"vocab'), ("trainer_state.json", "[]"), ("trainer_state.json", '{"log_history": "x"}'),
-     ("trainer_state.json", '{"global_step": null}')],
+     ("trainer_state.json", '{"global_step": null}'), ("trainer_state.json", '{"global_step": 1}'),
+     ("optimizer.pt", None), ("scheduler.pt", None), ("rng_state.pth", None)],
 )  # fmt: skip
 def test_a_spoiled_checkpoint_is_none(name, text, tmp_path):
     from safetensors.torch import save_file
@@ -215,9 +216,15 @@ def test_a_spoiled_checkpoint_is_none(name, text, tmp_path):
         folder.mkdir()
         save_file({"a": torch.zeros(2)}, folder / "model.safetensors")
         (folder / "config.json").write_text("{}")
-        TrainerState(log_history=[{"loss": 1.0}], epoch=0.5).save_to_json(str(folder / "trainer_state.json"))
+        for part in ("optimizer.pt", "scheduler.pt", "rng_state.pth"):
+            torch.save({}, folder / part)
+        state = TrainerState(log_history=[{"loss": 1.0}], epoch=0.5, global_step=step)
+        state.save_to_json(str(folder / "trainer_state.json"))
     assert newest_whole_checkpoint(tmp_path).name == "checkpoint-2"
-    (tmp_path / "checkpoint-2" / name).write_text(text)
+    if text is None:
+        (tmp_path / "checkpoint-2" / name).unlink()
+    else:
+        (tmp_path / "checkpoint-2" / name).write_text(text)
     assert newest_whole_checkpoint(tmp_path).name == "checkpoint-1"
 
 

@@ -186,17 +186,21 @@ def claim_folder(folder: Path, definition: dict[str, Any]) -> None:
     Raises:
         ValueError: it holds results of another definition or version, or other files; or it cannot be written.
     """
-    wanted = record(definition)
+    if not claimed(folder, definition):
+        try:
+            write_json(folder / "config.json", record(definition))
+        except OSError as error:
+            raise ValueError(f"out {str(folder)!r} cannot be written: {error.strerror}") from error
+
+
+def claimed(folder: Path, definition: dict[str, Any]) -> bool:
+    """Whether `folder` has the note of `claim_folder` already; raises `ValueError` where that would refuse it."""
     held = held_record(folder)
     if held is not None:
-        refuse_other(folder, held, wanted)
-        return
-    if folder.is_dir() and not holds_nothing(folder):
+        refuse_other(folder, held, record(definition))
+    elif folder.is_dir() and not holds_nothing(folder):
         raise ValueError(f"out {str(folder)!r} holds files of something else: give another --out")
-    try:
-        write_json(folder / "config.json", wanted)
-    except OSError as error:
-        raise ValueError(f"out {str(folder)!r} cannot be written: {error.strerror}") from error
+    return held is not None
 
 
 def record(definition: dict[str, Any]) -> dict[str, Any]:

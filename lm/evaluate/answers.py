@@ -21,13 +21,15 @@ from common.folders import reading
 class Remembering(HFLM):
     """A model for the harness whose answers are appended to `file`, and taken from it where it has them.
 
+    `begin` is called before the file is made: until then nothing is written.
+
     Questions are asked in blocks of `batch_size` contexts, and a block is asked as a whole, or not at all. So what
     shares a batch does not depend on where an evaluation was stopped, and its numbers are the same to the last bit.
     """
 
-    def __init__(self, file: Path, **options: Any):
+    def __init__(self, file: Path, begin: Callable[[], None], **options: Any):
         super().__init__(**options)
-        self.file, self.answers = file, _read(file)
+        self.file, self.begin, self.answers = file, begin, _read(file)
 
     def loglikelihood(self, requests: list[Any], disable_tqdm: bool = False) -> list[Any]:
         """How likely each continuation is."""
@@ -54,6 +56,8 @@ class Remembering(HFLM):
 
     def _keep(self, answers: dict[str, Any]) -> None:
         new = {key: answer for key, answer in answers.items() if key not in self.answers}
+        if not self.file.exists():
+            self.begin()
         with self.file.open("a") as file:
             file.write("".join(json.dumps({"asked": key, "answer": answer}) + "\n" for key, answer in new.items()))
             file.flush()

@@ -1,9 +1,11 @@
 """Tasks of lm-evaluation-harness on a model; answers are kept as they come; a stopped evaluation continues."""
 
 import contextlib
+import functools
 import hashlib
 import json
 import logging
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -17,13 +19,16 @@ import lm_eval
 import torch
 import yaml
 from datasets.exceptions import DatasetsError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 from lm_eval import tasks as harness_tasks
+from lm_eval import utils as harness_utils
 from lm_eval.tasks import TaskManager
 from lm_eval.utils import handle_non_serializable
 
 from common import models
-from common.folders import claim_folder, read_object, read_rows, reading, working_in, write_whole
+from common.folders import claim_folder, claimed, read_object, read_rows, reading, working_in, write_whole
 from lm.evaluate.answers import Remembering
+from lm.evaluate.scores import RESAMPLES, bootstrap_error
 from lm.lake import tiny
 
 TASKS = Path(__file__).parents[1] / "tasks"
@@ -32,7 +37,20 @@ _FOLDERS = {"arc_challenge": "arc", "mmlu": "mmlu/default", "truthfulqa_mc2": "t
             "gsm8k": "gsm8k"}  # fmt: skip
 # What the harness adds that is of the machine and the hour. Of git it asks the commit of the folder that one is in.
 _OF_THIS_RUN = ("date", "pretty_env_info", "git_hash")
-_SPLITS = ("test_split", "validation_split")
+
+
+def sandboxed(environment: jinja2.Environment) -> jinja2.Environment:
+    """A sandbox that renders the same templates as `environment`, and lets none of them reach Python or the system."""
+    sandbox = ImmutableSandboxedEnvironment(
+        loader=environment.loader,
+        undefined=environment.undefined,
+        keep_trailing_newline=environment.keep_trailing_newline,
+    )
+    sandbox.filters |= environment.filters
+    return sandbox
+
+
+harness_utils.env = sandboxed(harness_utils.env)  # a task file's templates are data
 
 
 @dataclass(frozen=True)
@@ -73,17 +91,19 @@ def evaluate(
 
 def _evaluate(name: str, questions: Questions, out: Path, batch_size: int, log_samples: bool) -> dict[str, Any]:
     definition = {"model": fingerprint(name), "questions": described(questions)}
-    if (out / "config.json").is_file():
-        claim_folder(out, definition)
+    claimed(out, definition)  # a folder that it may not have is refused before anything is asked
     if not _finished(out, log_samples):
         tasks = _load_tasks(questions)
         on_gpu = torch.cuda.is_available()
         model, tokenizer = models.load_trained(tiny.located(name), torch.bfloat16 if on_gpu else torch.float32)
         model.eval().to("cuda" if on_gpu else "cpu")
-        wrapped = Remembering(out / "answers.jsonl", pretrained=model, tokenizer=tokenizer, batch_size=batch_size)
-        _require_room(wrapped, tasks, questions.max_new_tokens)
-        claim_folder(out, definition)  # nothing is written before all of it is known to be good
+        begin = functools.partial(claim_folder, out, definition)  # with the first answers: till then all may be bad
+        wrapped = Remembering(
+            out / "answers.jsonl", begin, pretrained=model, tokenizer=tokenizer, batch_size=batch_size
+        )
+        _require_room(name, wrapped, tasks, questions.max_new_tokens)
         results = _run(wrapped, tasks, questions)
+        begin()
         samples = results.pop("samples")
         templated = _templated(wrapped, questions)
         results |= {"model_name": name, "templated": templated, "cut_contexts": _cut_contexts(wrapped, samples)}
@@ -156,7 +176,11 @@ def _templated(wrapped: Any, questions: Questions) -> bool:
 def _run(wrapped: Any, tasks: list[Any], questions: Questions) -> dict[str, Any]:
     templated = _templated(wrapped, questions)
     # Outside a checkout git would complain on stderr.
-    with _one_line(questions), patch("lm_eval.evaluator.get_git_commit_hash", return_value=None):
+    with (
+        _one_line(questions),
+        patch("lm_eval.evaluator.get_git_commit_hash", return_value=None),
+        patch("lm_eval.api.metrics.bootstrap_stderr", bootstrap_error),
+    ):
         results = lm_eval.simple_evaluate(
             wrapped,
             tasks=tasks,
@@ -164,6 +188,7 @@ def _run(wrapped: Any, tasks: list[Any], questions: Questions) -> dict[str, Any]
             apply_chat_template=templated,
             fewshot_as_multiturn=templated,
             limit=questions.limit,
+            bootstrap_iters=RESAMPLES,
             gen_kwargs=None if questions.max_new_tokens is None else {"max_gen_toks": questions.max_new_tokens},
         )
     for config in results["configs"].values():
@@ -194,8 +219,24 @@ def _load_tasks(questions: Questions) -> list[Any]:
             loaded = manager.load([str(file) if file else name])
             for task in loaded["tasks"].values() if fewshot is not None else ():
                 task.set_config(key="num_fewshot", value=fewshot)
+            for task in loaded["tasks"].values():
+                _require_examples(task)
+                for ensemble in getattr(task, "_filters", ()):
+                    for make in ensemble.filters:  # the harness makes them after all is asked
+                        make()
             loaded_tasks.append(loaded["groups"].get(name) or loaded["tasks"][name])
     return loaded_tasks
+
+
+def _require_examples(task: Any) -> None:
+    """Raise `ValueError` where a task has fewer examples than are to come before each question."""
+    config: Any = getattr(task, "config", None)
+    number, sampler = getattr(config, "num_fewshot", None), getattr(task, "sampler", None)
+    if number and sampler is not None:
+        own = task.fewshot_cfg.split == config.test_split  # then the question itself is no example of it
+        most = max(len(sampler.df) - own, 0)
+        if number > most:
+            raise ValueError(f"fewshot must be at most {most}, the examples that {task.task_name} has, got {number}")
 
 
 def _manager(questions: Questions) -> TaskManager:
@@ -213,7 +254,8 @@ def _manager(questions: Questions) -> TaskManager:
 # What fields, templates and functions of a task raise that do not fit its questions. The harness raises
 # NotImplementedError where a task wants what it has no code for; nothing is left undone here.
 _OF_TASKS = (jinja2.TemplateError, LookupError, ImportError, AttributeError, TypeError, AssertionError, ArithmeticError,
-             NotImplementedError)  # fmt: skip
+             NotImplementedError, SyntaxError, re.error)  # fmt: skip
+_NO_SCRIPTS = "Dataset scripts are no longer supported"
 
 
 @contextlib.contextmanager
@@ -231,13 +273,19 @@ def _one_line(questions: Questions) -> Iterator[None]:
         raise ValueError(f"the questions of {', '.join(questions.tasks)} cannot be read ({problem})") from error
     except StopIteration as error:  # so ends reading a file without a line
         raise ValueError(f"the questions of {', '.join(questions.tasks)} cannot be read: a file is empty") from error
-    except _OF_TASKS as error:
-        problem = f"{type(error).__name__}: {models.reason(error)}"
-        raise ValueError(f"task {', '.join(questions.tasks)} cannot be asked ({problem}): look at its file") from error
+    except Exception as error:
+        # Of its own kind is what the harness raises for some fields, and the data sets' library for scripts.
+        if isinstance(error, _OF_TASKS) or type(error) is Exception or str(error).startswith(_NO_SCRIPTS):
+            task = repr(str(questions.file)) if questions.file else ", ".join(questions.tasks)
+            problem = f"{type(error).__name__}: {models.reason(error)}"
+            raise ValueError(f"task {task} cannot be asked ({problem}): look at its file") from error
+        raise
 
 
-def _require_room(wrapped: Any, tasks: list[Any], max_new_tokens: int | None) -> None:
-    """Raise `ValueError` where an answer alone would fill the model's context."""
+def _require_room(name: str, wrapped: Any, tasks: list[Any], max_new_tokens: int | None) -> None:
+    """Raise `ValueError` where an answer alone would fill the model's context, or would have no end."""
+    if wrapped.tokenizer.eos_token_id is None:
+        raise ValueError(f"model {name!r}: its tokenizer has no eos_token: name one in its tokenizer_config.json")
     for task in tasks:
         config: Any = getattr(task, "config", None)  # groups have none: those of the harness generate nothing
         if getattr(config, "output_type", None) != "generate_until":
@@ -249,44 +297,6 @@ def _require_room(wrapped: Any, tasks: list[Any], max_new_tokens: int | None) ->
                 f"max_new_tokens must be below the model's context of {wrapped.max_length} tokens, {asked}: give a "
                 "smaller --max-new-tokens"
             )
-
-
-def task_in(file: Path) -> str:
-    """The name of the task that a file of the harness describes.
-
-    Raises:
-        ValueError: no such file, no YAML, or a field is missing.
-    """
-    config = _read(file)
-    needed: dict[str, tuple[str, ...]] = {
-        "task": ("task",),
-        "dataset_path or custom_dataset": ("dataset_path", "custom_dataset"),
-        "output_type": ("output_type",),
-        "doc_to_text": ("doc_to_text",),
-        "doc_to_target": ("doc_to_target",),
-        "test_split or validation_split": _SPLITS,
-    }
-    missing = [words for words, names in needed.items() if not any(config.get(name) is not None for name in names)]
-    if missing:
-        raise ValueError(f"task {str(file)!r} lacks {', '.join(missing)}")
-    return str(config["task"])
-
-
-def _read(file: Path) -> dict[str, Any]:
-    class Loader(yaml.SafeLoader):
-        """Functions stay names here: nothing of the file is run to see what it holds."""
-
-    Loader.add_constructor("!function", lambda loader, node: str(node.value))
-    try:
-        config = yaml.load(file.read_text(), Loader)  # a safe loader
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"task {str(file)!r} cannot be read ({models.reason(error)})") from error
-    except yaml.YAMLError as error:
-        raise ValueError(f"task {str(file)!r} is no YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(config, dict):
-        raise ValueError(f"task {str(file)!r} holds no fields: see lm/tasks/gsm8k_files for one")
-    included = config.get("include")
-    return (_read(file.parent / included) if included else {}) | config
 
 
 def fingerprint(name: str) -> str:

@@ -1,6 +1,9 @@
 """Scores out of the harness's results: beside the paper's reported numbers, and two models question by question."""
 
 import json
+import math
+import random
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,7 @@ from scipy import stats
 from common.folders import read_object, reading
 from lm.evaluate.options import OPEN_LLM
 
+RESAMPLES = 1000  # for standard errors that have no formula
 _PAPER = Path(__file__).with_name("paper.json")
 
 
@@ -107,13 +111,24 @@ def read_evaluation(folder: Path) -> tuple[pd.DataFrame, dict[str, Any], bool | 
     """What an evaluation left: its questions with their scores, how they were asked, and whether in a template.
 
     Raises:
-        ValueError: a folder without questions, or a file that cannot be read.
+        ValueError: a folder without questions or of another command, or a file that cannot be read.
     """
     questions = _questions(folder)
-    with reading(folder / "config.json"):
-        way = read_object(folder / "config.json")["questions"]
-        way["tasks"].items()  # raises for what is no mapping
+    missing = [name for name in ("config.json", "results.json") if not (folder / name).is_file()]
+    way = {} if missing else read_object(folder / "config.json").get("questions")
+    if not isinstance(way, dict) or not isinstance(way.get("tasks"), dict):
+        problem = f"there is no {missing[0]}" if missing else "its config.json names no questions"
+        raise ValueError(f"{str(folder)!r} holds no results of lm.evaluate ({problem}): give the --out of one")
     return questions, way, read_object(folder / "results.json").get("templated")
+
+
+def bootstrap_error(score: Callable[[Sequence[Any]], float], values: Sequence[Any], iters: int) -> float:
+    """Standard error of a score by bootstrap over the questions, for the harness in place of its own.
+
+    That one prints, and starts processes that take a signal to them for an interrupt of ours.
+    """
+    generator = random.Random(0)
+    return float(np.std([score(generator.choices(values, k=len(values))) for _ in range(iters)], ddof=1))
 
 
 def difference_interval(differences: np.ndarray, resamples: int = 2000) -> tuple[float, float]:
@@ -132,10 +147,11 @@ def mcnemar(a: np.ndarray, b: np.ndarray) -> float:
 
 def _questions(folder: Path) -> pd.DataFrame:
     """A row per task, score and question, from the samples in a folder; the index says which."""
-    rows = []
+    rows: list[tuple[str, str, str, str, int, float]] = []
     for file in sorted(folder.glob("samples_*.jsonl")):
         task = file.stem.removeprefix("samples_")
         group = "mmlu" if task.startswith("mmlu_") else task
+        first = len(rows)
         with reading(file):
             for line in file.read_text().removesuffix("\n").split("\n"):
                 sample = json.loads(line)
@@ -145,7 +161,19 @@ def _questions(folder: Path) -> pd.DataFrame:
                         rows.append(
                             (group, named, task, str(sample["doc_hash"]), int(sample["doc_id"]), float(sample[metric]))
                         )
+        _require_one_score_each(file, rows[first:])
     if not rows:
         raise ValueError(f"{str(folder)!r} holds no questions (samples_TASK.jsonl): evaluate with --log-samples")
     index = ["task", "metric", "file", "doc_hash", "doc_id"]
     return pd.DataFrame(rows, columns=[*index, "value"]).set_index(index)
+
+
+def _require_one_score_each(file: Path, rows: list[tuple[str, str, str, str, int, float]]) -> None:
+    """Raise `ValueError` for a question that a file has twice, or with a score that is no finite number."""
+    seen = set()
+    for _, metric, _, _, number, value in rows:
+        if not math.isfinite(value):
+            raise ValueError(f"{str(file)!r} gives {metric} {value} to question {number}: evaluate that model again")
+        if (metric, number) in seen:
+            raise ValueError(f"{str(file)!r} holds question {number} more than once: evaluate that model again")
+        seen.add((metric, number))

@@ -9,9 +9,10 @@ import pandas as pd
 from common import models
 from common.folders import working_in, write_json
 from lm.evaluate.alpaca import instructions_file, judged, require_key, write_answers
-from lm.evaluate.harness import TASKS, Questions, described, evaluate, task_in
+from lm.evaluate.harness import TASKS, Questions, described, evaluate
 from lm.evaluate.options import OPEN_LLM, Options
 from lm.evaluate.scores import all_scores, alpaca_in_paper, asked_alike, beside_paper, paired, require_alike
+from lm.evaluate.task_file import task_in
 
 
 def run(options: Options) -> None:

@@ -336,5 +336,7 @@ def test_a_checkpoint_has_weights_of_its_own(files, whole, tmp_path):
             save_file({"a": torch.zeros(2)}, file)
         else:
             file.write_text(json.dumps({"weight_map": {"a": "w.bin"}}))
-    TrainerState().save_to_json(str(tmp_path / "checkpoint-1" / "trainer_state.json"))
+    for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth"):
+        torch.save({}, tmp_path / "checkpoint-1" / name)
+    TrainerState(global_step=1).save_to_json(str(tmp_path / "checkpoint-1" / "trainer_state.json"))
     assert (newest_whole_checkpoint(tmp_path) is not None) == whole

@@ -17,12 +17,13 @@ import importlib.util
 import os
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
+from ift.fields import check_fields, reason
 from ift.method import Method
 
 GROUP = "ift.methods"  # of entry points
@@ -37,13 +38,15 @@ class Origin:
     Attributes:
         place: in words, without a local path.
         reference: the value itself, in a file or a package.
-        on_command_line: how a command names it, without a local path.
+        on_command_line: how a command names it: a file by the path that was given. It is for the one who gave it.
+        shown: the same without a local path, for what others read.
         tried: whether its loss has been tried.
     """
 
     place: str
     reference: str
     on_command_line: str
+    shown: str
     tried: bool = False
 
 
@@ -61,14 +64,19 @@ class Methods(dict[str, Method]):
             try:
                 method = _as_method(f"{package}'s {entry.name}", entry.load())
                 version = entry.dist.version if entry.dist else ""
-                self._add(method, Origin(f"{package} {version}".strip(), entry.value, method.name))
-            except Exception as error:  # someone else's code: the other methods must go on working
-                print(f"note: the method {entry.name!r} of {package} is left out: {_reason(error)}", file=sys.stderr)
+                self._add(method, Origin(f"{package} {version}".strip(), entry.value, method.name, method.name))
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # someone else's code: the other methods must go on working
+                print(f"note: the method {entry.name!r} of {package} is left out: {reason(error)}", file=sys.stderr)
 
     def add_of_parent(self) -> None:
-        """Those of files that the process which started this one has read."""
+        """Those of files that the process which started this one has read; a line says which cannot be used."""
         for reference in os.environ.get(_OF_FILES, "").splitlines():
-            self.add_file(reference)
+            try:
+                self.add_file(reference)
+            except ValueError as error:
+                print(f"note: {_OF_FILES} in the environment is no list of methods: {error}", file=sys.stderr)
 
     def add_file(self, reference: str) -> str:
         """The name of the method that `FILE.py:NAME` stands for, which is known from then on.
@@ -78,9 +86,9 @@ class Methods(dict[str, Method]):
                 method whose name another one has.
         """
         path, _, name = reference.rpartition(":")
-        file = Path(path).expanduser().resolve()
+        file, digest = _file(reference, path)
         named = f"{file.name}:{name}"
-        origin = Origin(f"{named} sha256 {_digest(file)}", f"{file}:{name}", named)
+        origin = Origin(f"{named} sha256 {digest}", f"{file}:{name}", reference, named)
         for known, other in self.origins.items():
             if other.reference == origin.reference:
                 return known
@@ -97,6 +105,14 @@ class Methods(dict[str, Method]):
     def named_in(self, text: str) -> str:
         """The text with the name of its method in place of each `FILE.py:NAME`; raises as `add_file`."""
         return _REFERENCE.sub(lambda match: self.add_file(match[0]), text)
+
+    def named_in_option(self, words: Sequence[str]) -> list[str]:
+        """A command line with the names of its methods in place of each `FILE.py:NAME` that `--method` has."""
+        return [self.named_in(word) if its else word for word, its in zip(words, _of_option(words), strict=True)]
+
+    def words_of_option(self, words: Sequence[str]) -> list[str]:
+        """The words of a command line that are values of `--method`: they alone may have a file run."""
+        return [word for word, its in zip(words, _of_option(words), strict=True) if its]
 
     def try_outsider(self, name: str) -> None:
         """Raise `ValueError` if a method is from outside and its loss does not do what its value says."""
@@ -122,14 +138,34 @@ class Methods(dict[str, Method]):
         self.origins[method.name] = origin
 
 
-def _digest(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()[:16] if file.is_file() else ""
+def _of_option(words: Sequence[str]) -> list[bool]:
+    """Which words of a command line belong to `--method`: those up to the next option, or that of `--method=WORD`."""
+    belong, inside = [], False
+    for word in words:
+        option = word.startswith("-")
+        belong.append(word.startswith("--method=") if option else inside)
+        inside = word == "--method" if option else inside
+    return belong
+
+
+def _file(reference: str, path: str) -> tuple[Path, str]:
+    """The file of a reference, with the beginning of its SHA-256; raises `ValueError` if there is none to read."""
+    try:
+        file = Path(path).expanduser().resolve()
+        found = file.is_file()
+        digest = hashlib.sha256(file.read_bytes()).hexdigest()[:16] if found else ""
+        str(file).encode()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ValueError(f"method {reference!r}: the file cannot be read: {reason(error)}") from error
+    if file.suffix != ".py":
+        raise ValueError(f"method {reference!r} names no Python file: it must be FILE.py:NAME")
+    if not found:
+        raise ValueError(f"method {reference!r}: there is no file {str(file)!r}")
+    return file, digest
 
 
 def _value(reference: str, file: Path, name: str) -> Any:
     """What a file calls `name`; the file is run once, as a module that its own folder's modules may import beside."""
-    if not file.is_file():
-        raise ValueError(f"method {reference!r}: there is no file {str(file)!r}")
     module_name = f"ift_own_{file.stem}_{hashlib.sha256(str(file).encode()).hexdigest()[:8]}"
     if module_name not in sys.modules:
         spec = importlib.util.spec_from_file_location(module_name, file)
@@ -141,16 +177,28 @@ def _value(reference: str, file: Path, name: str) -> Any:
             sys.path.append(str(file.parent))
         try:
             spec.loader.exec_module(module)
-        except Exception as error:
-            del sys.modules[module_name]
-            raise ValueError(f"method {reference!r}: the file cannot be run: {_reason(error)}") from error
+        except BaseException as error:
+            sys.modules.pop(module_name, None)
+            raise _not_run(reference, error) from error
     module = sys.modules[module_name]
-    if not hasattr(module, name):
+    try:
+        return getattr(module, name)
+    except AttributeError as error:
         values = [key for key, value in vars(module).items() if isinstance(value, Method)]
         raise ValueError(
             f"method {reference!r}: the file has no {name!r} (methods in it: {', '.join(values) or 'none'})"
-        )
-    return getattr(module, name)
+        ) from error
+    except BaseException as error:  # of a module's own __getattr__
+        raise _not_run(reference, error) from error
+
+
+def _not_run(reference: str, error: BaseException) -> BaseException:
+    """What an error of someone else's file is for the one who named it; an interrupt stays one."""
+    if isinstance(error, KeyboardInterrupt):
+        return error
+    if isinstance(error, SystemExit):
+        return ValueError(f"method {reference!r}: the file ended Python ({reason(error)}): it must only define methods")
+    return ValueError(f"method {reference!r}: the file cannot be run: {reason(error)}")
 
 
 def _as_method(reference: str, value: Any) -> Method:
@@ -159,17 +207,5 @@ def _as_method(reference: str, value: Any) -> Method:
             f"method {reference!r} is a {type(value).__name__}: it must be an ift.Method, which has the loss "
             "as its part (docs/add-a-method.md)"
         )
-    if not re.fullmatch(r"[a-z][\w-]*", value.name) or value.name in ("all", "start", "optimum"):
-        raise ValueError(
-            f"method {reference!r} has the name {value.name!r}: it must be a word of small letters, digits, - and _, "
-            "and not all, start or optimum"
-        )
-    if not re.fullmatch(r"#[0-9a-fA-F]{6}", value.colour):
-        raise ValueError(f"method {value.name!r}: colour must be #rrggbb, got {value.colour!r}")
+    check_fields(reference, value)
     return value
-
-
-def _reason(error: Exception) -> str:
-    """What went wrong, in one line."""
-    line = " ".join(str(error).split())
-    return line if isinstance(error, ValueError) and line else f"{type(error).__name__}: {line}"

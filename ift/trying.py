@@ -6,11 +6,13 @@ value does not declare.
 """
 
 import inspect
+from collections.abc import Callable
 from typing import Any, get_args
 
 import torch
 from torch import Tensor
 
+from ift.fields import check_fields, reason
 from ift.method import Method, Reads
 
 _LEADING, _TOKENS, _ACTIONS = (2, 3), 4, 5
@@ -27,6 +29,7 @@ _PROPAGATION = ("form", "source", "norm", "side")
 
 def try_method(method: Method) -> None:
     """Raise `ValueError`, naming the method and what is wrong, unless its loss does what its value says."""
+    check_fields(method.name, method)
     _check_value(method)
     _check_arguments(method)
     for dtype in (torch.float64, torch.float32):
@@ -41,8 +44,6 @@ def _refuse(method: Method, why: str) -> ValueError:
 
 
 def _check_value(method: Method) -> None:
-    if method.learns_from not in _GIVEN:
-        raise _refuse(method, f"learns_from must be one of {', '.join(_GIVEN)}; got {method.learns_from!r}")
     if method.learns_from != "targets" and (method.reads or method.propagates or method.mixes_states):
         raise _refuse(method, "reads, propagates and states of predictions go with learns_from 'targets' alone")
     for read in method.reads:
@@ -55,8 +56,6 @@ def _check_value(method: Method) -> None:
     if "refresh" in own and not method.needs_reference:
         raise _refuse(method, "its number 'refresh' refreshes a reference, which it does not read")
     for number in method.numbers:
-        if not number.name.isidentifier():
-            raise _refuse(method, f"its number {number.name!r} must be a word, as it is an option and an argument")
         for default in (number.lake, number.text):
             if not number.holds(default):
                 raise _refuse(method, f"the default of {number.name} must be {number.allowed}, got {default}")
@@ -133,11 +132,19 @@ def _called(method: Method, arguments: dict[str, Any]) -> Tensor:
     named |= {name: method.number(name).lake for name in method.loss_numbers}
     if method.propagates:
         named |= {"form": "product", "source": "loss", "norm": "L1", "side": "left"}
+    return _theirs(method, "loss", lambda: method.loss(*(arguments[name] for name in _given(method)), **named))
+
+
+def _theirs(method: Method, what: str, call: Callable[[], Any]) -> Any:
+    """What someone else's code gives; whatever it raises, but an interrupt, is a reason to refuse it."""
     try:
-        return method.loss(*(arguments[name] for name in _given(method)), **named)
-    except Exception as error:  # someone else's code
-        line = " ".join(str(error).split())
-        raise _refuse(method, f"its loss fails on a small example ({type(error).__name__}: {line})") from error
+        return call()
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        kind = type(error).__name__
+        line = reason(error).removeprefix(kind).removeprefix(": ")
+        raise _refuse(method, f"its {what} fails on a small example ({kind}{': ' if line else ''}{line})") from error
 
 
 def _check_values(method: Method, values: Any, arguments: dict[str, Any]) -> None:
@@ -180,7 +187,9 @@ def _gradients(method: Method, total: Tensor, arguments: dict[str, Any]) -> list
     if not total.requires_grad:
         return []
     leaves = [arguments[name] for name in _learned(method)]
-    gradients = torch.autograd.grad(total, leaves, allow_unused=True, retain_graph=True)
+    gradients = _theirs(
+        method, "gradient", lambda: torch.autograd.grad(total, leaves, allow_unused=True, retain_graph=True)
+    )
     return [torch.zeros_like(leaf) if each is None else each for leaf, each in zip(leaves, gradients, strict=True)]
 
 

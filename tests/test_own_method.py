@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
@@ -16,7 +17,7 @@ from lm.train.command_line import as_yaml, parse, read_recipe
 from toy import Lake, Settings, Trial, align, scored_states, sweep
 from toy.explore import __main__ as explore
 from toy.explore.request import Request
-from toy.frozenlake import main
+from toy.frozenlake import main, parse_command
 
 PAGE = (Path(__file__).parents[1] / "docs" / "add-a-method.md").read_text()
 MINE, HELD = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
@@ -137,6 +138,59 @@ def test_the_explorer_lists_it_and_a_page_cannot_run_a_file(monkeypatch, capsys,
     with pytest.raises(ValueError, match="is a file: name it on the command line"):
         Request.of({**data, "methods": ["sft", "held.py:held"]})
     assert "held" not in ift.METHODS
+
+
+def test_the_command_of_a_page_names_a_file_by_its_path_and_a_shared_one_does_not(folder):
+    """So what the page saves runs the file that was named, and not another one of that name."""
+    (folder / "sub").mkdir()
+    (folder / "my_method.py").rename(folder / "sub" / "my_method.py")
+    (folder / "my_method.py").write_text("raise SystemExit('the wrong one')")
+    ift.METHODS.named_in("sub/my_method.py:mine")
+    request = Request.of({"map": "SFF/FHF/FFG", "slippery": False, "methods": ["sft", "mine:power=2"],
+                          "protocol": "adam", "settings": {}, "numbers": {}, "shade": "distance"})  # fmt: skip
+    assert "--method sft sub/my_method.py:mine:power=2" in request.command
+    assert "--method sft my_method.py:mine:power=2" in request.shared_command
+    assert parse_command(request.arguments).output.method == ("sft", "mine:power=2")
+
+
+@pytest.mark.parametrize("read", [parse_command, parse])
+@pytest.mark.parametrize(
+    "words", [["--method", "sft", "--out", "evil.py:mine"], ["evil.py:mine"], ["--seed=evil.py:x"]]
+)
+def test_no_other_option_runs_a_file(folder, capsys, read, words):
+    (folder / "evil.py").write_text("from pathlib import Path\nPath('was-run').touch()\n")
+    with suppress(SystemExit):
+        read(words)
+    recipe = folder / "recipe.yaml"
+    recipe.write_text("method: evil.py:mine\n")
+    with pytest.raises(ValueError, match="if you trust it"):
+        parse(["--config", str(recipe), "--output-dir", "evil.py:mine"])
+    assert not (folder / "was-run").exists()
+
+
+@pytest.mark.parametrize(("command", "taken"), [(main, "map"), (main, "steps"), (main, "optim"), (train.main, "model")])
+def test_a_number_with_the_name_of_an_option_ends_a_command_with_one_line(monkeypatch, capsys, folder, command, taken):
+    (folder / "taken.py").write_text(MINE.replace("power", taken))
+    with pytest.raises(SystemExit) as ended:
+        call(monkeypatch, command, "--method", "taken.py:mine")
+    assert ended.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: method 'mine': its number {taken!r} has the name of an option of python -m ")
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("raised", ["ValueError('x')", "KeyError('x')", "SystemExit(7)"])
+def test_a_loss_that_fails_in_the_training_ends_it_with_one_line(monkeypatch, capsys, folder, raised):
+    fails = f"    if len(log_probs) == 3:  # runs\n        raise {raised}\n    return"
+    text = MINE.replace("    return", fails)
+    (folder / "fails.py").write_text(text)
+    line = text.splitlines().index(f"        raise {raised}") + 1
+    with pytest.raises(SystemExit) as ended:
+        call(monkeypatch, main, "--method", "fails.py:mine", *SMALL, "--out", folder / "out")
+    assert ended.value.code == 1
+    said = raised.replace("('x')", ": 'x'" if "Key" in raised else ": x").replace("(7)", ": 7")
+    expected = f"error: method 'mine': its loss failed in the training: {said} (fails.py, line {line})\n"
+    assert capsys.readouterr().err == expected
 
 
 def test_figures_of_other_methods_are_refused_where_the_methods_are_fixed(monkeypatch, capsys):

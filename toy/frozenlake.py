@@ -25,6 +25,7 @@ from rich.markup import escape
 from common.command import main as command_main
 from common.command import parse, progress_bar
 from ift import METHODS
+from ift.fields import check_number_names
 from toy.protocols import PROTOCOLS, protocol
 from toy.settings import (
     FORMER_NAMES,
@@ -122,13 +123,16 @@ def command_type() -> type[Command]:
     output = make_dataclass("Output", [("method", hint, field(default=Output.method))], bases=(Output,), frozen=True)
     output.__doc__ = Output.__doc__
     numbers = other_numbers()
+    taken = {each.name for kind in (Output, LakeOptions) for each in fields(kind)}
+    for method in METHODS.values():
+        check_number_names(method, taken, _PROG)
     added = [("output", output, field(default_factory=output)), ("own", numbers, field(default_factory=numbers))]
     return make_dataclass("Command", added, bases=(Command,), frozen=True)
 
 
 def parse_command(arguments: list[str]) -> Command:
     """The command of a line of arguments, on top of the protocol that it names; raises `ValueError` for a bad one."""
-    arguments = [METHODS.named_in(word) for word in arguments]  # first, as help and options are made of the methods
+    arguments = METHODS.named_in_option(arguments)  # first, as help and options are made of the methods
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     first.add_argument("--protocol", nargs="?", default=Output.protocol)
     named = first.parse_known_args(arguments)[0].protocol or "list"

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot, pad
 
 import ift
+from common.others_code import in_training
 from toy.beside import Beside, states_beside
 from toy.policy import Policy, cell_log_probs, state_log_probs
 from toy.rollout import Dynamics, Episodes, simulate
@@ -38,6 +39,17 @@ class Task:
     generators: list[np.random.Generator]  # one per run, for noise in states and in predictions
     streams: np.ndarray  # the same numbers for episodes, `toy.kernels.streams`: a method draws from one of the two
     horizon: int
+
+    @cached_property
+    def loss(self) -> Callable[..., Tensor]:
+        """The method's loss."""
+        return in_training(self.method.loss, self.method.name, ift.METHODS.origins)
+
+    @cached_property
+    def alone(self) -> Callable[[Tensor], Tensor] | None:
+        """The method's loss of a target alone, if it has one."""
+        alone = self.method.alone
+        return alone and in_training(alone, self.method.name, ift.METHODS.origins)
 
     @cached_property
     def beside(self) -> Beside:
@@ -98,7 +110,7 @@ def _of_targets(policy: Policy, task: Task, drawn: None) -> Tensor:
         reads |= {"reference_beside": task.reference[:, None, cells_beside].expand(-1, targets, -1, -1)}
         reads |= {"visits": task.beside.visits}
     given = {name: reads[name] for name in method.read_arguments}
-    losses = method.loss(log_probs, mask, **given, **task.loss_options(3))
+    losses = task.loss(log_probs, mask, **given, **task.loss_options(3))
     return (ift.masked_mean(losses, mask) if method.per_token else losses).mean(-1)
 
 
@@ -114,18 +126,18 @@ def _of_pairs(policy: Policy, task: Task, drawn: Negatives) -> Tensor:
     log_probs = [part for table in tables for part in answers(table, task, drawn)]
     if method.unpaired:
         return _of_single_answers(log_probs, task, drawn)
-    losses = method.loss(*log_probs, **task.loss_options(2))
-    if method.alone is None:
+    losses = task.loss(*log_probs, **task.loss_options(2))
+    if task.alone is None:
         return ift.masked_mean(losses, drawn.differs)
-    return torch.where(drawn.differs, losses, method.alone(log_probs[0])).mean(-1)
+    return torch.where(drawn.differs, losses, task.alone(log_probs[0])).mean(-1)
 
 
 def _of_single_answers(log_probs: list[Tensor], task: Task, drawn: Negatives) -> Tensor:
     """Targets are desirable, negatives are not; both sides weigh the same. KL: mean log-ratio of the negatives."""
     chosen, rejected, ref_chosen, ref_rejected = log_probs
     options, kl = task.loss_options(2), (rejected - ref_rejected).mean(-1, keepdim=True)
-    desirable = task.method.loss(chosen, ref_chosen, torch.ones_like(drawn.differs), kl, **options)
-    undesirable = task.method.loss(rejected, ref_rejected, torch.zeros_like(drawn.differs), kl, **options)
+    desirable = task.loss(chosen, ref_chosen, torch.ones_like(drawn.differs), kl, **options)
+    undesirable = task.loss(rejected, ref_rejected, torch.zeros_like(drawn.differs), kl, **options)
     return desirable.mean(-1) + ift.masked_mean(undesirable, drawn.differs)
 
 
@@ -133,7 +145,7 @@ def _of_rollouts(policy: Policy, task: Task, drawn: Rollouts) -> Tensor:
     """The loss of the policy's own episodes, without a critic: the only objective that sees rewards and no target."""
     log_probs = trajectory_log_probs(cell_log_probs(policy), drawn.trajectories)
     mask, options = drawn.trajectories.mask, task.loss_options(3)
-    return task.method.loss(log_probs, drawn.log_probs, drawn.advantages, mask, **options).mean(-1)
+    return task.loss(log_probs, drawn.log_probs, drawn.advantages, mask, **options).mean(-1)
 
 
 def _of_optimum(policy: Policy, task: Task, drawn: Rollouts | None) -> Tensor:
@@ -143,7 +155,7 @@ def _of_optimum(policy: Policy, task: Task, drawn: Rollouts | None) -> Tensor:
     cells = where.cells.expand(len(table), *where.cells.shape[-2:])
     log_probs = table.gather(1, cells.flatten(1).unsqueeze(-1).expand(-1, -1, 4)).view(*cells.shape, 4)
     mask = where.mask.expand(cells.shape)
-    return task.method.loss(log_probs, task.optimum[cells], mask, **task.loss_options(3)).mean(-1)
+    return task.loss(log_probs, task.optimum[cells], mask, **task.loss_options(3)).mean(-1)
 
 
 _OBJECTIVES: dict[str, Callable[..., Tensor]] = {

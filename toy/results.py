@@ -30,6 +30,8 @@ _FILES = (
     "play-*.gif",
 )
 
+_LONGEST_NAME = 160  # characters for the methods in a folder's name, of which file systems take 255 in all
+
 
 def describe(lake: Lake, methods: tuple[str, ...], settings: Settings, protocol: str | None = None) -> dict:
     """All that fixes an experiment's numbers, as JSON-ready data; `protocol` is the name of what was changed."""
@@ -55,6 +57,8 @@ def default_folder(config: dict, map_name: str) -> Path:
     methods = config["methods"]
     shown = "-".join(methods) if len(methods) <= 4 else f"{len(methods)}-methods"
     shown = re.sub(r"[^A-Za-z0-9.-]+", "-", shown)
+    if len(shown) > _LONGEST_NAME:
+        shown = f"{shown[:_LONGEST_NAME]}-{sha256(shown.encode()).hexdigest()[:6]}"
     name = re.sub(r"[^A-Za-z0-9]+", "-", Path(map_name).stem if "." in map_name else map_name).strip("-")[:24]
     digest = sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:6]
     return Path("results") / f"{name}-{shown}-{digest}"

@@ -14,6 +14,7 @@ import tyro
 
 from common.renamed import takes_former_names
 from ift import METHODS, Method
+from ift.fields import check_number_names
 from ift.propagation import Norm, Side, Source
 
 FORMER_NAMES = {"propagation": "form"}
@@ -150,14 +151,12 @@ def other_numbers() -> type:
     Raises:
         ValueError: a method from outside whose number has the name of a setting.
     """
+    for method in METHODS.values():
+        check_number_names(method, _SETTINGS, "python -m toy.frozenlake")
     known = {each.name for each in fields(NumberOptions)}
     names = dict.fromkeys(number.name for method in METHODS.values() for number in method.numbers)
     options = []
     for name in (name for name in names if name not in known):
-        if name in (each.name for each in fields(SharedSettings)):
-            raise ValueError(
-                f"method {_owners(name)[0].name!r}: its number {name!r} has the name of a setting: give it another"
-            )
         hint = Annotated[float | None, tyro.conf.arg(help=_help(name), metavar="FLOAT")]
         options.append((name, hint, field(default=None)))
     made = make_dataclass("OtherNumbers", options, frozen=True)
@@ -195,6 +194,7 @@ class Settings(NumberOptions, SharedSettings):
         if not 0 < self.discount < 1:
             raise ValueError(f"discount must lie strictly between 0 and 1, got {self.discount}")
         for method in METHODS.values():
+            check_number_names(method, _SETTINGS, "python -m toy.frozenlake")
             for number in method.numbers:
                 value = getattr(self, number.name, None)
                 self._require(number.name, value is None or number.holds(value), number.allowed)
@@ -270,6 +270,11 @@ class Settings(NumberOptions, SharedSettings):
     def as_dict(self) -> dict:
         """The settings as JSON-ready data."""
         return dataclasses.asdict(self)
+
+
+# What no number of a method may be called: every other part of the settings, and other spellings of options.
+_ALIASES = (*FORMER_NAMES, "max_steps", "learning_rate", "optim", "output_dir", "help", "numbers")
+_SETTINGS = {*dir(Settings), *_ALIASES} - ({each.name for each in fields(NumberOptions)} - {"numbers"})
 
 
 def _as_number(text: str, value: str) -> float:

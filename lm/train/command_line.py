@@ -39,7 +39,7 @@ def parse_groups(arguments: Sequence[str] | None = None, description: str | None
     except argparse.ArgumentError as error:
         raise ValueError("config needs the name of a YAML file") from error
     paths = [path for paths in given.config for path in paths]
-    rest = [METHODS.named_in(word) for word in rest]  # first, as help and options are made of the methods
+    rest = METHODS.named_in_option(rest)  # first, as help and options are made of the methods
     for path in paths:
         require_said(path, _mapping(path), words)
     kind = groups_type()
@@ -77,7 +77,8 @@ def require_said(path: str | Path, given: Mapping[str, Any], words: Sequence[str
     A method's file is taken if the `words` of the command line name it, too.
     """
     method = str(given.get("method", ""))
-    if METHODS.is_in_a_file(method) and not {method, f"--method={method}"} & set(words):
+    named = {word.removeprefix("--method=") for word in METHODS.words_of_option(words)}
+    if METHODS.is_in_a_file(method) and method not in named:
         raise ValueError(
             f"config {str(path)!r} names a file that would be run: if you trust it, add --method {method[:200]}"
         )

@@ -7,6 +7,7 @@ import tyro
 
 from common.renamed import takes_former_names
 from ift import METHODS
+from ift.fields import check_number_names
 from lm.train.options import (
     DataOptions,
     EvaluationOptions,
@@ -52,6 +53,7 @@ class TrainSettings(
             if not isinstance(value, kinds) or (isinstance(value, bool) and kinds not in (bool, object)):
                 raise ValueError(f"{name} must be {words}, got {value!r}")
         object.__setattr__(self, "method", require_trainable(self.method))
+        _check_names_of_numbers()
         for name in ("max_length", "batch_size", "per_device_train_batch_size", "devices",
                      "logging_steps", "save_steps", "prediction_top_k", "lora_alpha"):  # fmt: skip
             self._require(name, getattr(self, name) >= 1, "at least 1")
@@ -161,8 +163,18 @@ class Groups:
         )
 
 
+def _check_names_of_numbers() -> None:
+    """Raise `ValueError` for a method from outside whose number has the name of an option that is no number of ours."""
+    ours = {number.name for name, method in METHODS.items() if name not in METHODS.origins for number in method.numbers}
+    groups = [each.default_factory for each in fields(Groups)]
+    options = {option.name for group in groups for option in fields(group)}  # type: ignore[arg-type]
+    for name in METHODS.origins:
+        check_number_names(METHODS[name], {*options, *dir(TrainSettings), "help"} - ours, "python -m lm.train")
+
+
 def groups_type() -> type[Groups]:
     """`Groups` with what the methods that are known by now add: their names in the help, and their own numbers."""
+    _check_names_of_numbers()
     taken = {each.name for each in fields(TrainSettings)}
     own = [METHODS[name] for name in trainable() if name not in TRL_LOSSES]
     names = dict.fromkeys(number.name for method in own for number in method.numbers if number.name not in taken)

@@ -7,6 +7,7 @@ from torch import Tensor
 from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer
 
 import ift
+from common.others_code import in_training
 from ift import Method
 from lm.trainers.examples import KeepsExampleIds
 from lm.trainers.forward import Residual, ResidualOutput, add_residual_forward
@@ -28,6 +29,7 @@ class PairTrainer(PreferenceTrainer):
 
     def __init__(self, model: Any, args: DPOConfig, method: Method, options: dict[str, Any], **kwargs: Any):
         self.method, self.options = method, options
+        self.loss_of_method = in_training(method.loss, method.name, ift.METHODS.origins)
         if not method.needs_reference:
             # DPOTrainer then keeps no reference model (under FSDP it loads one and drops it).
             args.precompute_ref_log_probs = True
@@ -58,7 +60,7 @@ class PairTrainer(PreferenceTrainer):
             answers = outputs.log_probs.sum(-1)  # 0 where there is no label
         chosen, rejected = answers.chunk(2)
         reference = self._reference(inputs, outputs.label_mask) if self.method.needs_reference else ()
-        losses = self.method.loss(chosen, rejected, *reference, **self.options)
+        losses = self.loss_of_method(chosen, rejected, *reference, **self.options)
         self._log_pairs(outputs, chosen.detach(), rejected.detach(), reference, inputs["attention_mask"])
         return (losses.mean(), outputs) if return_outputs else losses.mean()
 

@@ -8,6 +8,7 @@ from torch import Tensor
 from trl import SFTConfig, SFTTrainer
 
 import ift
+from common.others_code import in_training
 from ift import Method
 from lm.trainers.examples import EXAMPLE_ID, KeepsExampleIds
 from lm.trainers.forward import Residual, ResidualOutput, add_residual_forward
@@ -47,6 +48,7 @@ class TargetTrainer(AveragesSequences, SFTTrainer):
                 f"router_aux_loss_coef must be 0 with {method.name}: it has no load-balancing loss for experts"
             )
         self.method, self.options = method, options
+        self.loss_of_method = in_training(method.loss, method.name, ift.METHODS.origins)
         add_residual_forward(trainer.model)
         self.ref_model, self.refresh = None, refresh
         self._read: list[tuple[list[Any], Any]] = []  # batches of coming updates, with what the reference says of them
@@ -99,7 +101,7 @@ class TargetTrainer(AveragesSequences, SFTTrainer):
         return (loss, outputs) if return_outputs else loss
 
     def _sequence_loss(self, log_probs: Tensor, mask: Tensor, **reads: Tensor) -> Tensor:
-        return self.method.loss(log_probs, mask, **reads, **self.options)
+        return self.loss_of_method(log_probs, mask, **reads, **self.options)
 
     def _token_loss(self, log_probs: Tensor, tokens: Tensor, policy: Tensor, reference: Tensor | None) -> Tensor:
         """The loss of answer tokens `[n]`, none of which is padding."""
@@ -107,7 +109,7 @@ class TargetTrainer(AveragesSequences, SFTTrainer):
         if reference is not None:
             reads |= {"reference_policy": reference, "reference": reference.gather(-1, tokens[:, None])[:, 0]}
         mask = torch.ones_like(log_probs, dtype=torch.bool)
-        return self.method.loss(log_probs, mask, **{name: reads[name] for name in self.method.reads}, **self.options)
+        return self.loss_of_method(log_probs, mask, **{name: reads[name] for name in self.method.reads}, **self.options)
 
     def _reference(self, model: Any, inputs: Any) -> ResidualOutput:
         """What the reference says of the batch, without gradient."""

@@ -125,3 +125,22 @@ def test_a_method_from_outside_is_tried_before_it_is_used(monkeypatch, tmp_path)
     finally:
         ift.METHODS.pop("broken", None)
         ift.METHODS.origins.pop("broken", None)
+
+
+@pytest.mark.parametrize(
+    ("raised", "message"), [(SystemExit(7), r"\(SystemExit: 7\)"), (GeneratorExit(), r"\(GeneratorExit\)")]
+)
+def test_a_loss_that_ends_python_is_refused_by_name(raised, message):
+    def ends(log_probs, mask):
+        raise raised
+
+    with pytest.raises(ValueError, match=f"^method 'bad': its loss fails on a small example {message}"):
+        try_method(method(ends))
+
+
+def test_an_interrupt_in_a_loss_is_an_interrupt():
+    def interrupted(log_probs, mask):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        try_method(method(interrupted))

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from contextlib import nullcontext
+from importlib import reload
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,11 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from toy import kernels
 from toy.frozenlake import main
 from toy.metrics import METRICS
 from toy.protocols import PROTOCOLS
+from toy.results import default_folder
 
 QUICK = ["--seeds", "3", "--steps", "10", "--width", "16"]
 FILES = {"config.json", "runs.parquet", "start.parquet", "curves.parquet", "summary.json", "policies.npz",
@@ -266,3 +269,18 @@ def test_help_names_defaults_and_ranges(monkeypatch, capsys):
     printed = " ".join(capsys.readouterr().out.split())
     for word in ("--lam FLOAT", "if not given, 0.2 for ift", "--map STR", "--seeds INT", "in [0, 1]"):
         assert word in printed
+
+
+def test_a_default_folder_has_a_name_that_file_systems_take():
+    ordinary, long = ({"methods": [f"ift:lam=0.{'1' * digits}{i}" for i in range(4)]} for digits in (1, 200))
+    other = {"methods": [*long["methods"][:3], "sft"]}
+    assert "ift-lam-0.10-ift-lam-0.11-" in default_folder(ordinary, "ring").name
+    assert len(default_folder(long, "ring").name) < 200
+    assert default_folder(long, "ring") != default_folder(other, "ring")
+
+
+@pytest.mark.parametrize("threads", ["x", "0", ""])
+def test_threads_that_numba_cannot_read_are_refused_by_name(monkeypatch, threads):
+    monkeypatch.setenv("NUMBA_NUM_THREADS", threads)
+    with pytest.raises(ValueError, match=f"NUMBA_NUM_THREADS in the environment must be .*, got '{threads}'"):
+        reload(kernels)

@@ -47,6 +47,7 @@ def describe(run: Run) -> dict[str, Any]:
         "optimum": _rounded(problem.plan.policy),
         "neverVisited": [int(cell) for cell in np.flatnonzero(live) if int(cell) not in on_target],
         "command": request.command,
+        "sharedCommand": request.shared_command,
         "changed": run.changed,
         "seeds": len(run.seeds),
     }

@@ -42,7 +42,13 @@ def _recording(preset: Preset) -> str:
     for _ in range(run.request.all_settings.steps):
         run.advance()
         frames.append(measure(run))
-    described = {"run": describe(run), "frames": frames, "shade": preset.shade, "sentence": preset.sentence}
+    shown = describe(run)
+    described = {
+        "run": {**shown, "command": shown["sharedCommand"]},
+        "frames": frames,
+        "shade": preset.shade,
+        "sentence": preset.sentence,
+    }
     recording = json.dumps(described, separators=(",", ":"))
     run.close()
     return recording

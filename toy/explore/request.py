@@ -94,13 +94,17 @@ class Request:
     @property
     def arguments(self) -> list[str]:
         """The arguments of `python -m toy.frozenlake` that train the same, but for the number of updates."""
+        return self._arguments("on_command_line")
+
+    def _arguments(self, named: str) -> list[str]:
+        """The arguments, with methods of files as that part of their `Origin` names them."""
         arguments = [
             "--protocol",
             self.protocol,
             "--map",
             "/".join(self.rows),
             "--method",
-            *map(_on_command_line, self.methods),
+            *(_named(name, named) for name in self.methods),
         ]
         arguments += ["--slippery"] if self.slippery else []
         for name in SETTINGS:
@@ -112,6 +116,11 @@ class Request:
     def command(self) -> str:
         """The same as a line to copy; the page adds `--steps` with the updates that it has made."""
         return "python -m toy.frozenlake " + shlex.join(self.arguments)
+
+    @property
+    def shared_command(self) -> str:
+        """The same without local paths, for files that others read."""
+        return "python -m toy.frozenlake " + shlex.join(self._arguments("shown"))
 
     def same_lake(self, other: "Request") -> bool:
         """Whether both ask for the same lake."""
@@ -128,11 +137,11 @@ class Request:
         return tuple(f"{name}={value!r}" for name, value in self.numbers.items())
 
 
-def _on_command_line(name: str) -> str:
+def _named(name: str, part: str) -> str:
     """A method or variant as a command names it, which has to be told of a file."""
     method, colon, changes = name.partition(":")
     origin = METHODS.origins.get(method)
-    return f"{origin.on_command_line if origin else method}{colon}{changes}"
+    return f"{getattr(origin, part) if origin else method}{colon}{changes}"
 
 
 _ON_THE_WAY = ("lr", "numbers", "steps")  # settings that may change while a run goes on
@@ -159,8 +168,10 @@ def _methods(value: object) -> tuple[str, ...]:
     if not isinstance(value, list):
         raise ValueError(f"methods must be a list of names, got {_shown(value)}")
     names = tuple(dict.fromkeys(_text("methods", name) for name in value))
-    if not METHOD_COUNTS[0] <= len(names) <= METHOD_COUNTS[1] or "all" in names:
-        raise ValueError(f"methods must name {METHOD_COUNTS[0]} to {METHOD_COUNTS[1]} methods, got {len(names)}")
+    count = len({*names, *METHODS} - {"all"}) if "all" in names else len(names)
+    if not METHOD_COUNTS[0] <= count <= METHOD_COUNTS[1] or "all" in names:
+        again = f" ({names[0]!r} several times)" if count == 1 < len(value) else ""
+        raise ValueError(f"methods must name {METHOD_COUNTS[0]} to {METHOD_COUNTS[1]} methods, got {count}{again}")
     for name in names:
         if ".py:" in name:  # a page must not make this process run a file
             raise ValueError(f"methods: {name!r} is a file: name it on the command line, --method {name}")
@@ -184,18 +195,23 @@ def _kind(hint: Any) -> Any:
 def _number(name: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError(f"{name} must be a number, got {_shown(value)}")
-    return _not_too_large(name, float(value))
+    try:
+        return _not_too_large(name, float(value))
+    except OverflowError as error:
+        raise ValueError(f"{name} must be a number that a float can hold, got {_shown(value)}") from error
 
 
 def _whole(name: str, value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise ValueError(f"{name} must be a whole number, got {_shown(value)}")
+    if abs(value) >= 2**63:
+        raise ValueError(f"{name} must be a whole number of at most 64 bits, got {_shown(value)}")
     return int(_not_too_large(name, value))
 
 
 def _not_too_large(name: str, value: float) -> float:
     if value > LARGEST.get(name, float("inf")):
-        raise ValueError(f"{name} must be at most {LARGEST[name]:g}, got {value:g}")
+        raise ValueError(f"{name} must be at most {LARGEST[name]:g}, got {_shown(value)}")
     return value
 
 

@@ -9,3 +9,9 @@ A run's parameters are one table θ `[cells + 6, width]`: the first weight, the 
 and a row whose first four entries are the second bias. Numbers have the type of θ, as a Python literal would turn
 single precision into double: hence `kind(...)`. What is called with `begin` and `end` does the runs of that range.
 """
+
+import os
+
+_threads = os.environ.get("NUMBA_NUM_THREADS")
+if _threads is not None and not (_threads.strip().isdecimal() and int(_threads) > 0):  # numba would print a traceback
+    raise ValueError(f"NUMBA_NUM_THREADS in the environment must be a whole number above 0, got {_threads!r}: unset it")

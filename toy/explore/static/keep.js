@@ -76,8 +76,9 @@ async function asPng(text) {
   return new Promise((done) => canvas.toBlob(done, "image/png"));
 }
 
-/** The recording in the page that plays it. */
-async function replay(recording) {
+/** The recording in the page that plays it; its command names no folder of this machine. */
+async function replay({ run, ...others }) {
+  const recording = { run: { ...run, command: run.sharedCommand }, ...others };
   const page = await (await fetch("/replay")).text();
   return page.replace('"RECORDING"', () => JSON.stringify(recording).replaceAll("<", "\\u003c"));
 }

@@ -15,8 +15,8 @@ import signal
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
@@ -116,9 +116,7 @@ def main(command: Callable[[], None], stopped: str = "interrupted") -> None:
     atexit.register(signal.pthread_sigmask, signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
     on_signals(interrupt)
     try:
-        with _done_is_done():
-            command()
-        _flush()
+        _to_the_end(command)
     except SystemExit as stop:
         if isinstance(stop.__context__, BrokenPipeError):  # rich's way to end
             sys.exit(141)
@@ -148,17 +146,19 @@ def _open_streams() -> None:
         if stream is None:
             setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")
+        with suppress(OSError):  # another file was put in its place, whose end it cannot find
+            sys.stdout.reconfigure(errors="replace")
 
 
-@contextmanager
-def _done_is_done() -> Iterator[None]:
-    """Let an exit with code 0, as after a help text, be an end like any other."""
+def _to_the_end(command: Callable[[], None]) -> None:
+    """Run it, and write what it has printed, also where it ended as after a help text."""
     try:
-        yield
+        command()
     except SystemExit as stop:
-        if stop.code:
-            raise
+        if not stop.code:
+            _flush()
+        raise
+    _flush()
 
 
 def _flush() -> None:

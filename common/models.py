@@ -58,6 +58,8 @@ def load_checked(kind: Any, name: str, *, trust_remote_code: bool = False, **opt
     """
     if not name.endswith(".gguf"):
         require_own_files(name)
+        if is_adapter(name):
+            require_safetensors(name)
         options["use_safetensors"] = True
     options |= {"output_loading_info": True, "ignore_mismatched_sizes": True}  # both are told, in one line
     model, info = load(kind, name, trust_remote_code=trust_remote_code, **options)

@@ -61,7 +61,7 @@ def test_help_and_a_bad_argument_wait_for_no_library(command):
         (["lm.train", "--lam", "2"], "lam must be in [0, 1], got 2"),
         (["lm.train", "--trainer", "seed=1"], "'seed' has an option of its own"),
         (["lm.train", "--config", "nowhere.yaml"], "config 'nowhere.yaml' is not a file"),
-        (["lm.chat", "--temperature", "-1"], "temperature must be 0 or more"),
+        (["lm.chat", "--temperature", "-1"], "temperature must be 0, or at least 0.01"),
         (["lm.merge", "--model", "nowhere", "--out", "new"], "there is no such folder"),
         (["lm.lake", "score", "--size", "99"], "size must be in [2, 8], got 99"),
         (["lm.lake", "data", "--out", "rows.txt"], "out must end in .jsonl or .parquet"),

@@ -88,7 +88,7 @@ def _serve(listening: socket.socket, fragment: str, open_browser: bool) -> None:
     import uvicorn
 
     from toy import kernels  # noqa: F401  # refuses what numba cannot read, before a thread does
-    from toy.explore.server import LONGEST_MESSAGE, Http, make_app
+    from toy.explore.server import LONGEST_MESSAGE, make_app
 
     port = listening.getsockname()[1]
     address = f"http://127.0.0.1:{port}/{fragment}"
@@ -98,8 +98,8 @@ def _serve(listening: socket.socket, fragment: str, open_browser: bool) -> None:
         print("No browser could be opened: open the address above yourself.", file=sys.stderr)
     server = uvicorn.Server(
         uvicorn.Config(
-            make_app(port), log_level="warning", http=Http, ws="websockets-sansio", ws_max_size=LONGEST_MESSAGE,
-            lifespan="off", timeout_graceful_shutdown=1,
+            make_app(port), log_level="warning", ws="websockets-sansio", ws_max_size=LONGEST_MESSAGE, lifespan="off",
+            timeout_graceful_shutdown=1,
         )
     )  # fmt: skip
     server.run(sockets=[listening])

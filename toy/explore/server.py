@@ -13,7 +13,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from h11 import LocalProtocolError
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
@@ -21,7 +20,6 @@ from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from toy.explore.catalogue import catalogue
 from toy.explore.replay import template
@@ -44,19 +42,6 @@ _HEADERS = {
     "referrer-policy": "no-referrer",
     "cache-control": "no-cache",
 }
-
-
-class Http(H11Protocol):
-    """HTTP as uvicorn speaks it; a request whose body is broken ends without a traceback."""
-
-    def send_400_response(self, msg: str) -> None:
-        """Answer a broken request, unless it has its answer; nothing else is sent after that."""
-        if self.cycle is not None:
-            self.cycle.disconnected = True
-        try:
-            super().send_400_response(msg)
-        except LocalProtocolError:
-            self.transport.close()
 
 
 class OwnAddressOnly:

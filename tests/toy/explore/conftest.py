@@ -10,7 +10,7 @@ import pytest
 import uvicorn
 from websockets.sync.client import connect
 
-from toy.explore.server import LONGEST_MESSAGE, Http, make_app
+from toy.explore.server import LONGEST_MESSAGE, make_app
 
 LAKE = {
     "map": "SFF/FHF/FFG", "slippery": False, "methods": ["sft", "ift"], "protocol": "adam",
@@ -50,8 +50,8 @@ def server():
         listening.listen()
         port = listening.getsockname()[1]
         app = uvicorn.Server(
-            uvicorn.Config(make_app(port), log_level="warning", http=Http, ws="websockets-sansio",
-                           ws_max_size=LONGEST_MESSAGE, lifespan="off", timeout_graceful_shutdown=1)
+            uvicorn.Config(make_app(port), log_level="warning", ws="websockets-sansio", ws_max_size=LONGEST_MESSAGE,
+                           lifespan="off", timeout_graceful_shutdown=1)
         )  # fmt: skip
         thread = threading.Thread(target=app.run, kwargs={"sockets": [listening]})
         thread.start()

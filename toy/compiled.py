@@ -4,6 +4,7 @@ Cores share nothing but a list of runs: a core that is busy elsewhere slows its 
 know is trained step by step (`toy.stages.fine_tune_by_autograd`), which is also their definition.
 """
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +20,7 @@ from toy.threads import each_piece
 from toy.training import OPTIMIZERS
 
 _KNOWN = {method.loss: method for method in (ift.METHODS[name] for name in ("sft", "ift", "dpo", "orpo"))}
+_MOST_UPDATES, _MOST_NUMBERS = 2**16, 2**29  # that the kernels make, and update, before Python has its turn
 _PREDICTIONS = {"greedy": targets.GREEDY, "sampled": targets.SAMPLED, "expected": targets.EXPECTED}
 _PAIR_LOSSES = {ift.dpo_loss: pairs.DPO, ift.orpo_loss: pairs.ORPO}
 
@@ -58,6 +60,11 @@ class Training:
 
     def advance(self, task: Task, updates: int, lr: float) -> None:
         """So many updates of every run that was not stopped."""
+        for part in _in_parts(updates, self.theta):
+            self._advance(task, part, lr)
+            self.updates += part
+
+    def _advance(self, task: Task, updates: int, lr: float) -> None:
         runs = (self.theta, self.first, self.second, self.stopped_at_step)
         rule = (self.updates, updates, OPTIMIZERS[task.settings.optimizer][0], lr, task.streams)
         if task.method.learns_from == "pairs":
@@ -66,7 +73,6 @@ class Training:
         else:
             arguments = (*runs, *rule, *_target_steps(task), *self._target_arguments(task))
             each_piece(lambda begin, end: targets.fit_targets(begin, end, *arguments), len(self.theta))
-        self.updates += updates
 
     def finish(self) -> None:
         """Stop the runs whose parameters are no longer numbers."""
@@ -125,11 +131,27 @@ def fit_tables(
     theta, stopped = training.theta, training.stopped_at_step
     stopped[~np.isfinite(theta).all((1, 2))] = 0  # nothing to train from
     matched, goal = np.zeros(len(theta), bool), (aim if optimum is None else optimum).numpy()
-    rest = (training.first, training.second, stopped, matched, updates, lr, aim.numpy(), goal, theta.dtype.type(gap))
-    each_piece(lambda begin, end: steps.fit_tables(begin, end, theta, *rest), len(theta))
+    runs = (theta, training.first, training.second, stopped, matched)
+
+    def advance(updates: int) -> None:
+        rest = (training.updates, updates, lr, aim.numpy(), goal, theta.dtype.type(gap))
+        each_piece(lambda begin, end: steps.fit_tables(begin, end, *runs, *rest), len(theta))
+        training.updates += updates
+
+    for part in _in_parts(updates, theta):
+        advance(part)
+        if ((stopped >= 0) | matched).all():
+            break
     training.updates = updates
     training.finish()
     return training.policy, torch.as_tensor(stopped), torch.as_tensor(matched)
+
+
+def _in_parts(updates: int, theta: np.ndarray) -> Iterator[int]:
+    """The updates in parts that take about a second: an interrupt is heard between two of them."""
+    most = max(1, min(_MOST_UPDATES, _MOST_NUMBERS // theta.size))
+    for begin in range(0, updates, most):
+        yield min(most, updates - begin)
 
 
 def _target_steps(task: Task) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

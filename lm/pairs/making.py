@@ -93,8 +93,8 @@ def _begun(work: Path, head: dict[str, str]) -> list[Pair | None]:
     if held[:1] != [head] and not cut_at_once:
         raise ValueError(f"{str(work)!r} is of a run with other options: delete it, or name another --out")
     if cut:
-        whole = b"".join(line + b"\n" for line in lines)
-        write_whole(work, lambda path: path.write_bytes(whole))
+        with open(work, "r+b", opener=_no_link) as file:
+            file.truncate(sum(len(line) + 1 for line in lines))
     return held[1:]
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from transformers import TrainerState
+from transformers.trainer_utils import rotate_checkpoints
 
 from common.folders import holds_nothing, versions, write_json, write_whole
 from common.renamed import with_new_names
@@ -147,11 +148,14 @@ def _refuse_another_model(folder: Path, settings: TrainSettings) -> None:
         )
 
 
-def prepare(folder: Path, settings: TrainSettings) -> str | None:
-    """Make the folder ready; the checkpoint to go on from, if the run resumes and there is one. Raises as `check`."""
+def prepare(folder: Path, settings: TrainSettings, limit: int | None = None) -> str | None:
+    """Make the folder ready; the checkpoint to go on from, if the run resumes and there is one. Raises as `check`.
+
+    `limit` is how many checkpoints the run keeps.
+    """
     held = check(folder, settings)
     if settings.resume and held is not None:
-        checkpoint = newest_whole_checkpoint(folder)
+        checkpoint = newest_whole_checkpoint(folder, limit)
         return None if checkpoint is None else str(checkpoint)
     for path in _written_in(folder):
         shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
@@ -181,24 +185,34 @@ def _settings_in(file: Path) -> dict[str, Any] | None:
 
 
 @contextlib.contextmanager
-def no_half_checkpoint(folder: Path) -> Iterator[None]:
-    """Where a training ends early, also by Ctrl-C or a full disk, remove the checkpoint that it was writing."""
+def no_half_checkpoint(folder: Path, limit: int | None) -> Iterator[None]:
+    """Where a training ends early, also by Ctrl-C or a full disk, leave no half checkpoint, new or old."""
     try:
         yield
     except BaseException:
         for path in _checkpoints(folder)[:1]:
             if not _has_state(path):
                 shutil.rmtree(path, ignore_errors=True)
+        _rotate(folder, limit)
         raise
 
 
-def newest_whole_checkpoint(folder: Path) -> Path | None:
-    """The last checkpoint whose files are whole; those that a kill cut short are removed."""
+def newest_whole_checkpoint(folder: Path, limit: int | None = None) -> Path | None:
+    """The last checkpoint whose files are whole; those that a kill cut short are removed, and those beyond `limit`."""
     for path in _checkpoints(folder):
         if _is_whole(path):
+            _rotate(folder, limit)
             return path
         shutil.rmtree(path)
     return None
+
+
+def _rotate(folder: Path, limit: int | None) -> None:
+    """Remove the checkpoints beyond the limit, as the trainer does after each new one: a stop may fall into that."""
+    for newest in _checkpoints(folder)[:1]:
+        if _has_state(newest):
+            state = json.loads((newest / "trainer_state.json").read_text())
+            rotate_checkpoints(str(folder), limit, state.get("best_model_checkpoint"))
 
 
 def _checkpoints(folder: Path) -> list[Path]:

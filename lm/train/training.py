@@ -76,7 +76,8 @@ def train(settings: TrainSettings, console: Console) -> None:
     if "label" in train_rows.column_names:  # single answers: an update has as many as batch_size says
         args = make_arguments(settings, _trl_options(settings, half, paired=False), asked)
     trainer = _make_trainer(settings, args, dtype, tokenizer, (train_rows, test_rows), console)
-    checkpoint = broadcast_object_list([prepare(folder, settings) if main else None])[0]
+    limit = trainer.args.save_total_limit
+    checkpoint = broadcast_object_list([prepare(folder, settings, limit) if main else None])[0]
     if main:
         models.write_merged(settings, dtype, folder / "base")
     trainer.args.eval_on_start = test_rows is not None and checkpoint is None
@@ -86,7 +87,7 @@ def train(settings: TrainSettings, console: Console) -> None:
     steps = _Steps()
     trainer.add_callback(steps)
     try:
-        with no_half_checkpoint(folder) if main else nullcontext():
+        with no_half_checkpoint(folder, limit) if main else nullcontext():
             trainer.train(resume_from_checkpoint=checkpoint)
     except Exception as error:
         if checkpoint is not None and not steps.begun:

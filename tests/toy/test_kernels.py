@@ -6,13 +6,14 @@ from pathlib import Path
 
 import numba
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ift
-from toy import Lake, Settings, compiled, protocol, threads
+from toy import Lake, Settings, align, compiled, protocol, threads
 from toy.kernels import steps, streams
 from toy.policy import Policy, by_products, cell_log_probs, init_policy, kernels_know, state_log_probs
 from toy.stages import (
@@ -256,3 +257,11 @@ def test_a_change_of_any_kernel_is_compiled(tmp_path):
     assert steps.cache_folder("", tmp_path) != before
     used = Path(steps.fit_tables._cache.cache_path)
     assert steps.cache_folder(numba.config.CACHE_DIR) in (used, *used.parents)
+
+
+def test_parts_of_a_training_are_one_training(monkeypatch):
+    """So that an interrupt is heard: a thousand million updates are no single call of a kernel."""
+    whole = align(Lake.make("ring"), ["ift", "dpo"], Settings(seeds=3, steps=30, start_steps=30))
+    monkeypatch.setattr(compiled, "_MOST_UPDATES", 7)
+    parts = align(Lake.make("ring"), ["ift", "dpo"], Settings(seeds=3, steps=30, start_steps=30))
+    pd.testing.assert_frame_equal(whole.runs, parts.runs)

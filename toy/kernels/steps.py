@@ -132,19 +132,21 @@ def stop(theta, loss):
 
 
 @compiled
-def fit_tables(begin, end, theta, first, second, stopped, matched, updates, lr, aim, optimum, gap):
+def fit_tables(begin, end, theta, first, second, stopped, matched, done, updates, lr, aim, optimum, gap):
     """Adam on −Σ_{s,a} aim(s, a) log π(a | s) for runs `begin` to `end`; a run ends early where it matches `optimum`.
 
     It matches where no probability is farther than `gap` from π* in the cells that `aim [cells, 4]` has; a gap below 0
-    never matches. `stopped [runs]` takes the update at which a run was stopped; those that have one are left alone.
+    never matches. `stopped [runs]` takes the update at which a run was stopped; those that have one are left alone, as
+    those that match. `done` updates came before.
     """
+    steps = (done, done + updates)
     for run in range(begin, end):
-        if stopped[run] < 0:
-            stopped[run], matched[run] = _fit_table(theta[run], first[run], second[run], updates, lr, aim, optimum, gap)
+        if stopped[run] < 0 and not matched[run]:
+            stopped[run], matched[run] = _fit_table(theta[run], first[run], second[run], steps, lr, aim, optimum, gap)
 
 
 @part
-def _fit_table(theta, first, second, updates, lr, aim, optimum, gap):
+def _fit_table(theta, first, second, steps, lr, aim, optimum, gap):
     cells, width = len(aim), theta.shape[1]
     of_log_probs, log_probs, probs = np.empty_like(aim), np.empty_like(aim), np.empty_like(aim)
     grad, hidden, of_input = np.empty_like(theta), np.empty((cells, width), theta.dtype), np.empty(width, theta.dtype)
@@ -154,7 +156,7 @@ def _fit_table(theta, first, second, updates, lr, aim, optimum, gap):
         for a in range(4):
             of_log_probs[c, a] = -aim[c, a]
             live[c] = live[c] or aim[c, a] != 0
-    for step in range(updates + 1):
+    for step in range(steps[0], steps[1] + 1):
         loss, farthest = theta.dtype.type(0), theta.dtype.type(0)
         for c in range(cells):
             if live[c]:
@@ -166,7 +168,7 @@ def _fit_table(theta, first, second, updates, lr, aim, optimum, gap):
                     farthest = max(farthest, abs(probs[c, a] - optimum[c, a]))
         if farthest <= gap:
             return -1, True
-        if step == updates:
+        if step == steps[1]:
             break
         fill(grad, 0)
         for c in range(cells):

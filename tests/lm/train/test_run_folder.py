@@ -135,3 +135,23 @@ def test_a_checkpoint_has_optimiser_schedule_and_random_numbers(files, folders, 
         (tmp_path / "checkpoint-2" / folder).mkdir()
     (tmp_path / "checkpoint-2" / "trainer_state.json").write_text('{"global_step": 2}')
     assert run_folder._has_parts(tmp_path / "checkpoint-2") is whole
+
+
+@pytest.mark.parametrize(
+    ("limit", "best", "kept"), [(2, None, {2, 3}), (3, None, {1, 2, 3}), (2, 1, {1, 3}), (None, None, {1, 2, 3})]
+)
+def test_a_stop_while_old_checkpoints_are_removed_leaves_no_half_of_one(limit, best, kept, tmp_path):
+    for step in (1, 2, 3):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        named = str(tmp_path / f"checkpoint-{best}") if best else None
+        state = json.dumps({"global_step": step, "best_model_checkpoint": named})
+        (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text(state)
+    (tmp_path / "checkpoint-4").mkdir()
+
+    def stopped():
+        with run_folder.no_half_checkpoint(tmp_path, limit):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stopped()
+    assert {path.name for path in tmp_path.iterdir()} == {f"checkpoint-{step}" for step in kept}

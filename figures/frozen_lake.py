@@ -79,7 +79,7 @@ def _read(folder: Path, lake: Lake, settings: Settings, methods: tuple[str, ...]
             for kind in ("policy_", "visits_")
         )
         summary = read_object(folder / "summary.json")
-        curves = pd.read_parquet(folder / "curves.parquet")
+        curves = pd.read_parquet((folder / "curves.parquet").absolute())  # else "a:b/c" is taken for an address
         return _Results(methods, summary, curves, policies, visits, dict(held_scored))
 
 

@@ -40,7 +40,7 @@ def study(out: Path, quick: bool, jobs: int) -> list[Path]:
             f"{str(folder)!r} holds no finished study: python -m experiments.study --data FOLDER-OF-GSM8K makes it"
         )
     with reading(folder / "runs.parquet"):
-        runs = pd.read_parquet(folder / "runs.parquet")
+        runs = pd.read_parquet((folder / "runs.parquet").absolute())
     numbers = table(runs)
     settings = read_object(folder / "config.json")
     with reading(folder / "config.json"):

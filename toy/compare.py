@@ -81,7 +81,7 @@ def _runs(folder: Path, metrics: Sequence[str]) -> "pd.DataFrame":
     import pandas as pd
 
     with _reading(folder, "runs.parquet"):
-        runs = pd.read_parquet(folder / "runs.parquet").set_index(["method", "seed"])
+        runs = pd.read_parquet((folder / "runs.parquet").absolute()).set_index(["method", "seed"])
         twice = runs.index[runs.index.duplicated()]
     if len(twice):
         method, seed = map(_plain, twice[0])

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import warnings
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -40,6 +41,12 @@ def test_the_command_says_what_changed(folders, capsys):
     printed = capsys.readouterr().out
     assert "settings.lam: 0.0 in the first, 0.5 in the second" in printed
     assert "ift" in printed
+
+
+def test_a_folder_s_name_is_no_address(folders, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(folders[0], "rows:99/a")
+    assert module.compare(Path("rows:99/a"), folders[1]).equals(module.compare(*folders))
 
 
 def test_what_cannot_be_compared_is_refused(folders, tmp_path):

@@ -184,6 +184,7 @@ def test_no_example_is_longer_than_allowed_and_the_prompt_keeps_its_end(tokenize
 def test_a_source_is_a_name_a_split_and_rows():
     assert data.Source.of("org/name@train_sft:60000") == data.Source("org/name", "train_sft", 60000)
     assert data.Source.of("lake:5") == data.Source("lake", None, 5)
+    assert data.Source.of("a\nb/c.jsonl") == data.Source("a\nb/c.jsonl", None, None)
     assert data.Source.of("a/b.jsonl") == data.Source("a/b.jsonl", None, None)
     with pytest.raises(ValueError, match="must be NAME"):
         data.Source.of("lake:0")

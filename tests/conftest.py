@@ -7,6 +7,8 @@ import pytest
 import torch
 from hypothesis import settings
 
+from ift import METHODS
+
 matplotlib.use("agg")
 torch.set_num_threads(1)  # the workers of a parallel run share the cores
 settings.register_profile("project", deadline=None, derandomize=True)  # the same examples on every machine
@@ -15,8 +17,11 @@ settings.load_profile("project")
 
 @pytest.fixture(autouse=True)
 def no_method_of_another_test(monkeypatch):
-    """A method of a file is told to processes that are started later, by the environment: not to other tests' ones."""
+    """A method of a file is known to its process and, by the environment, to later ones: not to another test's."""
     monkeypatch.setenv("IFT_METHODS", "")
+    yield
+    for name in list(METHODS.origins):
+        del METHODS[name], METHODS.origins[name]
 
 
 @pytest.fixture(scope="session")

@@ -27,14 +27,11 @@ SMALL = ["--seeds", "3", "--steps", "8", "--width", "16"]
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
-    """A stranger's folder with the page's files; what the tests read of them is forgotten afterwards."""
+    """A stranger's folder with the page's files."""
     (tmp_path / "my_method.py").write_text(MINE)
     (tmp_path / "held.py").write_text(HELD)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("IFT_METHODS", "")
-    yield tmp_path
-    for name in list(ift.METHODS.origins):
-        del ift.METHODS[name], ift.METHODS.origins[name]
+    return tmp_path
 
 
 def call(monkeypatch, command, *arguments):

@@ -132,7 +132,6 @@ def test_what_ships_comes_out_again():
 def test_the_command_writes_one_page_of_a_new_method_and_goes_on_where_it_was(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(benchmark, "QUICK", TINY)
     monkeypatch.setattr("figures.leaderboard.QUICK", TINY)
-    monkeypatch.setenv("IFT_METHODS", "")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my_method.py").write_text(
         "import ift\n"
@@ -140,13 +139,10 @@ def test_the_command_writes_one_page_of_a_new_method_and_goes_on_where_it_was(mo
         "mine = ift.Method('mine', 'Mine', 'mine', 'targets', loss, (ift.Number('k', 'k', 1.0, 1.0),))\n"
     )
     arguments = ["benchmark", "--method", "my_method.py:mine", "--quick", "--jobs", "1"]
-    try:
-        for _ in range(2):
-            monkeypatch.setattr(sys, "argv", arguments)
-            command.main()
-            monkeypatch.setattr(benchmark, "_train", None)  # the second time nothing is trained
-    finally:
-        ift.METHODS.pop("mine", None), ift.METHODS.origins.pop("mine", None)
+    for _ in range(2):
+        monkeypatch.setattr(sys, "argv", arguments)
+        command.main()
+        monkeypatch.setattr(benchmark, "_train", None)  # the second time nothing is trained
     folder = tmp_path / "results" / "quick" / "benchmark-mine"
     page, markdown = (folder / "benchmark.html").read_text(), (folder / "benchmark.md").read_text()
     assert markdown.startswith("# Benchmark of mine")

@@ -20,9 +20,8 @@ other = 3
 
 
 @pytest.fixture
-def methods(monkeypatch):
+def methods():
     """A registry of its own, so that no test sees another one's methods."""
-    monkeypatch.setenv("IFT_METHODS", "")
     return own.Methods([ift.METHODS["sft"]])
 
 

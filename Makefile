@@ -77,7 +77,7 @@ leaderboard: .venv/installed-base
 	cp results/leaderboard/benchmark.md docs/leaderboard.md
 	cp results/leaderboard/benchmark.png docs/benchmark.png
 
-# The picture and the table of README.md
+# The picture of docs/frozen-lake.md, and its table
 readme: .venv/installed-base
 	$(BIN)/python -m toy.frozenlake --method sft ift ift:lam=0 dpo orpo --seeds 100 --seed 10000 --out results/readme --overwrite
 	cp results/readme/picture.png docs/frozenlake.png

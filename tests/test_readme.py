@@ -132,6 +132,11 @@ def test_the_shares_of_the_lakes_gap_are_those_of_the_audit():
     assert len(shares) == 4
     assert {name: int(share) for name, share in shares} == {name: closed[name.lower()] for name, _ in shares}
     assert closed["ift:gamma=0"] == closed["ift:form=sum"] == closed["orpo"]  # what the next sentence says
+    expected = " ".join((DOCS / "language-models.md").read_text().split("## What to expect")[1].split())
+    assert re.findall(r"IFT closes (\d+) % of the gap to the optimum and SFT (\d+) %", expected) == [
+        (str(closed["ift"]), str(closed["sft"]))
+    ]
+    assert re.findall(r"IFT closes (\d+) %, as ORPO does", expected) == [str(closed["orpo"])]
     chosen = [r for r in language["standing"] if (r["protocol"], r["metric"]) == ("tuned (policies)", "policy_mse")]
     assert "moves the base model's by more than 2 %" in page
     assert len(chosen) > 9

@@ -126,8 +126,8 @@ def bench_gpu() -> None:
         where = {"part": part, "card": card, "torch": torch.__version__, "took": time.perf_counter() - begin}
         write_json(options.out / f"{part}.json", where | asked | {"rows": rows})
     found = [options.out / f"{part}.json" for part in PARTS]
-    text = page([json.loads(file.read_text()) for file in found if file.exists()])
-    write_whole(options.out / "README.md", lambda file: file.write_text(text))
+    text = page([json.loads(file.read_text(encoding="utf-8")) for file in found if file.exists()])
+    write_whole(options.out / "README.md", lambda file: file.write_text(text, encoding="utf-8"))
     print(f"Written to {options.out}")
 
 

@@ -113,7 +113,7 @@ def bench_methods() -> None:
             memory = f", {cost['gigabytes']:.2f} GB" if "gigabytes" in cost else ""
             print(f"{kind}: {method} {cost['seconds']:.4f} s an update, {share:.2f} of SFT's{memory}")
     if options.json:
-        options.json.write_text(json.dumps(costs, indent=1) + "\n")
+        options.json.write_text(json.dumps(costs, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -84,7 +84,7 @@ def write_page(benchmark: str, rows: Sequence[Row], page: Path = ROOT / "bench" 
     Raises:
         ValueError: the page has no such place.
     """
-    text = page.read_text()
+    text = page.read_text(encoding="utf-8")
     before, begin, rest = text.partition(f"<!-- table: {benchmark} -->\n")
     _, end, after = rest.partition("<!-- end -->")
     if not begin or not end:
@@ -94,4 +94,6 @@ def write_page(benchmark: str, rows: Sequence[Row], page: Path = ROOT / "bench" 
         ratio = f"{row.ratio:.2f}" if row.at_most or row.ratio < 10 else f"{row.ratio:.0f}"
         limit = f"{'≤ ' if row.at_most else '≥ '}{row.target:g}"
         lines.append(f"| {row.name} | {row.ours} | {row.peer} | {ratio} | {limit} | {'yes' if row.met else 'no'} |")
-    write_whole(page, lambda part: part.write_text(before + begin + "\n".join(lines) + "\n" + end + after))
+    write_whole(
+        page, lambda part: part.write_text(before + begin + "\n".join(lines) + "\n" + end + after, encoding="utf-8")
+    )

@@ -87,7 +87,9 @@ def measure(method: str, model: Path, data: Path, options: Options) -> dict[str,
         several = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={options.processes}"]
         launch = [sys.executable, *(several if options.processes > 1 else []), "-m", "lm.train"]
         subprocess.run([*launch, *words], check=True, stdout=subprocess.DEVNULL)
-        rows = [json.loads(line) for line in (Path(folder) / "out" / "log.jsonl").read_text().splitlines()]
+        rows = [
+            json.loads(line) for line in (Path(folder) / "out" / "log.jsonl").read_text(encoding="utf-8").splitlines()
+        ]
     timed = [row["seconds_per_update"] for row in rows if row.get("step", 0) > 2 and "seconds_per_update" in row]
     config = SIZES[options.size]()
     reckoned = estimate(
@@ -130,7 +132,7 @@ def write_data(file: Path, options: Options) -> None:
     for _ in range(2 * options.batch_size):
         prompt, chosen, rejected = (" ".join(f"w{i}" for i in generator.integers(_WORDS, size=half)) for _ in range(3))
         rows.append(json.dumps({"prompt": f"{prompt} ", "chosen": chosen, "rejected": rejected}))
-    file.write_text("\n".join(rows) + "\n")
+    file.write_text("\n".join(rows) + "\n", encoding="utf-8")
 
 
 def bench_scaling() -> None:
@@ -154,7 +156,9 @@ def bench_scaling() -> None:
     Console().print(table)
     if options.json is not None:
         asked = {name: value for name, value in vars(options).items() if name != "json"}
-        options.json.write_text(json.dumps({"device": device, **asked, "found": costs}, indent=1) + "\n")
+        options.json.write_text(
+            json.dumps({"device": device, **asked, "found": costs}, indent=1) + "\n", encoding="utf-8"
+        )
 
 
 if __name__ == "__main__":

@@ -105,7 +105,7 @@ def _alone(place: str, lock_file: Path, timeout: int = 0) -> Iterator[None]:
         _remove_empty(new_folders)
         raise ValueError(f"{place} cannot be written: {error.strerror}") from error
     try:
-        lock_file.write_text(f"{_HELD_BY}{os.getpid()} on {socket.gethostname()} ({_command()})\n")
+        lock_file.write_text(f"{_HELD_BY}{os.getpid()} on {socket.gethostname()} ({_command()})\n", encoding="utf-8")
         yield
     finally:
         if lock.lock_counter == 1:
@@ -116,7 +116,7 @@ def _alone(place: str, lock_file: Path, timeout: int = 0) -> Iterator[None]:
 
 def _holder(lock_file: Path) -> str:
     try:
-        return lock_file.read_text(errors="replace").strip()[:200] or "another process"
+        return lock_file.read_text(encoding="utf-8", errors="replace").strip()[:200] or "another process"
     except OSError:
         return "another process"
 
@@ -211,7 +211,7 @@ def record(definition: dict[str, Any]) -> dict[str, Any]:
 def held_record(folder: Path) -> dict[str, Any] | None:
     """The `config.json` of a folder, None if it has none; raises `ValueError` for one that is not this project's."""
     try:
-        held = json.loads((folder / "config.json").read_text())
+        held = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, RecursionError) as error:
@@ -323,7 +323,7 @@ def write_json(path: Path, data: Any) -> None:
     """Write JSON-ready data, whole or not at all; its folder is made if it is not there."""
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(data, indent=1, ensure_ascii=False) + "\n"
-    write_whole(path, lambda part: part.write_text(text))
+    write_whole(path, lambda part: part.write_text(text, encoding="utf-8"))
 
 
 def package_version() -> str:

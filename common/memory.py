@@ -1,19 +1,21 @@
 """How much memory a process has held at most, and what this machine can hold."""
 
 import resource
+import sys
 from pathlib import Path
 
 
 def peak_gigabytes() -> float:
     """Most memory that this process has held, in 10⁹ bytes.
 
-    `getrusage` would count what its parent held before it began; it is asked where there is no /proc.
+    `getrusage` would count what its parent held before it began; it is asked where /proc does not say it.
     """
     status = Path("/proc/self/status")
-    if status.exists():
-        (line,) = [line for line in status.read_text().splitlines() if line.startswith("VmHWM")]
-        return int(line.split()[1]) * 1024 / 1e9
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+    for line in status.read_text(encoding="utf-8").splitlines() if status.exists() else []:
+        if line.startswith("VmHWM"):
+            return int(line.split()[1]) * 1024 / 1e9
+    held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # in bytes on macOS, else in KiB
+    return held * (1 if sys.platform == "darwin" else 1024) / 1e9
 
 
 def require_memory(needed_bytes: float, what: str) -> None:

@@ -184,7 +184,7 @@ def ship(rows: pd.DataFrame, costs: Mapping[str, float], file: Path = SHIPPED) -
     text = ordered.to_csv(index=False, float_format="%.6g")
     record = {"sha256": hashlib.sha256(text.encode()).hexdigest(), "costs": {k: round(v, 2) for k, v in costs.items()}}
     with working_in(file.parent):
-        write_whole(file, lambda part: part.write_text(text))
+        write_whole(file, lambda part: part.write_text(text, encoding="utf-8"))
         write_json(file.with_suffix(".json"), {**_definition(), **record})
 
 
@@ -196,7 +196,10 @@ def shipped(file: Path = SHIPPED) -> Shipped:
     """
     again = "make it again with `python -m toy.benchmark --method all --ship`"
     try:
-        text, record = file.read_text(), json.loads(file.with_suffix(".json").read_text())
+        text, record = (
+            file.read_text(encoding="utf-8"),
+            json.loads(file.with_suffix(".json").read_text(encoding="utf-8")),
+        )
     except (OSError, ValueError) as error:
         raise ValueError(f"{file.name} cannot be read: {again}") from error
     if record.pop("sha256", "") != hashlib.sha256(text.encode()).hexdigest():

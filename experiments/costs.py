@@ -27,13 +27,13 @@ def measured_costs(out: Path, quick: bool) -> dict[str, dict[str, dict[str, floa
     with working_in(file.parent):
         claim_folder(file.parent, {"bench": "methods", "quick": quick})
         with reading(file):
-            kept = json.loads(file.read_text()) if file.exists() else {"lake": {}, "language": {}}
+            kept = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {"lake": {}, "language": {}}
             costs = {kind: {name: _numbers(cost) for name, cost in kept[kind].items()} for kind in ("lake", "language")}
             measured = bool(costs["lake"] and costs["language"])
         if measured or not (_CHECKOUT / "bench" / "methods.py").exists():
             return costs
         write_whole(file, lambda part: _measure(part.resolve(), quick))
-        return json.loads(file.read_text())
+        return json.loads(file.read_text(encoding="utf-8"))
 
 
 def _numbers(cost: dict[str, float]) -> dict[str, float]:

@@ -175,7 +175,7 @@ def _train(bases: Path, seed: int, scale: Scale, optimiser: str, rate: float, tr
             train(settings, Console(quiet=True))
         measure = _Measure(base, scale)
         rows = [{"update": point, **measure(out / f"checkpoint-{point}")} for point in scale.points]
-        gradient = json.loads((out / "log.jsonl").read_text().splitlines()[0])["grad_norm"]
+        gradient = json.loads((out / "log.jsonl").read_text(encoding="utf-8").splitlines()[0])["grad_norm"]
     names = {"optimiser": optimiser, "learning_rate": rate, "trial": trial, "seed": seed, "gradient": gradient}
     return pd.DataFrame(rows).assign(**names)
 

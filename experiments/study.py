@@ -110,7 +110,7 @@ def study(options: Options) -> pd.DataFrame:
     examples = {file: _that_fit(options.data / file, file == "pairs.jsonl", base, options.max_length) for file in files}
     most = {
         "rows": min(map(len, examples.values())),
-        "questions": len((options.data / "test.jsonl").read_text().splitlines()),
+        "questions": len((options.data / "test.jsonl").read_text(encoding="utf-8").splitlines()),
     }
     for name, count in most.items():
         if getattr(options, name) > count:
@@ -300,7 +300,7 @@ def _as_trained_from(base: str, folder: Path) -> str:
     from lm.train.settings import TrainSettings
 
     template = load_tokenizer(TrainSettings(model=base)).chat_template
-    if not base.endswith(".gguf") and template != ZEPHYR.read_text():
+    if not base.endswith(".gguf") and template != ZEPHYR.read_text(encoding="utf-8"):
         return base
     if not folder.is_dir():
         model, tokenizer = load_trained(base)

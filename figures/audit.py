@@ -23,7 +23,7 @@ def audit(out: Path, quick: bool = False, jobs: int = -1) -> list[Path]:
     data = as_data(result, out)
     write_json(out / "audit.json", data)
     page = render(result, data)
-    write_whole(out / "AUDIT.md", lambda path: path.write_text(page))
+    write_whole(out / "AUDIT.md", lambda path: path.write_text(page, encoding="utf-8"))
     texts = captions(result)
     return [
         out / "audit.json",
@@ -74,7 +74,7 @@ def _own(settings: dict[str, Any]) -> dict[str, Any]:
 def _language(file: Path) -> dict[str, Any] | None:
     """What a figure of the lake in words wrote, where it was run."""
     with reading(file):
-        return json.loads(file.read_text()) if file.exists() else None
+        return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
 
 
 def _finite(data: Any) -> Any:

@@ -30,9 +30,9 @@ def write_page(
     pictures = save(_draw(places, by_protocol, shown), out, "benchmark", quick=quick)
     blocks = _blocks(rows, places, by_protocol, costs, shown, quick)
     markdown, page = out / "benchmark.md", out / "benchmark.html"
-    write_whole(markdown, lambda path: path.write_text(_as_markdown(blocks)))
+    write_whole(markdown, lambda path: path.write_text(_as_markdown(blocks), encoding="utf-8"))
     picture = base64.b64encode(pictures[0].read_bytes()).decode()
-    write_whole(page, lambda path: path.write_text(_as_html(blocks, picture, shown)))
+    write_whole(page, lambda path: path.write_text(_as_html(blocks, picture, shown), encoding="utf-8"))
     return [page, markdown, *pictures]
 
 

@@ -41,7 +41,7 @@ def save(figure: Figure, out: Path, name: str, caption: str | None = None, quick
     write_whole(written[1], lambda path: figure.savefig(path, format="svg", metadata={"Date": None}))
     if caption is not None:
         written.append(out / f"{name}.md")
-        write_whole(written[2], lambda path: path.write_text(caption + "\n"))
+        write_whole(written[2], lambda path: path.write_text(caption + "\n", encoding="utf-8"))
     return written
 
 

@@ -19,7 +19,7 @@ NOT_MEASURED = (
 
 def tables(out: Path, quick: bool, jobs: int) -> list[Path]:
     """Draw the tables into `out`; the costs are those of `out/costs-runs`, measured if they are not there."""
-    reported = json.loads((Path(__file__).parents[1] / "lm" / "evaluate" / "paper.json").read_text())
+    reported = json.loads((Path(__file__).parents[1] / "lm" / "evaluate" / "paper.json").read_text(encoding="utf-8"))
     costs = measured_costs(out, quick)["language"]
     header, rows = _cells(reported, costs)
     return save(_draw(header, rows), out, "tables", _page(header, rows, reported, costs, quick), quick)

@@ -55,7 +55,8 @@ class Number:
     def allowed(self) -> str:
         """The range in words, for messages."""
         if self.high < float("inf"):
-            return f"in {'(' if self.above_low else '['}{self.low:g}, {self.high:g}]"
+            kind = "a whole number " if self.whole else ""
+            return f"{kind}in {'(' if self.above_low else '['}{self.low:g}, {self.high:g}]"
         if self.low == -float("inf"):
             return "a finite number"
         kind = "a whole number" if self.whole else "a finite number"

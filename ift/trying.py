@@ -18,6 +18,12 @@ from ift.method import Method, Reads
 _LEADING, _TOKENS, _ACTIONS = (2, 3), 4, 5
 # What acts on the states or on the reference, and never reaches the loss.
 _OUTSIDE_THE_LOSS = {"lam": ("mixed", "replaced"), "noise": ("noisy",)}
+_STATES = {
+    "targets": ("target", "mixed", "replaced", "noisy"),
+    "pairs": ("target",),
+    "rollouts": ("own",),
+    "optimum": ("target", "own"),
+}
 _GIVEN = {
     "targets": ("log_probs", "mask"),
     "pairs": ("chosen", "rejected"),
@@ -46,6 +52,9 @@ def _refuse(method: Method, why: str) -> ValueError:
 def _check_value(method: Method) -> None:
     if method.learns_from != "targets" and (method.reads or method.propagates or method.mixes_states):
         raise _refuse(method, "reads, propagates and states of predictions go with learns_from 'targets' alone")
+    if method.states not in _STATES[method.learns_from]:
+        allowed = " or ".join(_STATES[method.learns_from])
+        raise _refuse(method, f"its states must be {allowed} as it learns from {method.learns_from}")
     for read in method.reads:
         if read not in get_args(Reads):
             raise _refuse(method, f"reads names {read!r}: there are {', '.join(get_args(Reads))}")

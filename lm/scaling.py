@@ -150,7 +150,7 @@ def run() -> None:
     command.quieten()
     with writing(options.out):
         text = page()
-        write_whole(options.out, lambda path: path.write_text(text))
+        write_whole(options.out, lambda path: path.write_text(text, encoding="utf-8"))
     print(f"Written to {options.out}")
 
 

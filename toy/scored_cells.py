@@ -24,7 +24,7 @@ class Scored:
         states: share of each cell, `[cells]`, sums to 1. A mixed state counts for the cells that it is mixed of.
         raised: the part whose move the update makes likelier, by cell and move, `[cells, 4]`.
         lowered: the part whose move it makes less likely; with `raised` it sums to `states`.
-        cells: how many distinct cells each run scores, `[runs]`.
+        cells: how many distinct cells each run scores, `[runs]`; of pairs the target's count also where none differs.
     """
 
     states: np.ndarray
@@ -38,7 +38,8 @@ def scored_states(lake: Lake, method: str, settings: Settings | None = None) -> 
 
     Targets are raised; negatives of pairs are lowered; of PPO's own episodes, the steps whose advantage is above 0 are
     raised and the others lowered; of methods that learn from the optimum, its moves are raised. Pairs that are no
-    pairs, as the negative equals the target, have no terms; in ORPO their target has.
+    pairs, as the negative equals the target, have no terms; in ORPO and KTO their target has. Cells beside the target
+    at which `still` holds the policy are left out: the update neither raises nor lowers one of their moves.
     """
     (trial,) = named_trials(method, settings or Settings()).values()
     problem = Problem.of(lake, trial.settings.shared())
@@ -72,7 +73,8 @@ def scored_by(policy: Policy, task: Task, problem: Problem) -> Scored:
         reached = (states * targets.mask.unsqueeze(-1)).sum((1, 2)) > 0
         if isinstance(drawn, Negatives):
             pairs = drawn.differs.view(runs, states.shape[1], -1)
-            weight = (pairs if task.method.alone is None else torch.ones_like(pairs)).sum(-1).to(states.dtype)
+            counts_alone = task.method.unpaired or task.method.alone is not None
+            weight = (torch.ones_like(pairs) if counts_alone else pairs).sum(-1).to(states.dtype)
             in_pairs = drawn.trajectories.mask & drawn.differs.unsqueeze(-1)
             lowered = _counts(drawn.trajectories, in_pairs, problem)
             reached |= _reached(drawn.trajectories, in_pairs, problem)

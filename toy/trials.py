@@ -51,7 +51,7 @@ def _variant(text: str, settings: Settings) -> Trial:
     name, colon, changes = text.partition(":")
     if not colon:
         raise ValueError(f"method {text!r} must read METHOD:NAME=VALUE to change a setting, such as ift:lam=0")
-    if name == "all":
+    if name == "all" or "," in name:
         raise ValueError(f"method {text!r} must name one method before the colon")
     (method,) = method_names(name)
     own = {number.name for number in METHODS[method].numbers}

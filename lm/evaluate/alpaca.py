@@ -46,7 +46,7 @@ def instructions_file(options: AlpacaOptions) -> Path:
                 f"{name} with --instructions"
             ) from error
     try:
-        rows = json.loads(file.read_text())
+        rows = json.loads(file.read_text(encoding="utf-8"))
         complete = [isinstance(row["instruction"], str) and isinstance(row["output"], str) for row in rows]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(
@@ -94,8 +94,8 @@ def judged(answers: Path, instructions: Path, options: AlpacaOptions, out: Path)
         warnings.simplefilter("ignore")
         import alpaca_eval
         import openai
-    answered = json.loads(answers.read_text())
-    reference = json.loads(instructions.read_text())[: len(answered)]  # answers keep its order
+    answered = json.loads(answers.read_text(encoding="utf-8"))
+    reference = json.loads(instructions.read_text(encoding="utf-8"))[: len(answered)]  # answers keep its order
     client = openai.OpenAI(
         api_key=key, base_url=options.judge_url, timeout=options.judge_timeout_seconds, max_retries=0
     )
@@ -136,10 +136,10 @@ def _drop_failed(kept: Path) -> None:
     if not kept.is_file():
         return
     with reading(kept):
-        rows = json.loads(kept.read_text())
+        rows = json.loads(kept.read_text(encoding="utf-8"))
         rows = [row for row in rows if row["preference"] is not None and row["preference"] >= 0]
     if rows:
-        write_whole(kept, lambda path: path.write_text(json.dumps(rows)))
+        write_whole(kept, lambda path: path.write_text(json.dumps(rows), encoding="utf-8"))
     else:
         kept.unlink()  # the package reads no empty file
 

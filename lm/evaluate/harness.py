@@ -166,7 +166,7 @@ def samples_of(out: Path, task: str) -> list[dict[str, Any]]:
 
 
 def _write(file: Path, text: str) -> None:
-    write_whole(file, lambda path: path.write_text(text + "\n"))
+    write_whole(file, lambda path: path.write_text(text + "\n", encoding="utf-8"))
 
 
 def _templated(wrapped: Any, questions: Questions) -> bool:

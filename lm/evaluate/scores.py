@@ -26,7 +26,7 @@ def beside_paper(results: dict[str, Any]) -> tuple[pd.DataFrame, str]:
 
     The last row is the mean of the five benchmarks, where all of them were asked.
     """
-    reported = json.loads(_PAPER.read_text())["reported"]
+    reported = json.loads(_PAPER.read_text(encoding="utf-8"))["reported"]
     rows: list[tuple[str, int | None, float, float]] = []
     for benchmark in OPEN_LLM:
         scores_of_task = results["results"].get(benchmark.task)
@@ -45,7 +45,7 @@ def beside_paper(results: dict[str, Any]) -> tuple[pd.DataFrame, str]:
 
 def alpaca_in_paper() -> str:
     """The paper's reported win rates, of an AlpacaEval version and judge that are not recorded, and their source."""
-    reported = json.loads(_PAPER.read_text())["reported"]
+    reported = json.loads(_PAPER.read_text(encoding="utf-8"))["reported"]
     rates = ", ".join(f"{method.upper()} {reported[method]['Alpaca-Eval']}" for method in ("sft", "dpo", "orpo", "ift"))
     return f"{rates} (version and judge not recorded; {reported['source']})"
 
@@ -153,7 +153,7 @@ def _questions(folder: Path) -> pd.DataFrame:
         group = "mmlu" if task.startswith("mmlu_") else task
         first = len(rows)
         with reading(file):
-            for line in file.read_text().removesuffix("\n").split("\n"):
+            for line in file.read_text(encoding="utf-8").removesuffix("\n").split("\n"):
                 sample = json.loads(line)
                 for metric in sample["metrics"]:
                     if isinstance(sample[metric], int | float):

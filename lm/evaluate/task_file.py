@@ -101,7 +101,7 @@ def _read(file: Path, folder: Path, within: tuple[Path, ...]) -> dict[str, Any]:
 
     Loader.add_constructor("!function", lambda loader, node: _function(file, folder, node.value))
     try:
-        config = yaml.load(file.read_text(), Loader)  # a safe loader
+        config = yaml.load(file.read_text(encoding="utf-8"), Loader)  # a safe loader
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"task {str(file)!r} cannot be read ({models.reason(error)})") from error
     except yaml.YAMLError as error:

@@ -148,8 +148,8 @@ def idle_options(settings: TrainSettings) -> list[str]:
     method, default = METHODS[settings.method], TrainSettings()
     given = {name for name, value in vars(settings).items() if value != getattr(default, name)}
     idle = dict.fromkeys(_of_other_methods(method), f"with {method.name}")
-    if method.name == "ift":
-        idle |= _idle_in_ift(settings)
+    if method.mixes_states:
+        idle |= _idle_in_mixing(settings)
     if method.states == "noisy":
         idle["neftune_noise_alpha"] = f"with {method.name}, whose own number is --noise"
     if settings.learns_from_pairs and trainer_options(settings).get("disable_dropout", True):
@@ -173,23 +173,23 @@ def _of_other_methods(method: Method) -> set[str]:
     """Our options that act with other methods only."""
     own = {number.name for number in method.numbers}
     propagation = {"form", "source", "norm", "side"}
+    if method.mixes_states:
+        own |= {option.name for option in fields(IFTOptions)} - propagation - {"gamma"}
     if method.propagates:
         own |= propagation
-    if method.name == "ift":
-        own |= {option.name for option in fields(IFTOptions)}
     numbers = {number.name for other in METHODS.values() for number in other.numbers}
     return (numbers | {option.name for option in fields(IFTOptions)}) - own
 
 
-def _idle_in_ift(settings: TrainSettings) -> dict[str, Any]:
+def _idle_in_mixing(settings: TrainSettings) -> dict[str, Any]:
     idle: dict[str, Any] = {}
-    if settings.form == "sum":
+    if settings.form == "sum" and METHODS[settings.method].propagates:
         idle |= dict.fromkeys(("source", "norm", "side"), "with form sum")
     if settings.prediction != "lagged":
         idle["first_predictions"] = f"with prediction {settings.prediction}"
     if settings.prediction != "expected":
         idle["prediction_top_k"] = f"with prediction {settings.prediction}"
-    if settings.lam == 0:
+    if settings.numbers["lam"] == 0:
         idle |= dict.fromkeys(
             ("min_lam", "lam_jitter", "prediction", "first_predictions", "prediction_top_k"), "with lam 0"
         )

@@ -40,8 +40,6 @@ def parse_groups(arguments: Sequence[str] | None = None, description: str | None
         raise ValueError("config needs the name of a YAML file") from error
     paths = [path for paths in given.config for path in paths]
     rest = METHODS.named_in_option(rest)  # first, as help and options are made of the methods
-    for path in paths:
-        require_said(path, _mapping(path), words)
     kind = groups_type()
     groups = kind()
     for path in paths:

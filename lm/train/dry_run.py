@@ -3,6 +3,7 @@
 from rich.console import Console
 from rich.markup import escape
 
+from ift import METHODS
 from lm.lake import KINDS
 from lm.train import data
 from lm.train.estimate import A100_FLOPS, UTILISATION, accumulation, estimate, without_weights
@@ -43,13 +44,14 @@ def show_estimate(settings: TrainSettings, console: Console) -> None:
 
 
 def _count_rows(settings: TrainSettings) -> int:
-    """Rows of all data sets; of the named ones without reading them."""
-    total = 0
-    for text in settings.dataset:
-        source = data.Source.of(text)
-        known = dict.fromkeys(KINDS, data.LAKE_ROWS) | {name: named.rows for name, named in data.NAMED.items()}
-        if source.rows is None and source.name not in known:
-            total += len(data.load((text,), settings.learns_from_pairs, settings.seed))
-        else:
-            total += source.rows or known[source.name]
-    return total
+    """Rows of all data sets together; those of the named ones are known without reading them."""
+    known = dict.fromkeys(KINDS, data.LAKE_ROWS) | {name: named.rows for name, named in data.NAMED.items()}
+    labels, columns = METHODS[settings.method].unpaired, data.column_names(settings.columns)
+    sources, sizes = [data.Source.of(text) for text in settings.dataset], []
+    for text, source in zip(settings.dataset, sources, strict=True):
+        size = source.rows or known.get(source.name)
+        if size is None:
+            pairs = settings.learns_from_pairs
+            size = len(data.load((text,), pairs, settings.seed, labels=labels, columns=columns))
+        sizes.append(size)
+    return sum(data.mixed_counts(sources, sizes))

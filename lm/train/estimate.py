@@ -114,7 +114,7 @@ def accumulation(settings: TrainSettings, devices: int, paired: bool = True) -> 
 def _passes(settings: TrainSettings, epochs: float) -> float:
     """Forward passes that a token's training costs; going backward costs two, or one where weights are frozen."""
     passes = 1.0 + (1 if settings.lora_r else 2)
-    if METHODS[settings.method].mixes_states and settings.lam > 0:
+    if METHODS[settings.method].mixes_states and settings.numbers["lam"] > 0:
         first = 1 if settings.first_predictions == "fresh" else 0
         passes += first / max(epochs, 1) if settings.prediction == "lagged" else 1
     passes += 1 if METHODS[settings.method].needs_reference else 0

@@ -47,7 +47,7 @@ def _configuration(settings: TrainSettings, options: dict[str, Any]) -> Any:
     method = METHODS[settings.method]
     if method.mixes_states:
         own = {option.name: getattr(settings, option.name) for option in dataclasses.fields(IFTOptions)}
-        own |= {"residual": method.states} | ({} if method.propagates else {"gamma": 0.0})
+        own |= {"gamma": 0.0} | settings.numbers | {"residual": method.states}
         return _configure(IFTConfig, options, own)
     if method.name == "still":
         return _configure(StillConfig, options, settings.numbers)

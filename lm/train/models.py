@@ -36,7 +36,7 @@ def load_tokenizer(settings: TrainSettings) -> Any:
     if settings.chat_template == "none":
         tokenizer.chat_template = None
     elif settings.chat_template == "zephyr" or (settings.chat_template == "auto" and tokenizer.chat_template is None):
-        tokenizer.chat_template = ZEPHYR.read_text()
+        tokenizer.chat_template = ZEPHYR.read_text(encoding="utf-8")
     elif settings.chat_template != "auto":
         if not Path(settings.chat_template).is_file():
             raise ValueError(

@@ -10,7 +10,6 @@ import tyro
 
 from ift import METHODS
 from ift.propagation import Norm, Side, Source
-from ift.targets import GAMMA, LAM
 from lm.train.trainable import trainable
 
 Flag = tyro.conf.FlagCreatePairsOff[bool]
@@ -136,14 +135,12 @@ class EvaluationOptions:
 class IFTOptions:
     """Intuitive fine-tuning; defaults as its authors released."""
 
-    lam: float = LAM.text
-    """λ of the temporal residual connection, in [0, 1]; 0 is the target's state."""
+    lam: Annotated[float | None, tyro.conf.arg(help=number_help("lam"), metavar="FLOAT")] = None
     min_lam: float | None = None
     """λ at step 0; it rises to lam over the warm-up. Constant if not given."""
     lam_jitter: float = 0.0
     """Standard deviation of the noise on λ, relative to λ."""
-    gamma: float = GAMMA.text
-    """γ of the relation propagation, in [0, 1]; 0 is none."""
+    gamma: Annotated[float | None, tyro.conf.arg(help=number_help("gamma"), metavar="FLOAT")] = None
     form: Literal["product", "sum"] = "product"
     """product: as in the released code; sum: the paper's equation."""
     source: Source = "loss"

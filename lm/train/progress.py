@@ -57,18 +57,18 @@ class Progressing(TrainerCallback):
 class Answering(TrainerCallback):
     """At each evaluation, greedy answers to the first held-out prompts: on the console and in the run's folder.
 
-    `rows` are encoded ones. A resumed run drops the answers of updates that it makes again.
+    `rows` are encoded ones. A `resumed` run drops the answers of updates that it makes again.
     """
 
-    def __init__(self, console: Console, tokenizer: Any, rows: Any, count: int):
-        self.console, self.tokenizer = console, tokenizer
+    def __init__(self, console: Console, tokenizer: Any, rows: Any, count: int, file: Path, resumed: bool):
+        self.console, self.tokenizer, self.file = console, tokenizer, file
         self.prompts = [_prompt_of(row) for row in rows.select(range(min(count, len(rows))))]
+        with reading(file):
+            rows = read_rows(file) if resumed and file.is_file() else []
+            self.rows = [row | {"step": int(row["step"])} for row in rows]
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        file = Path(args.output_dir) / ANSWERS
-        with reading(file):
-            rows = read_rows(file) if file.is_file() else []
-            self.rows = [row for row in rows if row["step"] <= state.global_step]
+        self.rows = [row for row in self.rows if row["step"] <= state.global_step]
 
     def on_evaluate(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
         if self.rows and self.rows[-1]["step"] == state.global_step:
@@ -79,7 +79,7 @@ class Answering(TrainerCallback):
             asked = _shortened(self.tokenizer.decode(prompt, skip_special_tokens=True))
             self.console.print(Text(f"update {state.global_step}/{state.max_steps} asked {asked!r} answers: {answer}"))
         lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in self.rows)
-        write_whole(Path(args.output_dir) / ANSWERS, lambda path: path.write_text(lines, encoding="utf-8"))
+        write_whole(self.file, lambda path: path.write_text(lines, encoding="utf-8"))
 
 
 def _shortened(text: str, longest: int = 60) -> str:

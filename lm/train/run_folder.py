@@ -56,7 +56,9 @@ def describe(settings: TrainSettings) -> dict[str, Any]:
     kept = {name: value for name, value in vars(settings).items() if name not in _FREE}
     for name in ("dataset", "eval_dataset"):
         kept[name] = [anonymous(source) for source in kept[name]]
-    kept["model"], kept["chat_template"] = anonymous(settings.model), anonymous(settings.chat_template)
+    kept |= {name: value for name, value in settings.numbers.items() if name in kept}  # also those that are defaults
+    for name in ("model", "chat_template", "first_predictions"):
+        kept[name] = anonymous(kept[name])
     kept |= METHODS.from_outside([settings.method])
     kept["trainer"] = [pair for pair in settings.trainer if not pair.replace("-", "_").startswith("hub_token")]
     return {"settings": kept, "versions": versions(_PACKAGES)}
@@ -140,7 +142,7 @@ def _holds_model(folder: Path) -> bool:
 
 def _refuse_another_model(folder: Path, settings: TrainSettings) -> None:
     """Raise `ValueError` if the model that the run began with is another one now; former runs do not say."""
-    began_with = json.loads((folder / "settings.json").read_text()).get("model_sha256")
+    began_with = json.loads((folder / "settings.json").read_text(encoding="utf-8")).get("model_sha256")
     if began_with is not None and began_with != digest_of_model(settings.model):
         raise ValueError(
             f"resume: the files of model {settings.model[:200]!r} are not those that the run in {str(folder)!r} began "
@@ -176,7 +178,7 @@ def is_finished(folder: Path, settings: TrainSettings) -> bool:
 def _settings_in(file: Path) -> dict[str, Any] | None:
     """The settings of the run that wrote `file`; None if no run of ours did."""
     try:
-        described = json.loads(file.read_text())
+        described = json.loads(file.read_text(encoding="utf-8"))
         if "torch" not in described["versions"]:
             return None
         return with_new_names(described["settings"], NEW_NAMES, lambda line: None)
@@ -211,7 +213,7 @@ def _rotate(folder: Path, limit: int | None) -> None:
     """Remove the checkpoints beyond the limit, as the trainer does after each new one: a stop may fall into that."""
     for newest in _checkpoints(folder)[:1]:
         if _has_state(newest):
-            state = json.loads((newest / "trainer_state.json").read_text())
+            state = json.loads((newest / "trainer_state.json").read_text(encoding="utf-8"))
             rotate_checkpoints(str(folder), limit, state.get("best_model_checkpoint"))
 
 
@@ -224,7 +226,7 @@ def _checkpoints(folder: Path) -> list[Path]:
 def _has_state(checkpoint: Path) -> bool:
     """Whether the trainer's state is there, which transformers writes last."""
     try:
-        return _is_state(json.loads((checkpoint / "trainer_state.json").read_text()))
+        return _is_state(json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8")))
     except (OSError, ValueError, RecursionError):
         return False
 
@@ -234,7 +236,7 @@ def _has_parts(checkpoint: Path) -> bool:
 
     FSDP keeps the optimiser in a folder or as optimizer.bin, DeepSpeed in a folder, and there maybe the schedule, too.
     """
-    step = json.loads((checkpoint / "trainer_state.json").read_text()).get("global_step")
+    step = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8")).get("global_step")
     deepspeed = any(path.is_dir() for path in checkpoint.glob("global_step*"))
     files = [(checkpoint / name).is_file() for name in ("optimizer.pt", "optimizer.bin")]
     optimizer = deepspeed or any(files) or any(path.is_dir() for path in checkpoint.glob("optimizer*"))
@@ -248,7 +250,7 @@ def _is_whole(checkpoint: Path) -> bool:
         return False
     try:
         for file in checkpoint.rglob("*.json"):
-            json.loads(file.read_text())
+            json.loads(file.read_text(encoding="utf-8"))
         require_own_files(str(checkpoint))
         for file in checkpoint.rglob("*.safetensors"):
             with safe_open(file, "pt") as tensors:  # its header knows how long the file has to be
@@ -290,7 +292,7 @@ def keep_model(trainer: Any, folder: Path, finish: Callable[[Path], None]) -> Pa
         if (part / "ref").is_dir():  # the adapter as it was before, which TRL holds beside the trained one
             shutil.rmtree(part / "ref")
         lines = "".join(json.dumps(row) + "\n" for row in trainer.state.log_history)
-        write_whole(folder / "log.jsonl", lambda path: path.write_text(lines))
+        write_whole(folder / "log.jsonl", lambda path: path.write_text(lines, encoding="utf-8"))
         finish(part)
         if model.exists():
             shutil.rmtree(model)

@@ -25,6 +25,7 @@ def train_seeds(settings: TrainSettings, console: Console) -> None:
 
     The folder gets `seeds.json`. Raises as `lm.train.training.train`.
     """
+    PartialState(cpu=not torch.cuda.is_available())  # as each training has it, and before anybody asks
     folder = folder_of(settings)
     rows = []
     for seed in settings.seeds:

@@ -54,7 +54,8 @@ class TrainSettings(
                 raise ValueError(f"{name} must be {words}, got {value!r}")
         object.__setattr__(self, "method", require_trainable(self.method))
         _check_names_of_numbers()
-        for name in ("max_length", "batch_size", "per_device_train_batch_size", "devices",
+        self._require("max_length", self.max_length >= 2, "at least 2")
+        for name in ("batch_size", "per_device_train_batch_size", "devices",
                      "logging_steps", "save_steps", "prediction_top_k", "lora_alpha"):  # fmt: skip
             self._require(name, getattr(self, name) >= 1, "at least 1")
         self._require("min_lam", self.min_lam is None or 0 <= self.min_lam <= 1, "in [0, 1]")
@@ -77,7 +78,6 @@ class TrainSettings(
         if self.max_prompt_length is not None:
             held = 1 <= self.max_prompt_length < self.max_length
             self._require("max_prompt_length", held, f"at least 1 and below max_length {self.max_length}")
-        self._require("max_length", self.max_length >= 2, "at least 2")
         self._require("early_stopping", not self.early_stopping or self.eval_steps > 0, "0 without eval_steps")
         self._require("eval_answers", not self.eval_answers or self.eval_steps > 0, "0 without eval_steps")
         self._require("keep", self.keep == "last" or self.eval_steps > 0, "last without eval_steps")

@@ -27,7 +27,7 @@ from lm.train.estimate import accumulation, estimate
 from lm.train.lake_report import played, plays, show
 from lm.train.methods import make_arguments, make_trainer
 from lm.train.model_card import write_card, write_run_card
-from lm.train.progress import Answering, Progressing
+from lm.train.progress import ANSWERS, Answering, Progressing
 from lm.train.run_folder import (
     anonymous,
     check,
@@ -145,7 +145,8 @@ def _make_trainer(
     needs_reference = method.needs_reference and not settings.lora_r and "refresh" not in settings.numbers
     callbacks: list[Any] = [Progressing(console)] if PartialState().is_main_process else []
     if settings.eval_answers and PartialState().is_main_process:
-        callbacks.append(Answering(console, tokenizer, rows[1], settings.eval_answers))
+        answers = folder_of(settings) / ANSWERS
+        callbacks.append(Answering(console, tokenizer, rows[1], settings.eval_answers, answers, settings.resume))
     if settings.early_stopping:
         callbacks.append(transformers.EarlyStoppingCallback(settings.early_stopping))
     trainer = make_trainer(

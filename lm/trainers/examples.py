@@ -35,6 +35,12 @@ class KeepsExampleIds:
             self.train_dataset = self.train_dataset.add_column(EXAMPLE_ID, list(range(len(self.train_dataset))))
             self.data_collator: Any = _WithIds(self.data_collator)
 
+    def refuse_load_balancing(self, method: str) -> None:
+        """Raise `ValueError` where TRL would add a load-balancing loss of experts: our losses have no place for it."""
+        trainer: Any = self
+        if trainer.aux_loss_enabled:
+            raise ValueError(f"router_aux_loss_coef must be 0 with {method}: it has no load-balancing loss for experts")
+
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()  # type: ignore[misc]
         if EXAMPLE_ID not in self._signature_columns:  # type: ignore[has-type]

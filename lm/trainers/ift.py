@@ -37,8 +37,7 @@ class IFTTrainer(AveragesSequences, SFTTrainer):
         if kwargs.get("compute_loss_func") is not None:
             raise ValueError("compute_loss_func must be None with IFT: the loss is IFT's")
         super().__init__(model, args=args, **kwargs)
-        if self.aux_loss_enabled:
-            raise ValueError("router_aux_loss_coef must be 0 with IFT: it has no load-balancing loss for experts")
+        self.refuse_load_balancing("IFT")
         if args.prediction == "lagged" and not isinstance(self.train_dataset, Dataset):
             raise ValueError("prediction='lagged' needs a map-style data set: a streamed one has no second epoch")
         add_residual_forward(self.model)

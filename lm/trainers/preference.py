@@ -34,10 +34,7 @@ class PairTrainer(PreferenceTrainer):
             # DPOTrainer then keeps no reference model (under FSDP it loads one and drops it).
             args.precompute_ref_log_probs = True
         super().__init__(model, args=args, **kwargs)
-        if self.aux_loss_enabled:
-            raise ValueError(
-                f"router_aux_loss_coef must be 0 with {method.name}: it has no load-balancing loss for experts"
-            )
+        self.refuse_load_balancing(method.name)
         add_residual_forward(self.model)
 
     def _precompute_ref_logps(self, dataset: Dataset, *args: Any) -> Dataset:

@@ -1,13 +1,12 @@
 """Standing still beside the target as a drop-in for TRL's supervised trainer: `StillConfig` and `StillTrainer`."""
 
-import copy
 from collections.abc import Iterator
-from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
 import torch
+from peft import PeftModel
 from torch import Tensor
 from trl import SFTConfig, SFTTrainer
 
@@ -17,6 +16,7 @@ from ift.still import STILL
 from lm.trainers.beside import Beside, states_beside, with_states
 from lm.trainers.examples import EXAMPLE_ID
 from lm.trainers.forward import Residual, ResidualOutput, add_residual_forward
+from lm.trainers.reference import KeepsReference
 from lm.trainers.sequences import AveragesSequences
 
 _ATTENTIONS = ("eager", "sdpa")  # those that take a mask of any shape
@@ -39,13 +39,13 @@ class StillConfig(SFTConfig):
         super().__post_init__()
 
 
-class StillTrainer(AveragesSequences, SFTTrainer):
+class StillTrainer(KeepsReference, AveragesSequences, SFTTrainer):
     """TRL's `SFTTrainer` that stands still beside the target: takes the same arguments, with a `StillConfig`.
 
-    The start policy is `ref_model`, or without one the model with its adapter switched off, or without an adapter a
-    copy of the model. Of an example it is asked once what it would say in the target's states; then each update has one
-    pass of it and one of the model, over the target and the states beside it. How sharp the start policy is, and how
-    far it is trusted with ties, is found once, from the first 1,024 answer tokens of the data.
+    The start policy is the reference (`KeepsReference`). Of an example it is asked once what it would say in the
+    target's states; then each update has one pass of it and one of the model, over the target and the states beside it.
+    How sharp the start policy is, and how far it is trusted with ties, is found once, from the first 1,024 answer
+    tokens of the data.
 
     Logged beside SFTTrainer's own metrics: `sft_loss`, `drift` (KL beside the target, nats), `sharpness`, `trust`.
     """
@@ -62,18 +62,12 @@ class StillTrainer(AveragesSequences, SFTTrainer):
         if args.loss_type != "nll":
             raise ValueError(f"loss_type must be nll with still, got {args.loss_type!r}")
         super().__init__(model, args=args, **kwargs)
-        if self.aux_loss_enabled:
-            raise ValueError("router_aux_loss_coef must be 0 with still: it has no load-balancing loss for experts")
+        self.refuse_load_balancing("still")
         attention = self.model.config._attn_implementation
         if attention not in _ATTENTIONS:
             raise ValueError(f"attention must be one of {', '.join(_ATTENTIONS)} with still, got {attention!r}")
-        if ref_model is None and not hasattr(self.model, "disable_adapter"):
-            ref_model = copy.deepcopy(self.model).requires_grad_(False)
+        self.keep_reference(ref_model, continued=isinstance(model, PeftModel))
         add_residual_forward(self.model)
-        self.ref_model = None
-        if ref_model is not None:
-            add_residual_forward(ref_model)
-            self.ref_model = self.accelerator.prepare_model(ref_model, evaluation_mode=True)
         self._fitted: tuple[float, float] | None = None
         self._known: dict[int, tuple[Tensor, ...]] = {}  # by example: tokens, places, visits
 
@@ -94,7 +88,7 @@ class StillTrainer(AveragesSequences, SFTTrainer):
             reference = start.gather(-1, wanted[:, None])[:, 0]
             return ift.still_token_loss(log_probs, policy, reference, start, beside, sharpness, trust, self.args.ties)
 
-        reference = self._ask(model, longer).reference
+        reference = self.ask_reference(model, longer).reference
         outputs: ResidualOutput = model(
             **longer, residual=Residual(0.0, token_loss=token_loss, reference=reference, marks=held)
         )
@@ -108,12 +102,6 @@ class StillTrainer(AveragesSequences, SFTTrainer):
         self._log_still(on_target, inputs, drift)
         return (loss, on_target) if return_outputs else loss
 
-    def _ask(self, model: Any, inputs: Any) -> ResidualOutput:
-        """What the start policy says of a batch, without gradient."""
-        adapter_off = nullcontext() if self.ref_model else self.accelerator.unwrap_model(model).disable_adapter()
-        with torch.no_grad(), adapter_off:
-            return (self.ref_model or model)(**inputs, residual=Residual(0.0, as_reference=True))
-
     def _beside(self, model: Any, inputs: Any) -> Beside:
         """The states beside the target of a batch; examples that were asked about before are not asked again."""
         ids = None if self._example_ids is None else self._example_ids.tolist()
@@ -125,7 +113,7 @@ class StillTrainer(AveragesSequences, SFTTrainer):
             columns = zip(*(self._known[i] for i in ids), strict=True)
             parts = (torch.nn.utils.rnn.pad_sequence(list(column), batch_first=True) for column in columns)
             return Beside(*(part.to(labels.device) for part in parts))
-        reference: ReferenceHead = self._ask(model, inputs).reference
+        reference: ReferenceHead = self.ask_reference(model, inputs).reference
         beside = states_beside(reference, labels, self._ends())
         if ids is not None:
             rows = zip(*(part.cpu() for part in (beside.tokens, beside.places, beside.visits)), strict=True)
@@ -143,7 +131,7 @@ class StillTrainer(AveragesSequences, SFTTrainer):
         """Sharpness and trust, of the first `CHUNK` answer tokens; every process finds the same."""
         heads, wanted = [], []
         for batch in self._first_batches():
-            head = self._ask(model, batch).reference
+            head = self.ask_reference(model, batch).reference
             labels = batch["labels"][:, 1:]
             heads.append(head)
             wanted.append(labels[labels != -100].to(head.hidden.device))

@@ -1,9 +1,9 @@
 """Methods that learn from targets: TRL's supervised trainer as it is, and with any method's loss of the core."""
 
-from contextlib import nullcontext
 from typing import Any
 
 import torch
+from peft import PeftModel
 from torch import Tensor
 from trl import SFTConfig, SFTTrainer
 
@@ -12,6 +12,7 @@ from common.others_code import in_training
 from ift import Method
 from lm.trainers.examples import EXAMPLE_ID, KeepsExampleIds
 from lm.trainers.forward import Residual, ResidualOutput, add_residual_forward
+from lm.trainers.reference import KeepsReference
 from lm.trainers.sequences import AveragesSequences
 
 REFERENCE = "reference_log_probs"  # of a batch's labels, beside its tokens
@@ -21,14 +22,13 @@ class SupervisedTrainer(KeepsExampleIds, SFTTrainer):
     """TRL's SFT and DFT."""
 
 
-class TargetTrainer(AveragesSequences, SFTTrainer):
+class TargetTrainer(KeepsReference, AveragesSequences, SFTTrainer):
     """TRL's `SFTTrainer` with the loss of a method that learns from targets; sequences count alike.
 
-    `options` are the keyword arguments of `method.loss`. The reference of a method that reads one is `ref_model`, or,
-    without one, the model with its adapter switched off. With `refresh` it is the model itself, as it was before so
-    many updates: their batches are read at once, and the model asked about all of them, before it is trained on them
-    (a training that is resumed in between begins a new round). Evaluation reports SFT's loss: a number that methods
-    share.
+    `options` are the keyword arguments of `method.loss`. With `refresh` the reference is the model itself, as it was
+    before so many updates: their batches are read at once, and the model asked about all of them, before it is trained
+    on them (a training that is resumed in between begins a new round). Evaluation reports SFT's loss: a number that
+    methods share.
     """
 
     def __init__(
@@ -43,18 +43,14 @@ class TargetTrainer(AveragesSequences, SFTTrainer):
     ):
         super().__init__(model, args=args, **kwargs)
         trainer: Any = self
-        if trainer.aux_loss_enabled:
-            raise ValueError(
-                f"router_aux_loss_coef must be 0 with {method.name}: it has no load-balancing loss for experts"
-            )
+        self.refuse_load_balancing(method.name)
         self.method, self.options = method, options
         self.loss_of_method = in_training(method.loss, method.name, ift.METHODS.origins)
-        add_residual_forward(trainer.model)
-        self.ref_model, self.refresh = None, refresh
+        self.refresh = refresh
         self._read: list[tuple[list[Any], Any]] = []  # batches of coming updates, with what the reference says of them
-        if ref_model is not None:
-            add_residual_forward(ref_model)
-            self.ref_model = trainer.accelerator.prepare_model(ref_model, evaluation_mode=True)
+        if method.needs_reference and not refresh:
+            self.keep_reference(ref_model, continued=isinstance(model, PeftModel))
+        add_residual_forward(trainer.model)
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> tuple[list[Any], Any]:
         """The micro-batches of an update; with `refresh` those of several updates are read in advance."""
@@ -84,7 +80,7 @@ class TargetTrainer(AveragesSequences, SFTTrainer):
         if known is not None:
             reference = ResidualOutput(log_probs=known)
         else:
-            reference = self._reference(model, inputs) if self.method.needs_reference else ResidualOutput()
+            reference = self.ask_reference(model, inputs) if self.method.needs_reference else ResidualOutput()
         outputs: ResidualOutput
         if self.method.per_token:
             residual = Residual(0.0, token_loss=self._token_loss, reference=reference.reference)
@@ -110,10 +106,3 @@ class TargetTrainer(AveragesSequences, SFTTrainer):
             reads |= {"reference_policy": reference, "reference": reference.gather(-1, tokens[:, None])[:, 0]}
         mask = torch.ones_like(log_probs, dtype=torch.bool)
         return self.loss_of_method(log_probs, mask, **{name: reads[name] for name in self.method.reads}, **self.options)
-
-    def _reference(self, model: Any, inputs: Any) -> ResidualOutput:
-        """What the reference says of the batch, without gradient."""
-        trainer: Any = self
-        adapter_off = nullcontext() if self.ref_model else trainer.accelerator.unwrap_model(model).disable_adapter()
-        with torch.no_grad(), adapter_off:
-            return (self.ref_model or model)(**inputs, residual=Residual(0.0, as_reference=True))

@@ -102,6 +102,16 @@ BAD = {
         {"states": "mixed"},
         "needs a number 'lam'",
     ),
+    "states of another kind": (
+        lambda log_probs, mask: ift.masked_mean(-log_probs, mask),
+        {"states": "own"},
+        "its states must be target or mixed or replaced or noisy as it learns from targets",
+    ),
+    "pairs in noise": (
+        lambda chosen, rejected, noise: rejected - chosen,
+        {"learns_from": "pairs", "states": "noisy", "numbers": (ift.Number("noise", "", 1.0, 1.0),)},
+        "its states must be target as it learns from pairs",
+    ),
     "pairs": (lambda chosen, rejected: (rejected - chosen).mean(), {"learns_from": "pairs"}, "one value per pair"),
 }
 

@@ -43,6 +43,14 @@ def test_pairs_lower_what_the_policy_itself_does():
     assert dpo.lowered[~on_target].any()
 
 
+def test_a_target_without_a_worse_answer_counts_where_the_loss_takes_it_alone():
+    """In a start that has learned the target most walks of its own equal it, and then are no worse answer."""
+    learned = Settings(seeds=4, start_optimal_share=0.95, start_steps=300, negatives_per_step=8)
+    raised = {method: scored_states(LAKE, method, learned).raised.sum() for method in ("kto", "orpo", "dpo")}
+    assert raised["kto"] == pytest.approx(raised["orpo"])
+    assert raised["kto"] > raised["dpo"] + 0.05
+
+
 def test_ppo_raises_and_lowers_moves_of_its_own_episodes():
     ppo = scored_states(LAKE, "ppo", SETTINGS)
     assert ppo.raised.any()

@@ -13,7 +13,12 @@ def test_a_variant_takes_numbers_whole_numbers_and_words():
 
 
 @pytest.mark.parametrize(
-    ("name", "message"), [("ift:lam=half", "lam must be a number, got 'half'"), ("ppo:epochs=1.5", "epochs must be")]
+    ("name", "message"),
+    [
+        ("ift:lam=half", "lam must be a number, got 'half'"),
+        ("ppo:epochs=1.5", "epochs must be"),
+        ("sft,ift:lam=0", "method 'sft,ift:lam=0' must name one method before the colon"),
+    ],
 )
 def test_a_variant_with_another_kind_of_value_is_refused(name, message):
     with pytest.raises(ValueError, match=message):

@@ -17,9 +17,14 @@ _STYLES = ("style.css", "drawing.css")
 @cache
 def template() -> str:
     """The file without a recording: what plays it stands in it, so that it needs nothing else."""
-    style = "\n".join((_STATIC / name).read_text() for name in _STYLES)
-    script = "\n".join(_without_imports((_STATIC / name).read_text()) for name in _SCRIPTS)
-    return (_STATIC / "replay.html").read_text().replace("/* STYLE */", style).replace("/* SCRIPT */", script)
+    style = "\n".join((_STATIC / name).read_text(encoding="utf-8") for name in _STYLES)
+    script = "\n".join(_without_imports((_STATIC / name).read_text(encoding="utf-8")) for name in _SCRIPTS)
+    return (
+        (_STATIC / "replay.html")
+        .read_text(encoding="utf-8")
+        .replace("/* STYLE */", style)
+        .replace("/* SCRIPT */", script)
+    )
 
 
 def record(preset: Preset, path: Path) -> None:
@@ -30,7 +35,7 @@ def record(preset: Preset, path: Path) -> None:
         raise ValueError(f"replay {str(path)!r} is a folder: name a file")
     with writing(path):
         text = template().replace('"RECORDING"', _recording(preset).replace("<", "\\u003c"))
-        write_whole(path, lambda part: part.write_text(text))
+        write_whole(path, lambda part: part.write_text(text, encoding="utf-8"))
 
 
 def _recording(preset: Preset) -> str:

@@ -9,7 +9,7 @@ from datasets import Dataset
 
 def instructions(file: str = "", **_: Any) -> dict[str, Dataset]:
     """The rows of a JSON file in AlpacaEval's format: `instruction`, the reference's `output`, `dataset`."""
-    rows = json.loads(Path(file).read_text())
+    rows = json.loads(Path(file).read_text(encoding="utf-8"))
     names = ("instruction", "output", "generator", "dataset")
     return {"test": Dataset.from_list([{name: row.get(name, "") for name in names} for row in rows])}
 

@@ -29,6 +29,9 @@ def call(monkeypatch, arguments):
         (["--method", "ift", "--form", "sum", "--norm", "L2"], "norm does not act with form sum"),
         (["--method", "ift", "--prediction-top-k", "3"], "prediction_top_k does not act with prediction greedy"),
         (["--method", "ift", "--first-predictions", "none"], "first_predictions does not act with prediction greedy"),
+        (["--method", "scheduled", "--form", "sum"], "form does not act with scheduled"),
+        (["--method", "scheduled", "--gamma", "0.5"], "gamma does not act with scheduled"),
+        (["--method", "scheduled", "--prediction-top-k", "3"], "prediction_top_k does not act with prediction greedy"),
         (["--lora-alpha", "32"], "lora_alpha does not act without lora_r"),
         (["--method", "dpo", "--lora-r", "4", "--lora-dropout", "0.1"], "lora_dropout does not act with dpo, where"),
         (["--devices", "4"], "devices does not act without dry_run"),
@@ -46,6 +49,8 @@ def test_options_that_act_are_not_complained_of():
                       ["--method", "simpo", "--margin", "0.3"], ["--lora-r", "4", "--lora-dropout", "0.1"],
                       ["--method", "kto", "--lora-r", "4", "--lora-dropout", "0.1", "--trainer",
                        "disable_dropout=false"], ["--lora-r", "4", "--lora-alpha", "8"],
+                      ["--method", "scheduled", "--prediction", "sampled", "--min-lam", "0.1", "--lam-jitter", "0.1",
+                       "--loss-average", "token"],
                       ["--lr-scheduler-type", "constant", "--min-lam", "0.1", "--warmup-steps", "3"], []):  # fmt: skip
         assert acting.idle_options(parse(arguments)) == []
 

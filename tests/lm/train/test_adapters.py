@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -95,14 +96,14 @@ def test_a_spoiled_adapter_is_one_line(change, adapter):
     assert str(adapter) in str(refused.value)
 
 
-@pytest.mark.parametrize("method", ["dpo", "kto"])
+@pytest.mark.parametrize("method", ["dpo", "kto", "asft", "iwsft", "still"])
 def test_the_reference_is_the_model_that_the_training_starts_from(method, adapter, saved_model, tokenizer, tmp_path):
-    """Continued, TRL keeps a copy of the adapter; its log-probabilities are the SFT model's, not the base's."""
+    """Continued, a copy of the adapter is kept; its log-probabilities are the SFT model's, not the base's."""
     settings = TrainSettings(model=str(adapter), method=method, lora_r=4, output_dir=str(tmp_path / "out"))
     file = tmp_path / "pairs.jsonl"
     file.write_text("".join(json.dumps({"prompt": f"{i}+1=", "chosen": "2", "rejected": "3"}) + "\n" for i in range(8)))
     tokenizer.chat_template = None
-    rows, _ = tokens.encode(data.load((str(file),), True, 0), tokenizer, tokens.Cut(32, 16))
+    rows, _ = tokens.encode(data.load((str(file),), settings.learns_from_pairs, 0), tokenizer, tokens.Cut(32, 16))
     options = {"output_dir": str(tmp_path), "use_cpu": True, "bf16": False, "report_to": "none",
                "gradient_checkpointing": False, "per_device_train_batch_size": 4}  # fmt: skip
     model = models.load_model(settings, torch.float32)
@@ -116,11 +117,32 @@ def test_the_reference_is_the_model_that_the_training_starts_from(method, adapte
                 weight.add_(0.3)
                 assert ".ref." not in name
     trained = logits(trainer.model)
+    if not settings.learns_from_pairs:
+        said = trainer.ask_reference(trainer.model, {"input_ids": IDS, "labels": IDS}).log_probs
     trainer.model.set_adapter("ref")
     reference = logits(trainer.model)
+    if not settings.learns_from_pairs:
+        wanted = reference[:, :-1].log_softmax(-1).gather(-1, IDS[:, 1:, None])[..., 0]
+        torch.testing.assert_close(said, wanted, atol=1e-5, rtol=0)
     expected = logits(PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(saved_model), adapter))
     torch.testing.assert_close(reference, expected, atol=1e-5, rtol=0)
     assert (trained - expected).abs().max() > 0.05
+
+
+def test_a_run_that_continues_an_adapter_resumes_with_the_same_reference(adapter, jsonl, monkeypatch, tmp_path):
+    words = ["--method", "asft", "--model", adapter, "--lora-r", 4, "--dataset", f"{jsonl}:16", "--max-length", 64,
+             "--batch-size", 8, "--max-steps", 4, "--save-steps", 2, "--chat-template", "none", "--logging-steps", 1,
+             "--method-numbers", "kl_weight=5", "--learning-rate", "1e-2"]  # fmt: skip
+    for name in ("whole", "stopped"):
+        assert call(train.main, monkeypatch, *words, "--out", tmp_path / name) == 0
+    weights = load_file(tmp_path / "whole" / "model" / "adapter_model.safetensors")
+    for name in ("model", "checkpoint-4"):
+        shutil.rmtree(tmp_path / "stopped" / name)
+    assert call(train.main, monkeypatch, *words, "--out", tmp_path / "stopped", "--resume") == 0
+    assert not (tmp_path / "stopped" / "model" / "ref").exists()
+    again = load_file(tmp_path / "stopped" / "model" / "adapter_model.safetensors")
+    assert weights.keys() == again.keys()
+    assert all(torch.equal(weights[name], again[name]) for name in weights)
 
 
 def test_dora_rslora_and_whole_modules_are_pefts():

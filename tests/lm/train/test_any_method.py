@@ -260,5 +260,9 @@ def test_numbers_are_as_given_or_the_methods_own(monkeypatch):
     assert TrainSettings(method="hinge").numbers == {"beta": 0.3, "slack": 0.7}
     assert TrainSettings(method="hinge", beta=2.0).numbers == {"beta": 2.0, "slack": 0.7}
     assert TrainSettings(method="simpo").numbers == {"beta": 2.0, "margin": 0.5}
+    focal = ift.Method("focal", "", "", "targets", power_loss, (ift.Number("gamma", "the focus", 2.0, 0.5),))
+    monkeypatch.setitem(ift.METHODS, "focal", focal)
+    assert TrainSettings(method="focal").numbers == {"gamma": 0.5}
+    assert TrainSettings(method="ift").numbers == {"lam": 0.2, "gamma": 0.95}
     with pytest.raises(ValueError, match="beta must be a finite number above 0, got 0"):
         TrainSettings(method="hinge", beta=0.0)

@@ -73,6 +73,15 @@ def test_a_run_goes_on_with_the_model_that_it_began_with(adapter, saved_model, t
     assert run_folder.check(folder, resumed) is not None
 
 
+def test_settings_name_no_local_path(saved_model, tmp_path):
+    checkpoint = tmp_path / "run" / "checkpoint-5"
+    checkpoint.mkdir(parents=True)
+    settings = settings_on(tmp_path / "out", saved_model, prediction="lagged", first_predictions=str(checkpoint))
+    described = run_folder.describe(settings)["settings"]
+    assert described["first_predictions"] == "checkpoint-5"
+    assert str(tmp_path) not in json.dumps(described)
+
+
 def test_large_weights_are_known_by_their_blocks(saved_model, monkeypatch):
     monkeypatch.setattr(inputs, "_READ_WHOLE", 1000)
     monkeypatch.setattr(inputs, "_BLOCK", 64)

@@ -290,7 +290,9 @@ def test_spoiled_answers_are_named_where_a_run_goes_on(spoiled, command, jsonl, 
     shutil.rmtree(tmp_path / "out" / "model")
     (tmp_path / "out" / "answers.jsonl").write_text(f"{spoiled}\n")
     assert call(monkeypatch, [*arguments, "--resume"]) == 2
-    assert "answers.jsonl' cannot be read: delete it" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "answers.jsonl' cannot be read: delete it" in told
+    assert "checkpoint" not in told
 
 
 @pytest.mark.parametrize("spoiled", ["3", '{"loss": []}', '{"eval_loss": 1}', "["])

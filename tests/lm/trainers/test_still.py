@@ -150,13 +150,13 @@ def test_examples_are_asked_about_once(rows, models, tmp_path, monkeypatch):
     policy, start = models
     trainer = make(policy, rows, tmp_path, start, max_steps=4)
     asked = []
-    plain = trainer._ask
+    plain = trainer.ask_reference
 
     def counting(model, inputs):
         asked.append(inputs["input_ids"].shape)
         return plain(model, inputs)
 
-    monkeypatch.setattr(trainer, "_ask", counting)
+    monkeypatch.setattr(trainer, "ask_reference", counting)
     trainer.train()
     longer = [shape for shape in asked if shape[1] > 13]
     assert len(longer) == 4

@@ -96,7 +96,7 @@ def _check_text(place: int, word: str) -> None:
         raise ValueError(f"argument {place}, {word[:40]!r}, is not UTF-8 text") from error
 
 
-def main(command: Callable[[], None], stopped: str = "interrupted") -> None:
+def main(command: Callable[[], object], stopped: str = "interrupted") -> None:
     """Run a command; `stopped` is what a person who interrupted it should know.
 
     Exit codes: 2 for bad input, a file that cannot be read or written, a disk or a memory that is too small and an
@@ -150,7 +150,7 @@ def _open_streams() -> None:
             sys.stdout.reconfigure(errors="replace")
 
 
-def _to_the_end(command: Callable[[], None]) -> None:
+def _to_the_end(command: Callable[[], object]) -> None:
     """Run it, and write what it has printed, also where it ended as after a help text."""
     try:
         command()

@@ -6,6 +6,7 @@ renamed. What a killed run leaves of that is known by its name, and removed by t
 
 import glob
 import json
+import math
 import os
 import shutil
 import socket
@@ -160,6 +161,15 @@ def reading(path: Path) -> Iterator[None]:
         yield
     except (OSError, ValueError, EOFError, BadZipFile, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"{str(path)!r} cannot be read: delete it, and it is made again") from error
+
+
+def finite(data: Any) -> Any:
+    """The same data with `null` for numbers that JSON cannot hold."""
+    if isinstance(data, dict):
+        return {key: finite(value) for key, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [finite(value) for value in data]
+    return None if isinstance(data, float) and not math.isfinite(data) else data
 
 
 def read_object(file: Path) -> dict[str, Any]:

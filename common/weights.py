@@ -50,6 +50,21 @@ def require_own_files(name: str) -> None:
             _check_index(name, index)
 
 
+def files_of_model(folder: Path) -> list[Path]:
+    """The files that decide what a model says: weights, configurations and templates, of an adapter its base's, too.
+
+    A base counts where it is a folder.
+    """
+    kinds = ("*.safetensors", "*.json", "*.jinja")
+    files = [file for kind in kinds for file in sorted(folder.glob(kind))]
+    adapter = folder / "adapter_config.json"
+    if adapter.is_file():
+        base = Path(str(_read_object(str(folder), adapter).get("base_model_name_or_path")))
+        if base.is_dir() and not (base / adapter.name).exists():
+            return files + files_of_model(base)
+    return files
+
+
 def _check_index(name: str, index: Path) -> None:
     shards = _read_object(name, index).get("weight_map")
     if not isinstance(shards, dict) or not shards:

@@ -1,12 +1,11 @@
 """The audit as a page and pictures: `AUDIT.md`, `audit.json`, the answer at a glance, every claim, and what λ does."""
 
 import json
-import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from common.folders import read_object, reading, write_json, write_whole
+from common.folders import finite, read_object, reading, write_json, write_whole
 from experiments.audit import SUMMARIES, Audit
 from experiments.audit import audit as run_audit
 from figures.audit_figures import draw_claims, draw_headline, draw_lambda
@@ -44,7 +43,7 @@ def as_data(result: Audit, out: Path) -> dict[str, Any]:
         name: {method: {**_own(asdict(each)), **each.numbers_of(METHODS[method])} for method, each in by_method.items()}
         for name, by_method in result.settings.items()
     }
-    return _finite(
+    return finite(
         {
             "command": f"python -m figures audit{' --quick' if result.scale.quick else ''}",
             "versions": versions,
@@ -75,12 +74,3 @@ def _language(file: Path) -> dict[str, Any] | None:
     """What a figure of the lake in words wrote, where it was run."""
     with reading(file):
         return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
-
-
-def _finite(data: Any) -> Any:
-    """The same data with `null` for numbers that JSON cannot hold."""
-    if isinstance(data, dict):
-        return {key: _finite(value) for key, value in data.items()}
-    if isinstance(data, list | tuple):
-        return [_finite(value) for value in data]
-    return None if isinstance(data, float) and not math.isfinite(data) else data

@@ -93,8 +93,8 @@ def align(
                 def tell(share: float, name: str = name, stage: int = stage) -> None:
                     progress(name, (stage + share) / stages)
 
-                method, settings = trials[name].value, trials[name].settings
-                numbers = settings.numbers_of(method)
+                method = trials[name].value
+                numbers = trials[name].settings.numbers_of(method)
                 tuned, points = fine_tune_with_curve(problems[name], method, numbers, start, block, optimum, tell)
                 curves.append(points.assign(run=points["run"] + block[0]).rename(columns={"run": "seed"}))
                 curves[-1].insert(0, "method", name)

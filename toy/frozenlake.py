@@ -144,8 +144,8 @@ def parse_command(arguments: list[str]) -> Command:
     return parse(kind, _PROG, __doc__, arguments=arguments, default=kind().of_protocol(named), renamed=_RENAMED)
 
 
-def run(command: Command, console: Console) -> None:
-    """The whole command: check, train with a progress bar, write the files, print what came out."""
+def run(command: Command, console: Console) -> Path:
+    """The whole command: check, train with a progress bar, write the files, print what came out; the folder."""
     methods, settings = command.output.method, command.settings()
     methods = _IFT_ALONE if methods == ("ift",) else tuple(named_trials(methods, settings))
     from common.folders import working_in
@@ -174,6 +174,7 @@ def run(command: Command, console: Console) -> None:
     console.print(f"\nProtocol [bold]{each.name}[/bold]: {each.summary}")
     show(result, summary, lake, settings.seeds, console)
     console.print(f"\nWritten to [bold]{escape(str(folder))}[/bold]: {', '.join(path.name for path in written)}")
+    return folder
 
 
 def main() -> None:

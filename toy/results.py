@@ -4,12 +4,11 @@ import json
 import re
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from common.folders import held_record, holds_nothing, record, working_in, write_json, write_together
+from common.folders import finite, held_record, holds_nothing, record, working_in, write_json, write_together
 from ift import METHODS
 from toy.experiment import Result
 from toy.lake import Lake
@@ -98,7 +97,7 @@ def save(
         result.runs.to_parquet(stage / "runs.parquet", index=False)
         result.start.to_parquet(stage / "start.parquet", index=False)
         result.curves.to_parquet(stage / "curves.parquet", index=False)
-        write_json(stage / "summary.json", _finite(summary))
+        write_json(stage / "summary.json", finite(summary))
         np.savez_compressed(
             stage / "policies.npz",
             allow_pickle=False,
@@ -147,12 +146,3 @@ def mixed_shares(result: Result) -> dict[str, dict[str, float]]:
         for method, shares in by_seed.groupby("method", sort=False)
         if "lam=0" not in str(method).partition(":")[2].split(",")
     }
-
-
-def _finite(data: Any) -> Any:
-    """The same data with `null` for numbers that JSON cannot hold."""
-    if isinstance(data, dict):
-        return {key: _finite(value) for key, value in data.items()}
-    if isinstance(data, list | tuple):
-        return [_finite(value) for value in data]
-    return None if isinstance(data, float) and not np.isfinite(data) else data

@@ -27,6 +27,7 @@ from lm_eval.utils import handle_non_serializable
 
 from common import models
 from common.folders import claim_folder, claimed, read_object, read_rows, reading, working_in, write_whole
+from common.weights import files_of_model
 from lm.evaluate.answers import Remembering
 from lm.evaluate.scores import RESAMPLES, bootstrap_error
 from lm.lake import tiny
@@ -304,9 +305,7 @@ def fingerprint(name: str) -> str:
     path = Path(name).expanduser()
     if not path.exists():
         return name
-    kinds = ("*.safetensors", "*.json", "*.jinja")
-    files = [file for kind in kinds for file in sorted(path.glob(kind))] if path.is_dir() else [path]
-    return f"{path.resolve().name} sha256 {_sha256(files)}"
+    return f"{path.resolve().name} sha256 {_sha256(files_of_model(path) if path.is_dir() else [path])}"
 
 
 def data_fingerprint(path: Path) -> str:

@@ -169,9 +169,8 @@ def _read(name: str, value: Any, option: dataclasses.Field[Any], hint: Any, path
 
 
 def as_yaml(settings: TrainSettings) -> str:
-    """The options as a YAML file that `--config` reads back; secrets, and how the run was started, are left out."""
+    """The options as a YAML file that `--config` reads back; how the run was started is left out."""
     kept = {name: value for name, value in vars(settings).items() if name not in _OF_THE_START}
-    kept["trainer"] = [pair for pair in settings.trainer if not pair.replace("-", "_").startswith(SECRETS)]
     origin = METHODS.origins.get(settings.method)
     if origin is not None and ".py:" in origin.reference:
         kept["method"] = origin.reference

@@ -14,7 +14,7 @@ from typing import Any
 from datasets import Dataset, Features, Json, Value, concatenate_datasets, load_dataset
 
 from lm.lake import KINDS, SPLITS, examples
-from lm.train.files import FORMATS, format_of, rows_of
+from lm.train.files import FORMATS, first_line, format_of, rows_of
 from lm.train.layouts import COLUMNS, BadRowError, Converter, Row, Wanted, converter, is_whole, renamed, require_layout
 
 
@@ -207,7 +207,7 @@ def _first_line(error: Exception) -> str:
     if not isinstance(error, BadRowError):
         while error.__cause__ is not None and type(error) is not ValueError:  # where it began says most
             error = error.__cause__  # type: ignore[assignment]
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:600]
+    return first_line(error, 600)
 
 
 def _mixed(sources: Sequence[Source], parts: list[Dataset], note: Callable[[str], Any]) -> list[Dataset]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from peft import PeftModel
 from transformers import AutoModelForCausalLM
 from transformers.pytorch_utils import Conv1D
 
@@ -81,6 +82,8 @@ def estimate(settings: TrainSettings, model: Any, rows: int, bytes_per_weight: i
     trained = parameters
     if settings.lora_r:
         trained = sum(settings.lora_r * sum(module.weight.shape) for module in adapted)
+        if isinstance(model, PeftModel):  # an adapter that is trained further
+            trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
         products += (passes + 1 + settings.gradient_checkpointing) * trained  # one more than for frozen weights
     return Estimate(
         parameters=parameters,

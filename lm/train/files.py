@@ -47,11 +47,12 @@ def rows_of(path: Path) -> Iterator[Row]:
             else:
                 yield from _json(stream)
     except (OSError, pyarrow.ArrowException) as error:
-        raise ValueError(f"it cannot be read ({_first_line(error)})") from error
+        raise ValueError(f"it cannot be read ({first_line(error)})") from error
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+def first_line(error: Exception, longest: int = 200) -> str:
+    """What an error says first, or its kind; cut where it is `longest`."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:longest]
 
 
 def _text(line: bytes, number: int) -> str:
@@ -74,7 +75,7 @@ def _parsed(text: str, line: str) -> Any:
     except RecursionError as error:
         raise ValueError(f"{line} is nested too deeply to be read") from error
     except ValueError as error:  # whole numbers of thousands of digits
-        raise ValueError(f"{line} cannot be read ({_first_line(error)})") from error
+        raise ValueError(f"{line} cannot be read ({first_line(error)})") from error
 
 
 def _row(value: Any, line: str) -> Row:
@@ -138,4 +139,4 @@ def _parquet(path: Path) -> Iterator[Row]:
             for batch in file.iter_batches(1000):
                 yield from batch.to_pylist()
     except (OSError, pyarrow.ArrowException) as error:
-        raise ValueError(f"it is no Parquet file ({_first_line(error)})") from error
+        raise ValueError(f"it is no Parquet file ({first_line(error)})") from error

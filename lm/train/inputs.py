@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
+from common.weights import files_of_model
 from lm.train import models
 from lm.train.data import Source
 from lm.train.settings import TrainSettings
@@ -44,11 +45,9 @@ def digest_of_model(name: str) -> str | None:
     if not Path(name).is_dir():
         return None
     digest = hashlib.sha256()
-    for folder in dict.fromkeys((name, models.base_of(name))):
-        for kind in ("*.safetensors", "*.json", "*.jinja"):
-            for file in sorted(Path(folder).glob(kind)):
-                digest.update(f"{file.name} {file.stat().st_size} ".encode())
-                digest.update(_digest_of(file))
+    for file in files_of_model(Path(name)):
+        digest.update(f"{file.name} {file.stat().st_size} ".encode())
+        digest.update(_digest_of(file))
     return digest.hexdigest()[:16]
 
 

@@ -53,12 +53,10 @@ class Converter:
 
     Attributes:
         convert: a row in the one form, every column of it; those that the row lacks are None.
-        wanted: what the rows are for: `targets` leave out what is labelled as unwanted.
         layout: the columns that are read.
     """
 
     convert: Callable[[Row], dict[str, Any]]
-    wanted: Wanted
     layout: tuple[str, ...]
 
 
@@ -71,8 +69,7 @@ def converter(columns: Sequence[str], wanted: Wanted) -> Converter:
     has = set(columns)
     names = ", ".join(columns) if columns else "none"
     if set(_PAIR) <= has:
-        kind: Wanted = "targets" if wanted == "targets" else "pairs"
-        return Converter(_pair if kind == "pairs" else _chosen_of_pair, kind, _PAIR)
+        return Converter(_chosen_of_pair if wanted == "targets" else _pair, _PAIR)
     layout = next((names for names in _SINGLE if set(names) <= has), None)
     if layout is None:
         raise ValueError(f"its columns are {names}; {_nearest(columns)}. Known layouts: {LAYOUTS}")
@@ -87,7 +84,7 @@ def converter(columns: Sequence[str], wanted: Wanted) -> Converter:
             f"it has single answers without labels (columns {names}); the method needs prompt, chosen, rejected, or "
             "prompt, completion, label"
         )
-    return Converter(lambda row: _single(row, layout, "label" in has), wanted, layout)
+    return Converter(lambda row: _single(row, layout, "label" in has), layout)
 
 
 def require_layout(row: Row, reader: Converter) -> None:

@@ -60,7 +60,6 @@ def describe(settings: TrainSettings) -> dict[str, Any]:
     for name in ("model", "chat_template", "first_predictions"):
         kept[name] = anonymous(kept[name])
     kept |= METHODS.from_outside([settings.method])
-    kept["trainer"] = [pair for pair in settings.trainer if not pair.replace("-", "_").startswith("hub_token")]
     return {"settings": kept, "versions": versions(_PACKAGES)}
 
 

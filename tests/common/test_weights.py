@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
 from common.models import load_trained, save_whole
-from common.weights import require_end, require_fitting
+from common.weights import files_of_model, require_end, require_fitting
 
 
 def changed(file, **values):
@@ -147,6 +147,13 @@ def test_an_adapter_on_an_adapter_is_refused(adapter, tmp_path):
     shutil.copytree(adapter, tmp_path / "second")
     changed(tmp_path / "second" / "adapter_config.json", base_model_name_or_path=str(adapter))
     refused(tmp_path / "second", f"its base {str(adapter)!r} is an adapter, too: merge that one first with lm.merge")
+
+
+def test_what_an_adapter_says_depends_on_its_base_too(adapter, saved_model):
+    files = [file.resolve() for file in files_of_model(adapter)]
+    assert {file.parent for file in files} == {adapter.resolve(), saved_model.resolve()}
+    assert saved_model.resolve() / "model.safetensors" in files
+    assert len(files) == len(set(files))
 
 
 def test_a_tokenizer_with_more_tokens_than_the_model_is_refused(saved_model, model):

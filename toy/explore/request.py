@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from ift import METHODS
 from ift.checks import check_choice
-from toy.protocols import protocol
+from toy.protocols import PROTOCOLS, protocol
 from toy.settings import Settings
 from toy.trials import Trial, named_trials
 
@@ -66,7 +66,7 @@ class Request:
                 raise ValueError(f"request lacks {key!r}")
         if not isinstance(given["slippery"], bool):
             raise ValueError(f"slippery must be true or false, got {_shown(given['slippery'])}")
-        check_choice("protocol", _text("protocol", given["protocol"]), _protocols())
+        check_choice("protocol", _text("protocol", given["protocol"]), tuple(PROTOCOLS))
         check_choice("shade", _text("shade", given["shade"]), SHADES)
         request = cls(
             rows=_rows(given["map"]),
@@ -145,12 +145,6 @@ def _named(name: str, part: str) -> str:
 
 
 _ON_THE_WAY = ("lr", "numbers", "steps")  # settings that may change while a run goes on
-
-
-def _protocols() -> tuple[str, ...]:
-    from toy.protocols import PROTOCOLS
-
-    return tuple(PROTOCOLS)
 
 
 def _rows(value: object) -> tuple[str, ...]:

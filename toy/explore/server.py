@@ -6,7 +6,6 @@ page from elsewhere opens, are refused: no other page may drive it.
 
 import asyncio
 import json
-import math
 import time
 from collections import deque
 from contextlib import suppress
@@ -21,6 +20,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from common.folders import finite
 from toy.explore.catalogue import catalogue
 from toy.explore.replay import template
 from toy.explore.request import Request
@@ -187,13 +187,4 @@ def _as_json(message: Message) -> str:
     try:
         return json.dumps(message, allow_nan=False)
     except ValueError:  # rare, as runs that broke are left out
-        return json.dumps(_finite(message))
-
-
-def _finite(data: Any) -> Any:
-    """The same data with null for numbers that JSON cannot hold."""
-    if isinstance(data, dict):
-        return {key: _finite(value) for key, value in data.items()}
-    if isinstance(data, list | tuple):
-        return [_finite(value) for value in data]
-    return None if isinstance(data, float) and not math.isfinite(data) else data
+        return json.dumps(finite(message))

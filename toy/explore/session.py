@@ -1,6 +1,5 @@
 """One page's training: a thread that owns its run, takes messages from the page and hands frames back."""
 
-import io
 import queue
 import threading
 import time
@@ -162,10 +161,8 @@ class Session:
         self._send({"type": "state", "state": "saving", "update": self._run.update})
         request = self._run.request
         updates = self._run.update or request.all_settings.steps
-        said = io.StringIO()
         try:
-            run(parse_command([*request.arguments, "--steps", str(updates)]), Console(file=said, width=10_000))
+            folder = run(parse_command([*request.arguments, "--steps", str(updates)]), Console(quiet=True))
         finally:
             self._send_state()
-        folder = said.getvalue().rpartition("Written to ")[2].partition(":")[0]
-        self._send({"type": "saved", "folder": folder, "changed": self._run.changed})
+        self._send({"type": "saved", "folder": str(folder), "changed": self._run.changed})

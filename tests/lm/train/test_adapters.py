@@ -17,6 +17,7 @@ from common.models import load_trained
 from lm import chat, merge
 from lm.train import __main__ as train
 from lm.train import data, methods, models, tokens
+from lm.train.estimate import estimate
 from lm.train.settings import TrainSettings
 from tests.calling import exit_code
 
@@ -62,7 +63,9 @@ def test_the_model_that_is_trained_is_the_adapters(options, kind, adapter, saved
     assert isinstance(model, PeftModel) == (kind == "continued")
     assert kind == "continued" or all(weight.requires_grad for weight in model.parameters())
     assert (models.adapters(settings) is None) == (kind == "continued" or not options)
+    trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
     if kind == "continued":
+        assert estimate(settings, model, 100, bytes_per_weight=4).trained == trained
         assert {name.split(".")[-3] for name, p in model.named_parameters() if p.requires_grad} == {"lora_A", "lora_B"}
 
 

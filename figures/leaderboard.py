@@ -9,10 +9,11 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from common.folders import write_whole
-from experiments.benchmark import DISTANCES, FULL, PROTOCOL_NAMES, QUICK, Scale
+from experiments.benchmark import DISTANCES, FULL, PROTOCOL_NAMES, QUICK, STEP_SIZES, Scale
 from experiments.ranks import overall, standings
 from figures.style import PAGE, paper, save
 from ift import METHODS
+from toy import protocol
 from toy.picture import colour_of
 
 _TITLES = {"parameter_mse": "between parameters", "policy_mse": "between policies"}
@@ -78,9 +79,9 @@ def _blocks(
     name = " and ".join(shown) if shown else "all methods"
     blocks: list[str | Table] = [f"# Benchmark of {name}" if shown else "# Leaderboard", _how(scale, lakes, shown), ""]
     blocks += ["## All protocols together", _places(places, costs)]
-    for protocol in PROTOCOL_NAMES:
-        blocks += [f"## Protocol {protocol}", _of_protocol(rows, places, by_protocol, protocol)]
-    return [*blocks, "## Settings that were chosen", _settings(rows, places)]
+    for each in PROTOCOL_NAMES:
+        blocks += [f"## Protocol {each}", _of_protocol(rows, places, by_protocol, each)]
+    return [*blocks, "## Settings that were chosen", _at_the_limit(rows), _settings(rows, places)]
 
 
 def _how(scale: Scale, lakes: int, shown: tuple[str, ...]) -> str:
@@ -93,9 +94,10 @@ def _how(scale: Scale, lakes: int, shown: tuple[str, ...]) -> str:
         f"{len(scale.development)} development lakes with {seeds} seeds: step sizes, and draws of its own numbers "
         "around their defaults. What came closest to the optimum, in both distances together, was then "
         f"trained once on {lakes} held-out lakes, with {scale.held_out_seeds[1]} seeds that nothing was chosen on. "
-        "A place is a method's rank on a lake, 1 the closest to the optimum; a share is its distance beside the start "
-        "policy's, in the geometric mean. Intervals (95 %) come from drawing lakes with replacement. What is forgotten "
-        "is the divergence from the start policy in nats, in cells on the target and beside it."
+        "A place is a method's rank on a lake, 1 the closest to the optimum. A share is a method's distance divided by "
+        "the start policy's, in the geometric mean over lakes. Intervals (95 %) come from drawing lakes with "
+        "replacement. What is forgotten is the divergence from the start policy in nats, in cells on the target and "
+        "beside it."
     )
 
 
@@ -133,6 +135,20 @@ def _of_protocol(rows: pd.DataFrame, places: pd.DataFrame, by_protocol: pd.DataF
         digits = (3, 3, 2, 2, 2)
         table.append([*cells, *(f"{means.loc[method, c]:.{d}f}" for c, d in zip(columns, digits, strict=True))])
     return header, table
+
+
+def _at_the_limit(rows: pd.DataFrame) -> str:
+    """How many methods chose the largest step size that they were offered: longer steps might bring them closer."""
+    found = []
+    for name, group in rows.drop_duplicates(["method", "protocol"]).groupby("protocol", sort=False):
+        settings = protocol(str(name))
+        largest = float(f"{settings.lr * STEP_SIZES[settings.optimizer][1]:.3g}")
+        chosen = group["settings"].str.extract(r"step size ([\d.e-]+)")[0].astype(float)
+        found.append(f"by {(chosen == largest).sum()} of {len(group)} methods in `{name}` ({largest:g})")
+    return (
+        f"The largest step size that was offered was chosen {', '.join(found)}. Still longer steps, or more updates, "
+        "might bring these methods closer."
+    )
 
 
 def _settings(rows: pd.DataFrame, places: pd.DataFrame) -> Table:

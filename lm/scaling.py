@@ -50,11 +50,11 @@ on several GPUs."""
 _FLOPS = """Forward, backward (twice as much) and most of the forward pass again for gradient checkpointing; IFT's first
 pass, or with lagged predictions that of the first epoch alone; DPO's reference. Attention scores are left out: they
 grow with the length and are small at 1,024 tokens."""
-_ENGINES = f"""*Engine*: the simplest that plans with {FILLED:.0%} of 80 GiB; `lm/recipes/ddp.yaml`, `fsdp2.yaml` and
-`zero3.yaml` are their configurations. Where none holds all of the training, LoRA of rank 16 on the linear layers
-(`lm/recipes/lora.yaml`), or on 4-bit weights (`qlora.yaml`), is given, with the GiB that a device needs for it; hours
-are then its own. Sharded, a device also holds the layer at hand as a whole. On 512 devices each takes one sequence at a
-time: communication then weighs most."""
+_ENGINES = f"""*Engine*: the simplest setup that fits into {FILLED:.0%} of a card of 80 GiB; `lm/recipes/ddp.yaml`,
+`fsdp2.yaml` and `zero3.yaml` configure them. Where no setup holds the whole training, the table has LoRA of rank 16 on
+the linear layers (`lm/recipes/lora.yaml`), or on 4-bit weights (`qlora.yaml`), with the GiB that a device needs for it,
+and the hours are those of LoRA. A device of a sharded training also holds the layer that it works on as a whole. On 512
+devices each takes one sequence at a time, so communication weighs most there."""
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from experiments.benchmark import shipped
 from experiments.lagged import table as lagged_table
 from experiments.paper_choices import Options, paper_choices
+from figures.leaderboard import write_page
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -183,6 +185,12 @@ def test_the_development_table_of_language_models_is_that_of_its_file():
             assert_rounds(number, kept[settings][metric], line)
             compared += 1
     assert compared == 24
+
+
+def test_the_leaderboard_is_the_page_of_the_runs_that_ship(tmp_path):
+    held = shipped()
+    write_page(tmp_path, held.rows, held.costs, (), quick=False)
+    assert (tmp_path / "benchmark.md").read_text() == (DOCS / "leaderboard.md").read_text()
 
 
 def test_the_better_methods_place_is_that_of_the_leaderboard():

@@ -13,6 +13,7 @@ import re
 import shutil
 import signal
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -41,7 +42,7 @@ _NARROWEST = 40  # columns of a terminal: in fewer than eight, the help would ne
 _IMPATIENT_SECONDS = 1.0  # within which a second Ctrl-C is the first one's echo, and lets the clearing up end
 # What libraries say, each in its own type of error, where the disk (or a quota, or a file's limit) or the memory ends.
 _DISK_FULL = ("No space left on device", "Disk quota exceeded", "File too large", "disk is full", "unexpected pos",
-              "PytorchStreamWriter failed")  # fmt: skip
+              "PytorchStreamWriter failed", "basic_ios::clear: iostream error")  # fmt: skip
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NO_MEMORY = (
     "can't allocate memory",
@@ -111,7 +112,15 @@ def main(command: Callable[[], object], stopped: str = "interrupted") -> None:
             interrupted.append(now)
             raise KeyboardInterrupt
 
+    def unraisable(problem: Any) -> None:
+        if interrupted and isinstance(problem.exc_value, KeyboardInterrupt):  # it came while an object was cleared away
+            interrupted.clear()
+            _again_soon()
+        else:
+            sys.__unraisablehook__(problem)
+
     _open_streams()
+    sys.unraisablehook = unraisable
     # Python's end gives signals their default back: what comes then comes too late. This is called last.
     atexit.register(signal.pthread_sigmask, signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
     on_signals(interrupt)
@@ -137,6 +146,13 @@ def main(command: Callable[[], object], stopped: str = "interrupted") -> None:
         sys.exit(code)
     finally:
         on_signals((lambda *_: os._exit(130)) if interrupted else stop_at_once)
+
+
+def _again_soon() -> None:
+    """Have an interrupt come again, from where Python can raise it."""
+    again = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT))
+    again.daemon = True
+    again.start()
 
 
 def _open_streams() -> None:

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,20 @@ def test_a_burst_of_interrupts_is_one():
     assert end_of(statement) == (130, "cleared\ninterrupted: go on\n")
 
 
+@pytest.mark.parametrize("number", ["SIGINT", "SIGTERM"])
+def test_an_interrupt_while_an_object_is_cleared_away_is_not_lost(number):
+    """Python cannot raise it there: it would be printed, and the command would go on to its end."""
+    statement = f"""
+    class Held:
+        def __del__(self): signal.raise_signal(signal.{number}); time.sleep(0)
+    held = Held()
+    del held
+    time.sleep(20)"""
+    begun = time.monotonic()
+    assert end_of(statement) == (130, "interrupted: go on\n")
+    assert time.monotonic() - begun < 15
+
+
 @pytest.mark.parametrize(("ignored", "ends"), [(False, (130, "interrupted: go on\n")), (True, (0, ""))])
 def test_a_closed_terminal_ends_it_unless_nohup_says_otherwise(ignored, ends):
     code = "import os, signal, time\nfrom common import command\n"
@@ -97,6 +112,7 @@ def test_a_missing_extra_is_named_with_the_command_that_installs_it():
         "raise Exception('Error while serializing: I/O error: File too large (os error 27)')",
         "\n    try: raise OSError(122, 'Quota exceeded')\n    except OSError: raise RuntimeError('failed')",
         "open('/dev/full', 'w').write('x' * 10**6)",
+        "raise RuntimeError('basic_ios::clear: iostream error')",
     ],
 )
 def test_a_full_disk_is_one_line_whoever_meets_it(statement):

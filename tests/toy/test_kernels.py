@@ -1,6 +1,9 @@
 """The compiled kernels against what defines them: PyTorch's products, autograd, and NumPy's generators."""
 
 import os
+import subprocess
+import sys
+import textwrap
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +17,7 @@ from hypothesis import strategies as st
 
 import ift
 from toy import Lake, Settings, align, compiled, protocol, threads
-from toy.kernels import steps, streams
+from toy.kernels import network, pairs, planning, rollout, steps, streams, targets
 from toy.policy import Policy, by_products, cell_log_probs, init_policy, kernels_know, state_log_probs
 from toy.stages import (
     Problem,
@@ -265,3 +268,30 @@ def test_parts_of_a_training_are_one_training(monkeypatch):
     monkeypatch.setattr(compiled, "_MOST_UPDATES", 7)
     parts = align(Lake.make("ring"), ["ift", "dpo"], Settings(seeds=3, steps=30, start_steps=30))
     pd.testing.assert_frame_equal(whole.runs, parts.runs)
+
+
+def test_what_kernels_call_is_part_of_them():
+    """Else a process that has just compiled a kernel would have other sums than one that reads it from the disk."""
+    parts = {
+        name: value.targetoptions
+        for module in (network, pairs, planning, rollout, steps, targets)
+        for name, value in vars(module).items()
+        if isinstance(value, numba.core.dispatcher.Dispatcher) and value.targetoptions.get("no_cpython_wrapper")
+    }
+    assert {"forward", "backward", "_fit_targets", "_terms"} <= set(parts)
+    assert all(options["forceinline"] for options in parts.values())
+
+
+@pytest.mark.slow
+def test_the_process_that_compiles_has_the_numbers_of_those_that_read(tmp_path):
+    code = """
+        from dataclasses import replace
+        from toy import Lake, align, protocol
+        for name in ("published", "paper"):
+            settings = replace(protocol(name), seeds=3, steps=20, dtype="float32")
+            print(align(Lake.make("random:6:700"), ["sft", "ift", "dpo", "orpo", "ppo"], settings).runs.to_csv())
+    """
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    first, second = (subprocess.run(command, env=environment, capture_output=True, check=True) for _ in range(2))
+    assert first.stdout == second.stdout != b""

@@ -9,7 +9,9 @@ import numpy as np
 
 # Sums may be reordered (that is what vectorises them); nothing is assumed about NaN and infinity, which stop a run.
 _OPTIONS = {"nogil": True, "error_model": "numpy", "fastmath": {"reassoc", "contract", "arcp", "nsz"}}
-part = numba.njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, **_OPTIONS)  # what only kernels call
+# What only kernels call. It is compiled into each of them: a process that compiles would else call a copy of its own,
+# whose sums have another order than those of the kernel that it keeps on the disk.
+part = numba.njit(forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True, **_OPTIONS)
 
 ADAM, RMSPROP, SGD = range(3)
 

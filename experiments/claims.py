@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations, pairwise
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -161,8 +161,7 @@ def findings(runs: pd.DataFrame) -> list[Finding]:
 def tables_of(rows: pd.DataFrame) -> Tables:
     """`lake_means` of every trial and metric that a protocol's rows have."""
     metrics = [metric for metric in (*DISTANCES, *MORE_IS_BETTER) if metric in rows and rows[metric].notna().any()]
-    return {(str(trial), metric): lake_means(rows, str(trial), metric)
-            for trial in rows["trial"].unique() for metric in metrics}  # fmt: skip
+    return _tables(rows, rows, metrics)
 
 
 def lake_means(rows: pd.DataFrame, trial: str, metric: str) -> pd.DataFrame:
@@ -170,12 +169,21 @@ def lake_means(rows: pd.DataFrame, trial: str, metric: str) -> pd.DataFrame:
 
     A run that was stopped counts as far away as the farthest run of the protocol.
     """
-    values = rows[rows["trial"] == trial].pivot(index="lake", columns="seed", values=metric)
-    if metric in DISTANCES:
-        start = rows.groupby("lake")[f"start_{metric}"].mean()
-        worst = (rows[metric] / rows["lake"].map(start)).max()
-        values = values.div(start, axis=0).fillna(worst)
-    return values
+    return _tables(rows, rows[rows["trial"] == trial], [metric])[trial, metric]
+
+
+def _tables(rows: pd.DataFrame, shown: pd.DataFrame, metrics: Sequence[str]) -> Tables:
+    """`lake_means` of the trials of some of a protocol's rows."""
+    by_seed = shown.set_index(["trial", "lake", "seed"])[list(metrics)].unstack("seed")
+    tables: Tables = {}
+    for metric in metrics:
+        values: Any = by_seed[metric]
+        if metric in DISTANCES:
+            start = rows.groupby("lake")[f"start_{metric}"].mean()
+            worst = (rows[metric] / rows["lake"].map(start)).max()
+            values = values.div(start, axis=0, level="lake").fillna(worst)
+        tables |= {(str(trial), metric): table.droplevel("trial") for trial, table in values.groupby(level="trial")}
+    return tables
 
 
 @dataclass(frozen=True)

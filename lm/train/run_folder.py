@@ -156,6 +156,8 @@ def prepare(folder: Path, settings: TrainSettings, limit: int | None = None) -> 
     """
     held = check(folder, settings)
     if settings.resume and held is not None:
+        if not (folder / "config.yaml").exists():  # it was stopped just before
+            _write_config(folder, settings)
         checkpoint = newest_whole_checkpoint(folder, limit)
         return None if checkpoint is None else str(checkpoint)
     for path in _written_in(folder):
@@ -164,9 +166,13 @@ def prepare(folder: Path, settings: TrainSettings, limit: int | None = None) -> 
         with contextlib.suppress(OSError):  # what is not empty holds something else
             left.rmdir()
     write_json(folder / "settings.json", describe(settings) | {"model_sha256": digest_of_model(settings.model)})
+    _write_config(folder, settings)
+    return None
+
+
+def _write_config(folder: Path, settings: TrainSettings) -> None:
     text = as_yaml(settings)
     write_whole(folder / "config.yaml", lambda path: path.write_text(text, encoding="utf-8"))
-    return None
 
 
 def is_finished(folder: Path, settings: TrainSettings) -> bool:

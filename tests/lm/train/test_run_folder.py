@@ -73,6 +73,15 @@ def test_a_run_goes_on_with_the_model_that_it_began_with(adapter, saved_model, t
     assert run_folder.check(folder, resumed) is not None
 
 
+def test_a_run_that_was_stopped_before_it_wrote_its_config_writes_it(saved_model, tmp_path):
+    folder = tmp_path / "out"
+    run_folder.prepare(folder, settings_on(folder, saved_model))
+    config = (folder / "config.yaml").read_text()
+    (folder / "config.yaml").unlink()
+    assert run_folder.prepare(folder, settings_on(folder, saved_model, resume=True)) is None
+    assert (folder / "config.yaml").read_text() == config
+
+
 def test_settings_name_no_local_path(saved_model, tmp_path):
     checkpoint = tmp_path / "run" / "checkpoint-5"
     checkpoint.mkdir(parents=True)

@@ -58,6 +58,7 @@ def logged(folder, name):
     return [row[name] for row in rows if name in row and "train_runtime" not in row]
 
 
+@pytest.mark.slow
 def test_two_fsdp2_processes_equal_one(saved_model, tmp_path):
     batches = {}
     generator = torch.Generator().manual_seed(0)

@@ -71,9 +71,17 @@ def test_every_command_that_is_shown_has_its_options():
 
 def test_links_within_the_pages_lead_somewhere():
     for page in PAGES:
-        for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text()):
+        for target, anchor in re.findall(r"\]\(([^)#\s]*)(?:#([^)\s]*))?\)", page.read_text()):
             if not target.startswith(("http", "mailto")):
-                assert (page.parent / target).exists(), f"{name_of(page)} links to {target}"
+                file = page.parent / target if target else page
+                assert file.exists(), f"{name_of(page)} links to {target}"
+                assert not anchor or anchor in anchors_of(file), f"{name_of(page)} links to {target}#{anchor}"
+
+
+def anchors_of(page):
+    """The headings of a page as a Git host and the site name them in links."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return [re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings]
 
 
 def test_no_page_names_a_file_that_is_not_there():

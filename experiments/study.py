@@ -104,14 +104,13 @@ def study(options: Options) -> pd.DataFrame:
     """
     from common.parts import run_parts
     from lm.evaluate.harness import data_fingerprint, fingerprint
+    from lm.train import data
 
     base = _packaged() if options.model == "SmolLM2-135M" else options.model
     files = ("train.jsonl", "pairs.jsonl")
     examples = {file: _that_fit(options.data / file, file == "pairs.jsonl", base, options.max_length) for file in files}
-    most = {
-        "rows": min(map(len, examples.values())),
-        "questions": len((options.data / "test.jsonl").read_text(encoding="utf-8").splitlines()),
-    }
+    questions = data.load((str(options.data / "test.jsonl"),), False, seed=0)  # read now, as they are asked after hours
+    most = {"rows": min(map(len, examples.values())), "questions": len(questions)}
     for name, count in most.items():
         if getattr(options, name) > count:
             why = f"as many as fit in {options.max_length} tokens" if name == "rows" else "as many as there are"

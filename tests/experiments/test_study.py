@@ -55,6 +55,17 @@ def test_bad_input_is_one_line(data, saved_model, tmp_path, monkeypatch, capsys)
         assert message in line
 
 
+def test_questions_that_were_cut_are_refused_before_anything_is_written(
+    data, saved_model, tmp_path, monkeypatch, capsys
+):
+    file = data / "test.jsonl"
+    file.write_bytes(file.read_bytes()[:-10])
+    options = ("--rows", 4, "--questions", 2, "--out", tmp_path / "out")
+    assert call(monkeypatch, "--data", data, "--model", saved_model, *options) == 2
+    assert "test.jsonl': line 6 cannot be read" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_base_without_template_is_asked_in_the_one_that_training_gives(saved_model, tmp_path):
     base, out = str(saved_model), tmp_path / "base-model"
     assert study._as_trained_from(base, out) == str(out)

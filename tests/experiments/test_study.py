@@ -62,7 +62,7 @@ def test_questions_that_were_cut_are_refused_before_anything_is_written(
     file.write_bytes(file.read_bytes()[:-10])
     options = ("--rows", 4, "--questions", 2, "--out", tmp_path / "out")
     assert call(monkeypatch, "--data", data, "--model", saved_model, *options) == 2
-    assert "test.jsonl': line 6 cannot be read" in capsys.readouterr().err
+    assert "test.jsonl': line 6 is not JSON (Unterminated string starting at character " in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

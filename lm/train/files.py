@@ -71,7 +71,8 @@ def _parsed(text: str, line: str) -> Any:
     except UnicodeEncodeError as error:
         raise ValueError(f"{line} has text that is not valid Unicode (half of a surrogate pair): mend it") from error
     except json.JSONDecodeError as error:
-        raise ValueError(f"{line} is not JSON ({error.msg.removesuffix(" at")} at character {error.colno})") from error
+        problem = error.msg.removesuffix(" at")  # of "Unterminated string starting at"
+        raise ValueError(f"{line} is not JSON ({problem} at character {error.colno})") from error
     except RecursionError as error:
         raise ValueError(f"{line} is nested too deeply to be read") from error
     except ValueError as error:  # whole numbers of thousands of digits

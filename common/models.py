@@ -41,7 +41,8 @@ def load(kind: Any, name: str, *, trust_remote_code: bool = False, **options: An
         raise ValueError(f"model {name!r}: there is no such folder")
     try:
         if path.is_dir() and not any((path / file).is_file() for file in ("config.json", "adapter_config.json")):
-            raise ValueError("it lacks config.json")
+            run = "; it is a run's folder: name the model in it, model/" if (path / "model").is_dir() else ""
+            raise ValueError(f"it lacks config.json{run}")
         return kind.from_pretrained(source, trust_remote_code=trust_remote_code, **options)
     except Exception as error:  # the Hub, the readers and the integrations each have their own
         raise ValueError(

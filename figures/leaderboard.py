@@ -86,13 +86,15 @@ def _blocks(
 
 def _how(scale: Scale, lakes: int, shown: tuple[str, ...]) -> str:
     quick = scale == QUICK
-    made = f"python -m toy.benchmark --method {' '.join(shown) if shown else 'all'}{' --quick' if quick else ''}"
-    others = " (the others had the full budget)" if quick and shown else ""
+    named = " ".join(METHODS.origins[name].shown if name in METHODS.origins else name for name in shown) or "all"
+    made = f"python -m toy.benchmark --method {named}{' --quick' if quick else ''}"
+    who = " and ".join(shown) if quick and shown else "every method"
+    others = f" (the others, whose runs ship, from {FULL.step_sizes * FULL.draws})" if quick and shown else ""
     settings, seeds = scale.step_sizes * scale.draws, scale.development_seeds[1]
     return (
-        f"Made by `{made}`. In each protocol every method chose from {settings} settings{others}, on "
-        f"{len(scale.development)} development lakes with {seeds} seeds: step sizes, and draws of its own numbers "
-        "around their defaults. What came closest to the optimum, in both distances together, was then "
+        f"Made by `{made}`. In each protocol {who} chose from {settings} settings{others}, on "
+        f"{len(scale.development)} development lakes with {seeds} seeds: step sizes, and draws of a method's own "
+        "numbers around their defaults. What came closest to the optimum, in both distances together, was then "
         f"trained once on {lakes} held-out lakes, with {scale.held_out_seeds[1]} seeds that nothing was chosen on. "
         "A place is a method's rank on a lake, 1 the closest to the optimum. A share is a method's distance divided by "
         "the start policy's, in the geometric mean over lakes. Intervals (95 %) come from drawing lakes with "

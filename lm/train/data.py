@@ -29,7 +29,7 @@ class Source:
 
     @classmethod
     def of(cls, text: str) -> "Source":
-        match = re.fullmatch(r"(.+?)(?:@([\w.-]+))?(?::(\d+))?(?:\*([\d.]+))?", text, re.DOTALL)
+        match = re.fullmatch(r"(.+?)(?:@([\w.-]+))?(?::(\d+))?(?:\*([^*/\\]*))?", text, re.DOTALL)
         share = None if match is None or match[4] is None else _share(match[4])
         if match is None or match[3] == "0" or share == 0 or re.search(r":[^/\\]*$", match[1]):
             raise ValueError(

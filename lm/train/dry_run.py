@@ -6,6 +6,7 @@ from rich.markup import escape
 from ift import METHODS
 from lm.lake import KINDS
 from lm.train import data
+from lm.train.acting import idle_options
 from lm.train.estimate import A100_FLOPS, UTILISATION, accumulation, estimate, without_weights
 from lm.train.models import load_config
 from lm.train.settings import TrainSettings
@@ -14,6 +15,8 @@ from lm.train.settings import TrainSettings
 def show_estimate(settings: TrainSettings, console: Console) -> None:
     """Print size, tokens per update, memory and time; raises `ValueError` where they cannot be known."""
     accumulation(settings, settings.devices)
+    for sentence in idle_options(settings):
+        console.print(f"[yellow]note[/yellow] {escape(sentence)}")
     config, where = load_config(settings)
     if getattr(config.get_text_config(), "num_experts_per_tok", None):
         raise ValueError(f"model {settings.model!r} has experts, which are not reckoned: train it without --dry-run")
@@ -50,7 +53,7 @@ def _count_rows(settings: TrainSettings) -> int:
     sources, sizes = [data.Source.of(text) for text in settings.dataset], []
     for text, source in zip(settings.dataset, sources, strict=True):
         size = source.rows or known.get(source.name)
-        if size is None:
+        if size is None or data.format_of(source.name) is not None:
             pairs = settings.learns_from_pairs
             size = len(data.load((text,), pairs, settings.seed, labels=labels, columns=columns))
         sizes.append(size)

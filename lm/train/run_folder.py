@@ -57,6 +57,7 @@ def describe(settings: TrainSettings) -> dict[str, Any]:
     for name in ("dataset", "eval_dataset"):
         kept[name] = [anonymous(source) for source in kept[name]]
     kept |= {name: value for name, value in settings.numbers.items() if name in kept}  # also those that are defaults
+    kept["learning_rate"] = settings.learning_rate_or_default
     for name in ("model", "chat_template", "first_predictions"):
         kept[name] = anonymous(kept[name])
     kept |= METHODS.from_outside([settings.method])

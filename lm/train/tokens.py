@@ -33,6 +33,7 @@ class Counts:
     answers_cut: int
     tokens: int
     answer_tokens: int
+    unknown: int  # tokens that stand for what the tokenizer does not know
     sha256: str  # of the tokens that are kept, in their order
 
     def __str__(self) -> str:
@@ -41,6 +42,7 @@ class Counts:
             f"cut: {self.prompts_cut:,} prompts, {self.answers_cut:,} answers; "
             f"dropped without prompt or answer: {self.dropped:,}"
             + (f", as chosen and rejected are the same: {self.alike:,}" if self.alike else "")
+            + (f"; unknown to the tokenizer: {self.unknown:,} tokens" if self.unknown else "")
         )
 
 
@@ -73,15 +75,21 @@ def encode(rows: Dataset, tokenizer: PreTrainedTokenizerBase, cut: Cut) -> tuple
         answers_cut=sum(tokens["answer_cut"]),
         tokens=sum(kept["tokens"]),
         answer_tokens=sum(kept["answer_tokens"]),
+        unknown=sum(tokens["unknown"]),
         sha256=digest.hexdigest(),
     )
     if not len(kept):
         raise ValueError(f"no answer token is left of {len(tokens)} examples: {_why_none(counts, cut)}")
-    return kept.remove_columns(["prompt_cut", "answer_cut", "tokens", "answer_tokens", "alike"]), counts
+    return kept.remove_columns(["prompt_cut", "answer_cut", "tokens", "answer_tokens", "alike", "unknown"]), counts
 
 
 def _why_none(counts: Counts, cut: Cut) -> str:
     if counts.alike:
+        if counts.unknown:
+            return (
+                f"chosen and rejected are the same tokens in {counts.alike:,}, and {counts.unknown:,} tokens are "
+                "unknown to the tokenizer: take a model that knows the words of the data"
+            )
         others = f", and {counts.dropped:,} have no prompt or no answer" if counts.dropped else ""
         return (
             f"chosen and rejected are the same in {counts.alike:,} up to max_length ({cut.max_length}){others}: look "
@@ -105,6 +113,7 @@ def _encode_single(row: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase, c
         "alike": False,
         "tokens": len(labels),
         "answer_tokens": sum(label != -100 for label in labels),
+        "unknown": _unknown(ids[kept], tokenizer),
     }
 
 
@@ -138,7 +147,14 @@ def _encode_answers(
         "alike": alike,
         "tokens": len(names) * len(prompt) + answer_tokens,
         "answer_tokens": answer_tokens if said and not alike else 0,
+        "unknown": sum(_unknown(ids, tokenizer) for ids in (prompt, *kept.values())),
     }
+
+
+def _unknown(ids: list[int], tokenizer: PreTrainedTokenizerBase) -> int:
+    """How many tokens stand for unknown words, where the tokenizer has a token for nothing else than that."""
+    others = (tokenizer.eos_token_id, tokenizer.bos_token_id, tokenizer.pad_token_id)
+    return 0 if tokenizer.unk_token_id in (None, *others) else ids.count(tokenizer.unk_token_id)
 
 
 def _render(

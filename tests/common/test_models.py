@@ -25,6 +25,12 @@ def test_a_folder_is_loaded_as_it_was_saved(model, tokenizer, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["copy"]
 
 
+def test_the_folder_of_a_run_names_the_model_in_it(model, tokenizer, tmp_path):
+    save_whole(model, tokenizer, tmp_path / "run" / "model")
+    with pytest.raises(ValueError, match="it lacks config.json; it is a run's folder: name the model in it, model/"):
+        load_trained(str(tmp_path / "run"))
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [

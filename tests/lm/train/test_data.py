@@ -15,6 +15,22 @@ from lm.train.models import ZEPHYR
 CUT = tokens.Cut(64, 32)
 
 
+def test_words_that_the_tokenizer_does_not_know_are_counted(tmp_path):
+    file = write(tmp_path, [{"prompt": "S F G", "completion": "right 7 8"}, {"prompt": "9", "completion": "right"}])
+    tokenizer = make_tokenizer()
+    _, counts = tokens.encode(data.load((file,), False, 0), tokenizer, CUT)
+    assert counts.unknown == 3
+    assert str(counts).endswith("; unknown to the tokenizer: 3 tokens")
+    pairs = write(tmp_path, [{"prompt": "S F G", "chosen": "7", "rejected": "8"}])
+    with pytest.raises(ValueError, match=r"same tokens in 1, and 2 tokens are unknown to the tokenizer: take a model"):
+        tokens.encode(data.load((pairs,), True, 0), tokenizer, CUT)
+
+
+def test_a_share_that_is_no_number_is_refused():
+    with pytest.raises(ValueError, match=r"dataset 'a.jsonl\*x' must be NAME.* \*SHARE, a number above 0"):
+        data.Source.of("a.jsonl*x")
+
+
 def write(tmp_path, rows, name="rows.jsonl"):
     file = tmp_path / name
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -42,3 +42,13 @@ def test_the_rows_are_those_of_the_run(sets, options, rows, tmp_path):
     told = io.StringIO()
     show_estimate(settings, Console(file=told, width=1000))
     assert f": {rows} rows" in told.getvalue()
+
+
+def test_what_the_run_would_refuse_or_note_is_said(tmp_path):
+    file = written(tmp_path, "few.jsonl", 10, prompt="+1=", completion="2")
+    with pytest.raises(ValueError, match="has 10 rows, 11 were asked for"):
+        show_estimate(TrainSettings(dataset=(f"{file}:11",), dry_run=True), Console(file=io.StringIO()))
+    told = io.StringIO()
+    settings = TrainSettings(method="sft", gamma=0.3, dataset=(file,), dry_run=True, batch_size=8)
+    show_estimate(settings, Console(file=told, width=1000))
+    assert "note gamma does not act with sft" in told.getvalue()

@@ -28,7 +28,7 @@ def test_a_folder_is_loaded_as_it_was_saved(model, tokenizer, tmp_path):
 def test_the_folder_of_a_run_names_the_model_in_it(model, tokenizer, tmp_path):
     (tmp_path / "run").mkdir()
     save_whole(model, tokenizer, tmp_path / "run" / "model")
-    with pytest.raises(ValueError, match="it lacks config.json; it is a run's folder: name the model in it, model/"):
+    with pytest.raises(ValueError, match=r"it lacks config\.json; it is a run's folder: name the model in it, model/"):
         load_trained(str(tmp_path / "run"))
 
 

@@ -196,10 +196,8 @@ def shipped(file: Path = SHIPPED) -> Shipped:
     """
     again = "make it again with `python -m toy.benchmark --method all --ship`"
     try:
-        text, record = (
-            file.read_text(encoding="utf-8"),
-            json.loads(file.with_suffix(".json").read_text(encoding="utf-8")),
-        )
+        text = file.read_text(encoding="utf-8")
+        record = json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ValueError(f"{file.name} cannot be read: {again}") from error
     if record.pop("sha256", "") != hashlib.sha256(text.encode()).hexdigest():

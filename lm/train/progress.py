@@ -64,8 +64,8 @@ class Answering(TrainerCallback):
         self.console, self.tokenizer, self.file = console, tokenizer, file
         self.prompts = [_prompt_of(row) for row in rows.select(range(min(count, len(rows))))]
         with reading(file):
-            rows = read_rows(file) if resumed and file.is_file() else []
-            self.rows = [row | {"step": int(row["step"])} for row in rows]
+            kept = read_rows(file) if resumed and file.is_file() else []
+            self.rows = [row | {"step": int(row["step"])} for row in kept]
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.rows = [row for row in self.rows if row["step"] <= state.global_step]

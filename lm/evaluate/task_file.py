@@ -1,6 +1,7 @@
 """A task file as `--suite local` takes it: checked before a question is asked, with none of its functions run."""
 
 import re
+from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from lm_eval.api import metrics as _metrics  # noqa: F401  (fills the registry)
 from lm_eval.api.registry import metric_registry
 
 from common import models
+from lm.train.files import format_of, rows_of
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")  # it becomes a part of file names
 _FUNCTION = re.compile(r"([\w-]+)\.\w+")
@@ -45,7 +47,23 @@ def task_in(file: Path) -> str:
     problem = _problem(config) or _problem_of_answers(config.get("generation_kwargs"))
     if problem:
         raise ValueError(f"task {str(file)!r}: {problem}")
+    _require_rows(file, config)
     return str(config["task"])
+
+
+def _require_rows(file: Path, config: dict[str, Any]) -> None:
+    """Raise `ValueError` for local files of questions that hold something else: on `null` Arrow's reader crashes."""
+    options = config.get("dataset_kwargs")
+    if config.get("dataset_path") != "json" or not isinstance(options, dict) or "field" in options:
+        return
+    named = options.get("data_files")
+    for names in named.values() if isinstance(named, dict) else [named]:
+        for name in names if isinstance(names, list) else [names]:
+            if isinstance(name, str) and Path(name).is_file() and format_of(name) in (".json", ".jsonl"):
+                try:
+                    deque(rows_of(Path(name)), maxlen=0)
+                except ValueError as error:
+                    raise ValueError(f"task {str(file)!r}: {name!r}: {error}") from error
 
 
 def _problem(config: dict[str, Any]) -> str | None:

@@ -311,7 +311,7 @@ def test_a_task_that_cannot_be_asked_is_one_line(parrot, gsm8k, tmp_path, monkey
         (good.replace('"{{question}}"', "!function failing.question"), "TypeError: the question is odd"),
     ]
     for name, text, message in (
-        ("cut", '{"question": "a", "answ', "questions of mine cannot be read"),
+        ("cut", '{"question": "a", "answ', "line 1 is not JSON"),
         ("empty", "", "questions of mine cannot be read: a file is empty"),
     ):
         (tmp_path / f"{name}.jsonl").write_text(text)

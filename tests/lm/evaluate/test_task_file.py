@@ -138,6 +138,13 @@ def test_a_field_that_does_not_fit_is_one_line_and_leaves_nothing(text, said, as
     assert said in refused(ask, text)
 
 
+@pytest.mark.parametrize("content", ["null", '{"question": "a", "answer": "b"}\nnull\n', "3", "[" * 100_000])
+def test_questions_that_are_no_rows_are_refused_before_arrow_reads_them(content, ask):
+    """Its reader takes `null` for the end of the process."""
+    Path("questions.jsonl").write_text(content)
+    assert "questions.jsonl': line " in refused(ask, TASK)
+
+
 def test_more_examples_than_there_are_is_one_line_and_leaves_nothing(ask):
     line = refused(ask, TASK, "--fewshot", 100)
     assert line == "error: fewshot must be at most 6, the examples that mine has, got 100"

@@ -32,6 +32,7 @@ def rows_of(path: Path) -> Iterator[Row]:
     Raises:
         ValueError: a file that is not there or holds something else than rows; the message has the line.
     """
+    path = path.absolute()  # Arrow takes `~name/file` for a file of that user
     if not path.is_file():
         raise ValueError("there is no such file")
     kind = format_of(path.name)

@@ -79,8 +79,13 @@ def anonymous(source: str) -> str:
 
 
 def folder_of(settings: TrainSettings) -> Path:
-    """Where the run goes: as asked for, or a folder that no other settings share."""
+    """Where the run goes: as asked for, or a folder that no other settings share.
+
+    `~` is the home, as transformers has it for checkpoints; where it knows no such user, it stays as it is.
+    """
     if settings.output_dir is not None:
+        with contextlib.suppress(RuntimeError):
+            return Path(settings.output_dir).expanduser()
         return Path(settings.output_dir)
     digest = hashlib.sha256(json.dumps(describe(settings)["settings"]).encode()).hexdigest()[:6]
     return Path("results") / f"lm-{settings.method}-{Path(settings.model).name}-{digest}"

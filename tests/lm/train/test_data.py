@@ -26,6 +26,15 @@ def test_words_that_the_tokenizer_does_not_know_are_counted(tmp_path):
         tokens.encode(data.load((pairs,), True, 0), tokenizer, CUT)
 
 
+def test_a_folder_may_have_the_name_of_a_home(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "~nobody").mkdir()
+    write(tmp_path / "~nobody", [{"prompt": "1+1=", "completion": "2"}])
+    data.load(("~nobody/rows.jsonl",), False, 0).to_pandas().to_parquet(tmp_path / "~nobody" / "rows.parquet")
+    for name in ("~nobody/rows.jsonl", "~nobody/rows.parquet"):
+        assert len(data.load((name,), False, 0)) == 1
+
+
 def test_a_share_that_is_no_number_is_refused():
     with pytest.raises(ValueError, match=r"dataset 'a.jsonl\*x' must be NAME.* \*SHARE, a number above 0"):
         data.Source.of("a.jsonl*x")

@@ -2,10 +2,12 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import TrainingArguments
 
 from lm.train import __main__ as train
 from lm.train import inputs, run_folder
@@ -80,6 +82,15 @@ def test_a_run_that_was_stopped_before_it_wrote_its_config_writes_it(saved_model
     (folder / "config.yaml").unlink()
     assert run_folder.prepare(folder, settings_on(folder, saved_model, resume=True)) is None
     assert (folder / "config.yaml").read_text() == config
+
+
+def test_a_run_goes_where_its_checkpoints_go(tmp_path, monkeypatch):
+    """transformers takes ~ for the home, which a YAML file or quotes keep from the shell."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("~/runs/a", "~no_such_user/a", "runs/a"):
+        folder = run_folder.folder_of(TrainSettings(output_dir=name))
+        assert str(folder) == TrainingArguments(output_dir=str(folder)).output_dir
+        assert folder == Path(name.replace("~/", f"{tmp_path}/"))
 
 
 def test_settings_name_no_local_path(saved_model, tmp_path):

@@ -10,7 +10,7 @@ from lm_eval.api import metrics as _metrics  # noqa: F401  (fills the registry)
 from lm_eval.api.registry import metric_registry
 
 from common import models
-from lm.train.files import format_of, rows_of
+from common.rows import format_of, rows_of
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")  # it becomes a part of file names
 _FUNCTION = re.compile(r"([\w-]+)\.\w+")

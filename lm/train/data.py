@@ -13,8 +13,8 @@ from typing import Any
 
 from datasets import Dataset, Features, Json, Value, concatenate_datasets, load_dataset
 
+from common.rows import FORMATS, first_line, format_of, rows_of
 from lm.lake import KINDS, SPLITS, examples
-from lm.train.files import FORMATS, first_line, format_of, rows_of
 from lm.train.layouts import COLUMNS, BadRowError, Converter, Row, Wanted, converter, is_whole, renamed, require_layout
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from datasets import Dataset
 
-from lm.train.files import rows_of
+from common.rows import rows_of
 
 
 def files(folder: str = "", **_: Any) -> dict[str, Dataset]:

@@ -8,8 +8,8 @@ import pyarrow
 import pytest
 from datasets import Dataset
 
+from common.rows import rows_of
 from lm.train import data, tokens
-from lm.train.files import rows_of
 
 ASKED = [{"role": "user", "content": "1+1="}]
 SAID = [{"role": "assistant", "content": "2"}]

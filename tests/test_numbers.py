@@ -232,6 +232,13 @@ def test_the_time_of_ift_at_7b_is_that_of_the_measured_table():
         assert seconds["IFT"] / seconds["SFT"] == pytest.approx(float(ratio), abs=0.005)
 
 
+def test_the_time_of_lagged_ift_is_that_of_the_measured_table():
+    lines = (DOCS.parent / "bench" / "README.md").read_text().splitlines()
+    (line,) = [line for line in lines if line.startswith("| IFT, lagged, beside its own SFT |")]
+    page = " ".join((DOCS / "language-models.md").read_text().split())
+    assert f"it takes about as long as SFT ({cells_of(line)[3]} times on a small model)" in page
+
+
 def test_the_tutorial_names_as_many_lakes_as_the_papers_protocol_has():
     audit = json.loads((DOCS / "audit" / "audit.json").read_text())
     order = next(found for found in audit["findings"] if found["claim"]["name"] == "order")

@@ -226,7 +226,7 @@ class Settings(NumberOptions, SharedSettings):
         try:
             torch.ones(1, device=self.device).cpu()
         # PyTorch's own: RuntimeError for what is unknown or absent, AssertionError where it was built without CUDA,
-        # NotImplementedError for `meta`, which holds no numbers.
+        # NotImplementedError for `meta`, which holds no numbers; nothing is left undone here.
         except (RuntimeError, AssertionError, NotImplementedError) as error:
             gpus = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
             devices = ", ".join(["cpu", *gpus, *(["mps"] if torch.backends.mps.is_available() else [])])

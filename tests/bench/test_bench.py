@@ -28,7 +28,7 @@ def test_a_benchmark_writes_ratio_target_and_met(name, rows, needs, tmp_path):
 
 
 def test_within_the_bench_toy_and_lm_are_the_packages_and_not_its_files():
-    names = "import bench.report, toy, lm; print(toy.__file__, lm.__file__)"
+    names = "import bench.toy, bench.lm, toy, lm; print(toy.__file__, lm.__file__)"
     shown = subprocess.run([sys.executable, "-c", names], cwd=ROOT, check=True, capture_output=True, text=True).stdout
     assert shown.split() == [str(ROOT / "toy" / "__init__.py"), str(ROOT / "lm" / "__init__.py")]
 
